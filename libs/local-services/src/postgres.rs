@@ -226,13 +226,17 @@ fn unprivileged_user() -> anyhow::Result<Option<(u32, u32)>> {
 // The user `postgres` must be able to walk to its data: every parent needs the execute bit for others.
 fn reachable(dir: &Path, other_user: bool) -> anyhow::Result<PathBuf> {
     let dir = dir.canonicalize()?;
-    let walkable = dir.ancestors().skip(1).all(|parent| {
-        std::fs::metadata(parent).is_ok_and(|metadata| metadata.mode() & 0o001 != 0)
-    });
+    let walkable = dir
+        .ancestors()
+        .skip(1)
+        .all(|parent| std::fs::metadata(parent).is_ok_and(|metadata| metadata.mode() & 0o001 != 0));
     if !other_user || walkable {
         return Ok(dir);
     }
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
-    Ok(PathBuf::from("/var/tmp").join(format!("heliograph-postgres-{}", hex::encode(&digest[..6]))))
+    Ok(
+        PathBuf::from("/var/tmp")
+            .join(format!("heliograph-postgres-{}", hex::encode(&digest[..6]))),
+    )
 }

