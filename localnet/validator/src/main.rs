@@ -118,7 +118,7 @@ fn start(args: &Args, mint: &Keypair) -> anyhow::Result<TestValidator> {
         .pubsub_config(PubSubConfig {
             enable_block_subscription: true,
             enable_vote_subscription: true,
-            ..PubSubConfig::default()
+            ..PubSubConfig::default_for_tests()
         });
     if let Some(ticks) = args.ticks_per_slot {
         genesis.ticks_per_slot(ticks);
