@@ -1,7 +1,8 @@
 //! A real Agave 4.2.2 validator that loads Heliograph's plugin by its own loader.
 //!
-//! One node, all stake, loopback only. It says `{"rpc": …, "pubsub": …, "tpu_quic": …, "identity": …}` on its first line
-//! of standard output when the first slot is there, and ends on SIGTERM or SIGINT.
+//! One node, all stake, loopback only. When the first slot is there, it writes one JSON line to standard output (the only
+//! line that starts with a brace): `{"rpc": …, "pubsub": …, "tpu_quic": …, "identity": …, "mint": …}`. It ends on SIGTERM or
+//! SIGINT.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
