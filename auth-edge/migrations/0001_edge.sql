@@ -97,12 +97,14 @@ BEGIN
         (OLD.state = 'reserved' AND NEW.state IN ('signed', 'failed', 'expired')) OR
         (OLD.state = 'signed'   AND NEW.state IN ('handed', 'landed', 'failed', 'expired')) OR
         (OLD.state = 'handed'   AND NEW.state IN ('landed', 'failed', 'expired')) OR
-        (OLD.state = 'landed'   AND NEW.state IN ('handed', 'failed', 'expired')
+        (OLD.state = 'landed'   AND NEW.state IN ('failed', 'expired')
                                 AND OLD.commitment IS DISTINCT FROM 'finalized'))
     THEN
         RAISE EXCEPTION 'approval %: no step from % to %', OLD.id, OLD.state, NEW.state;
     END IF;
-    NEW.changed_at := clock_timestamp();
+    IF NEW.state <> OLD.state THEN
+        NEW.changed_at := clock_timestamp();
+    END IF;
     RETURN NEW;
 END $$;
 CREATE TRIGGER approval_step BEFORE UPDATE ON approvals FOR EACH ROW EXECUTE FUNCTION approval_step();
