@@ -1,0 +1,139 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn insert(text: &str) -> (String, String, String) {
+    match scan(text.as_bytes(), true) {
+        Scan::Insert { head, format, data } => {
+            (text[..head].trim().into(), format, text[data..].into())
+        }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn splits_text_from_data() {
+    for (text, head, format, data) in [
+        (
+            "INSERT INTO t FORMAT RowBinary\n\n\nab",
+            "INSERT INTO t",
+            "RowBinary",
+            "\n\nab",
+        ),
+        (
+            "insert into `a.b`.t (x, y) format  CSV \r\n1,2\n",
+            "insert into `a.b`.t (x, y)",
+            "CSV",
+            "1,2\n",
+        ),
+        (
+            "INSERT INTO t VALUES (1),(2)",
+            "INSERT INTO t",
+            "Values",
+            " (1),(2)",
+        ),
+        (
+            "INSERT INTO t (`values`, b) SETTINGS a='FORMAT x', b=1 FORMAT JSONEachRow {\"a\":1}",
+            "INSERT INTO t (`values`, b) SETTINGS a='FORMAT x', b=1",
+            "JSONEachRow",
+            "{\"a\":1}",
+        ),
+        (
+            "/* VALUES */ INSERT INTO values VALUES (1)",
+            "/* VALUES */ INSERT INTO values",
+            "Values",
+            " (1)",
+        ),
+        (
+            "INSERT INTO TABLE format.values(a) -- SELECT\n FORMAT TSV\n1",
+            "INSERT INTO TABLE format.values(a) -- SELECT",
+            "TSV",
+            "1",
+        ),
+        ("INSERT INTO t", "INSERT INTO t", "Values", ""),
+    ] {
+        assert_eq!(
+            insert(text),
+            (head.into(), format.into(), data.into()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn statements_without_data() {
+    for text in [
+        "SELECT 1",
+        "INSERT INTO t SELECT * FROM s",
+        "INSERT INTO t (a) (SELECT 1)",
+        "INSERT INTO t WITH 1 AS x SELECT x",
+        "INSERT INTO t FROM INFILE 'x' FORMAT CSV",
+        "WITH 1 AS x INSERT INTO t SELECT x",
+        "CREATE TABLE t (a String DEFAULT 'INSERT INTO x FORMAT CSV')",
+        "",
+    ] {
+        assert_eq!(scan(text.as_bytes(), true), Scan::Statement, "{text}");
+    }
+}
+
+#[test]
+fn finds_the_output_format() {
+    assert_eq!(
+        output_format(b"SELECT 1 FORMAT JSON").as_deref(),
+        Some("JSON")
+    );
+    assert_eq!(
+        output_format(b"SELECT 'FORMAT x' format Native SETTINGS a=1").as_deref(),
+        Some("Native")
+    );
+    assert_eq!(
+        output_format(b"SELECT formatRow('CSV', 1) -- FORMAT CSV\n"),
+        None
+    );
+    assert_eq!(output_format(b"SELECT * FROM (SELECT 1 FORMAT TSV)"), None);
+}
+
+#[test]
+fn finds_calls_however_they_are_spelled() {
+    let refused = |name: &str| name == "file" || name == "url";
+    for text in [
+        "SELECT * FROM file('x')",
+        "SELECT * FROM  FiLe /* */ ('x')",
+        "SELECT * FROM `file`('x')",
+        "SELECT \"url\" ('x')",
+    ] {
+        assert!(calls(text.as_bytes(), refused).is_some(), "{text}");
+    }
+    for text in [
+        "SELECT 'file(1)'",
+        "SELECT file FROM t",
+        "SELECT profile(1)",
+        "-- file('x')\nSELECT 1",
+    ] {
+        assert!(calls(text.as_bytes(), refused).is_none(), "{text}");
+    }
+    assert!(touches_files(b"SELECT 1 into /* x */ Outfile 'x'"));
+    assert!(touches_files(b"INSERT INTO t FROM INFILE 'x' FORMAT CSV"));
+    assert!(!touches_files(b"SELECT 'INTO OUTFILE'"));
+}
+
+proptest! {
+    /// However the text arrives in pieces, the split is the one of the whole text.
+    #[test]
+    fn a_prefix_never_answers_differently(cut in 0usize..200, data in proptest::collection::vec(any::<u8>(), 0..50)) {
+        let mut text = b"INSERT INTO heliograph.t (a, `b`) SETTINGS x = 'FORMAT' /* c */ FORMAT RowBinary\n".to_vec();
+        text.extend_from_slice(&data);
+        let whole = scan(&text, true);
+        let part = scan(&text[..cut.min(text.len())], false);
+        prop_assert!(part == Scan::Incomplete || part == whole, "{part:?} {whole:?}");
+    }
+
+    #[test]
+    fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..200), complete in any::<bool>()) {
+        scan(&text, complete);
+        output_format(&text);
+        calls(&text, |_| false);
+        touches_files(&text);
+        first_word(&text);
+    }
+}

@@ -1,0 +1,236 @@
+//! The ClickHouse engine inside this process: one data directory, a keeper connection, a pool of sessions.
+//!
+//! A session ([`Handle`]) runs one statement at a time. One whose settings were changed is not given back to the pool but
+//! closed: opening another costs a third of a millisecond, and no request can inherit another's settings.
+
+pub mod ffi;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use ffi::{Connection, Library};
+
+/// How the engine is started.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    pub library: PathBuf,
+    pub data_dir: PathBuf,
+    /// Database of statements that name none; created when absent.
+    pub database: String,
+    /// Bytes the engine may hold in all.
+    pub memory_bytes: u64,
+    pub mark_cache_bytes: u64,
+    /// Threads that merge parts.
+    pub background_threads: u32,
+    /// Idle sessions kept open.
+    pub idle_sessions: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Load(#[from] ffi::LoadError),
+    #[error(
+        "the engine does not open {0}: is another warehouse-door running on it? Stop that one or set data_dir to another directory"
+    )]
+    Open(String),
+    #[error("the engine refuses {statement}: {problem}")]
+    Statement { statement: String, problem: String },
+    #[error("cannot create data_dir {path}: {problem}")]
+    Directory { path: String, problem: String },
+    #[error("the engine is closed")]
+    Closed,
+}
+
+/// See the module.
+pub struct Engine {
+    library: &'static Library,
+    arguments: Vec<String>,
+    database: String,
+    version: String,
+    timezone: String,
+    /// Keeps the engine alive between statements, and runs the short ones of our own (cancellation).
+    keeper: Mutex<Option<Connection>>,
+    idle: Mutex<Vec<Handle>>,
+    idle_max: usize,
+    open: Arc<AtomicUsize>,
+    numbers: AtomicU64,
+}
+
+/// A session of the engine.
+pub struct Handle {
+    pub connection: Connection,
+    /// Names the session in `system.processes` (as `log_comment`), so that another session can cancel its statement.
+    pub tag: String,
+    /// Something outlives the statement that ran: settings, the current database, temporary tables.
+    pub changed: bool,
+    _count: OpenCount,
+}
+
+/// Counts the handles that are alive.
+struct OpenCount(Arc<AtomicUsize>);
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    pub fn open(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let library = Library::load(&options.library)?;
+        std::fs::create_dir_all(&options.data_dir).map_err(|error| EngineError::Directory {
+            path: options.data_dir.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        let arguments = arguments(options);
+        let mut keeper = Connection::open(library, &arguments)
+            .ok_or_else(|| EngineError::Open(options.data_dir.display().to_string()))?;
+        run(
+            &mut keeper,
+            &format!(
+                "CREATE DATABASE IF NOT EXISTS {}",
+                quote_identifier(&options.database)
+            ),
+        )?;
+        let about = run(&mut keeper, "SELECT version(), timezone()")?;
+        let (version, timezone) = about
+            .trim_end()
+            .split_once('\t')
+            .unwrap_or((about.as_str(), "UTC"));
+        Ok(Arc::new(Self {
+            library,
+            arguments,
+            database: options.database.clone(),
+            version: version.to_owned(),
+            timezone: timezone.to_owned(),
+            keeper: Mutex::new(Some(keeper)),
+            idle: Mutex::new(Vec::new()),
+            idle_max: options.idle_sessions,
+            open: Arc::default(),
+            numbers: AtomicU64::new(0),
+        }))
+    }
+
+    /// The engine's own version, as `SELECT version()` says.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub fn timezone(&self) -> &str {
+        &self.timezone
+    }
+
+    /// Sessions in use or idle.
+    pub fn sessions(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// A session in its first state. Blocks for about a third of a millisecond when none is idle.
+    pub fn session(&self) -> Result<Handle, EngineError> {
+        if let Some(handle) = self.idle.lock().pop() {
+            return Ok(handle);
+        }
+        if self.keeper.lock().is_none() {
+            return Err(EngineError::Closed);
+        }
+        let tag = format!(
+            "door-{}-{}",
+            std::process::id(),
+            self.numbers.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut connection = Connection::open(self.library, &self.arguments).ok_or_else(|| {
+            EngineError::Open(self.arguments.first().cloned().unwrap_or_default())
+        })?;
+        run(
+            &mut connection,
+            &format!("USE {}", quote_identifier(&self.database)),
+        )?;
+        run(
+            &mut connection,
+            &format!("SET log_comment = {}", quote_text(&tag)),
+        )?;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Handle {
+            connection,
+            tag,
+            changed: false,
+            _count: OpenCount(self.open.clone()),
+        })
+    }
+
+    /// Takes a session back after its statement.
+    pub fn give_back(&self, handle: Handle) {
+        let mut idle = self.idle.lock();
+        if !handle.changed && idle.len() < self.idle_max && self.keeper.lock().is_some() {
+            idle.push(handle);
+        }
+    }
+
+    /// Cancels whatever the session named `tag` is running. Returns at once: `KILL QUERY … SYNC` may never come back.
+    pub fn cancel(&self, tag: &str) {
+        let statement = format!(
+            "KILL QUERY WHERE Settings['log_comment'] = {} ASYNC FORMAT Null",
+            quote_text(tag)
+        );
+        if let Some(keeper) = self.keeper.lock().as_mut()
+            && let Err(problem) = run(keeper, &statement)
+        {
+            tracing::warn!(%problem, tag, "a statement could not be cancelled");
+        }
+    }
+
+    /// One short read of our own.
+    pub fn ask(&self, sql: &str) -> Result<String, EngineError> {
+        run(self.keeper.lock().as_mut().ok_or(EngineError::Closed)?, sql)
+    }
+
+    /// Closes idle sessions and the keeper. Sessions in use must have been given back before; the process ends after this.
+    pub fn close(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+        drop(self.keeper.lock().take());
+    }
+}
+
+/// Start arguments. The first connection boots the engine with them; later ones take only the query-level settings.
+fn arguments(options: &EngineOptions) -> Vec<String> {
+    vec![
+        format!("--path={}", options.data_dir.display()),
+        format!("--max_server_memory_usage={}", options.memory_bytes),
+        format!("--mark_cache_size={}", options.mark_cache_bytes),
+        format!("--background_pool_size={}", options.background_threads),
+        // The engine's default is asynchronous inserts, which acknowledge before the rows are durable and merge tokens.
+        "--async_insert=0".into(),
+        // `1+1` is not a statement.
+        "--implicit_select=0".into(),
+        "--output_format_pretty_color=0".into(),
+    ]
+}
+
+fn run(connection: &mut Connection, sql: &str) -> Result<String, EngineError> {
+    let result = connection
+        .query(sql.as_bytes(), "TabSeparated", &[])
+        .map_err(|problem| EngineError::Statement {
+            statement: sql.to_owned(),
+            problem,
+        })?;
+    Ok(String::from_utf8_lossy(result.bytes()).into_owned())
+}
+
+/// `name` as a quoted identifier.
+pub fn quote_identifier(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// `text` as a string literal.
+pub fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
