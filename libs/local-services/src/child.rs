@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -104,7 +105,9 @@ impl Child {
             .envs(spec.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(log);
+            .stderr(log)
+            // Ctrl-C in a terminal goes to the whole foreground group; who starts services stops them, in order.
+            .process_group(0);
         let process = spawn_on_lasting_thread(command).with_context(|| {
             format!(
                 "{}: could not start {} (through `setpriv` of util-linux)",

@@ -1,1 +1,98 @@
-fn main() {}
+//! Heliograph on one machine: starts the real parts, shows them, and proves a run by counting.
+//!
+//! Reading order: `cli` (verbs), `up`, `stack` (the wiring), `source`, `service`, `once` (a run that ends by itself),
+//! `report` (its verdict), `fidelity` (equal to the validator's RPC?), `live`, `verbs`.
+//!
+//! It has no event logic of its own: what it counts it reads from the places where users read.
+
+mod canonical_watch;
+mod cli;
+mod compile;
+mod configs;
+mod count;
+mod doctor;
+mod fidelity;
+mod layout;
+mod live;
+mod metrics;
+mod once;
+mod progress;
+mod report;
+mod rpc;
+mod service;
+mod source;
+mod stack;
+mod up;
+mod verbs;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    cli::{Cli, Verb},
+    layout::RunDir,
+    progress::Say,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Verb::Completions { shell } = cli.verb {
+        clap_complete::generate(
+            shell,
+            &mut Cli::command(),
+            "heliograph",
+            &mut std::io::stdout(),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let repository = layout::repository()?;
+    let root = cli.dir.unwrap_or_else(|| repository.join(".heliograph"));
+    let say = Say::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let dir = || RunDir::create(root.clone());
+    match cli.verb {
+        Verb::Up(options) => runtime.block_on(up::run(repository, root, options, &say)),
+        Verb::Down => verbs::down(&dir()?).map(|()| ExitCode::SUCCESS),
+        Verb::Status { json } => runtime
+            .block_on(verbs::status(&dir()?, json))
+            .map(|()| ExitCode::SUCCESS),
+        Verb::Logs {
+            service,
+            follow,
+            lines,
+        } => verbs::logs(&dir()?, service.as_deref(), follow, lines).map(|()| ExitCode::SUCCESS),
+        Verb::Doctor { json } => {
+            let fit = doctor::run(&dir()?, json)?;
+            Ok(if fit {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Verb::Build { validator } => {
+            compile::build(&repository, validator, &say).map(|()| ExitCode::SUCCESS)
+        }
+        Verb::Test { arguments } => compile::test(&repository, &arguments, &say),
+        Verb::Bench {
+            name,
+            json,
+            arguments,
+        } => compile::bench(name.as_deref(), json, &arguments),
+        Verb::Completions { .. } => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,101 @@
+//! The verbs and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "heliograph",
+    version,
+    about = "Heliograph on one machine: real Kafka, PostgreSQL, ClickHouse engine, a source, and every service"
+)]
+pub struct Cli {
+    /// Run directory: data, generated configuration, logs [default: .heliograph in the repository]
+    #[arg(long, global = true, env = "HELIOGRAPH_DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Start everything and show it live; Ctrl-C drains
+    Up(Up),
+    /// Drain and stop the stack that runs in the run directory
+    Down,
+    /// What runs, and whether it is ready
+    Status {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the services' logs
+    Logs {
+        /// kafka, postgres, door, source, router, … [default: all]
+        service: Option<String>,
+        /// Go on as they grow
+        #[arg(short, long)]
+        follow: bool,
+        /// Lines of each log to begin with
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: usize,
+    },
+    /// Check this machine: programs, cache, ports, disk
+    Doctor {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch what is missing and build; the script has built the services by then
+    Build {
+        /// The Agave validator as well (about 60 CPU-minutes once)
+        #[arg(long)]
+        validator: bool,
+    },
+    /// The whole test suite
+    Test {
+        /// Passed on to `cargo nextest run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a benchmark; without a name, list them
+    Bench {
+        name: Option<String>,
+        /// The last line is one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Shell completion on standard output
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Up {
+    /// `validator`, or `blocks` with a folder [default: the validator when it has been built, else the shipped blocks]
+    #[arg(long, num_args = 1..=2, value_names = ["KIND", "DIR"])]
+    pub source: Vec<String>,
+    /// End by itself when the source is through everything; exit 0 only if every count agrees
+    #[arg(long)]
+    pub once: bool,
+    /// With `--once` and the validator: how many slots to watch
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub slots: u64,
+    /// With `--once`: write the JSON report here
+    #[arg(long, value_name = "FILE", requires = "once")]
+    pub report: Option<PathBuf>,
+    /// Take free ports instead of the documented ones
+    #[arg(long)]
+    pub free_ports: bool,
+    /// With `--once`: give up when nothing has moved for this many seconds
+    #[arg(long, default_value_t = 90)]
+    pub patience_seconds: u64,
+    /// With `--once`: leave the router alone instead of killing and restarting it in the middle
+    #[arg(long)]
+    pub no_kill: bool,
+    /// With `--once`: keep the run's data and logs
+    #[arg(long)]
+    pub keep: bool,
+}

@@ -1,0 +1,102 @@
+//! The verbs that build and test, for what the script cannot do in a line.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, bail};
+use local_services::provision;
+
+use crate::{layout, progress::Say, stack};
+
+/// Fetches everything and, when asked, builds the validator.
+pub fn build(repository: &Path, validator: bool, say: &Say) -> anyhow::Result<()> {
+    stack::provision_all(say)?;
+    if validator {
+        build_validator(repository, say)?;
+    }
+    say.line("built");
+    Ok(())
+}
+
+/// Builds the validator in its own target directory, where it stays. Costs a moment when nothing has changed.
+pub fn build_validator(repository: &Path, say: &Say) -> anyhow::Result<()> {
+    if layout::validator_binary().is_none() {
+        say.line(
+            "building the Agave 4.2.2 validator: about 60 CPU-minutes and 6 GiB of disk, once; the result stays in the cache",
+        );
+    }
+    let rocksdb = provision::rocksdb(&say.provisioning())?;
+    let status = Command::new("cargo")
+        .args(["build", "-p", "localnet-validator"])
+        .current_dir(repository)
+        .env("ROCKSDB_LIB_DIR", rocksdb)
+        .env("CARGO_TARGET_DIR", layout::validator_target())
+        .status()
+        .context("could not run cargo")?;
+    if !status.success() {
+        bail!("the validator was not built (cargo ended with {status}); the lines above say why");
+    }
+    Ok(())
+}
+
+/// The whole suite. The script has built everything, tests included; the last lines are the runner's own.
+pub fn test(repository: &Path, arguments: &[String], say: &Say) -> anyhow::Result<ExitCode> {
+    stack::provision_all(say)?;
+    if layout::validator_binary().is_some()
+        || std::env::var("HELIOGRAPH_VALIDATOR").is_ok_and(|value| value == "build")
+    {
+        build_validator(repository, say)?;
+    } else {
+        say.line(
+            "skipped: the tests on the real validator, which is not built (`./heliograph build --validator`, or set HELIOGRAPH_VALIDATOR=build)",
+        );
+    }
+    if std::env::var_os("HELIOGRAPH_DATA").is_none() {
+        say.line(
+            "skipped: the tests on recorded mainnet blocks, because HELIOGRAPH_DATA names no folder with them",
+        );
+    }
+    let status = Command::new("cargo")
+        .args(["nextest", "run"])
+        .args(arguments)
+        .current_dir(repository)
+        .env("HELIOGRAPH_ROOT", repository)
+        .status()
+        .context(
+            "could not run `cargo nextest`; `cargo install cargo-nextest --locked` provides it",
+        )?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs `cargo bench`'s successor here: the binaries `bench-NAME` of the crate `bench`.
+pub fn bench(name: Option<&str>, json: bool, arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let binary = local_services::workspace_binary("heliograph-bench");
+    if !binary.is_file() {
+        bail!(
+            "the benchmarks are not built: {} does not exist; run `./heliograph build`",
+            binary.display()
+        );
+    }
+    let mut command = Command::new(&binary);
+    match name {
+        Some(name) => command.arg(name),
+        None => command.arg("list"),
+    };
+    if json {
+        command.arg("--json");
+    }
+    let status = command
+        .args(arguments)
+        .status()
+        .with_context(|| format!("{}", binary.display()))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
