@@ -1,0 +1,298 @@
+//! The plugin's configuration: the JSON5 file that the validator reads for `libpath` and hands to `on_load`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use event_log::KafkaConfig;
+use event_schema::{Pubkey, Topics};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::lane::Lanes;
+
+/// See the module. Every key but `libpath` and `validator_identity` may be left out; `examples/heliograph.json` shows them
+/// all with their defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Read by the validator: path of this library.
+    pub libpath: String,
+    /// Names this instance in the validator, in metrics and in the default spill directory. Instances need different names.
+    pub name: String,
+    /// Base58 identity key of the validator; with the time of loading it identifies the source of every record.
+    pub validator_identity: Option<Pubkey>,
+    /// Broker addresses and further librdkafka options.
+    pub kafka: KafkaConfig,
+    /// First part of the topic names.
+    pub topic_prefix: String,
+    pub partitions: Partitions,
+    /// Replication factor of topics this plugin creates; existing ones stay as they are.
+    pub replication: i16,
+    pub queue: Queue,
+    pub spill: Spill,
+    pub metrics: Metrics,
+    /// Also send the accounts of the snapshot while the validator starts.
+    pub startup_accounts: bool,
+    /// How long unloading waits for Kafka to acknowledge what it was given, in seconds.
+    pub unload_seconds: u64,
+}
+
+/// Partition counts. Every writer and reader of a topic must agree on them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partitions {
+    pub accounts: u16,
+    pub transactions: u16,
+    pub slots: u16,
+}
+
+/// Bounds of the queue between callbacks and worker. 64 Ki records are three mainnet slots; each place costs about 200
+/// bytes, allocated at load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    pub records: usize,
+    /// Of encoded records, in MiB.
+    pub megabytes: usize,
+}
+
+/// Where records wait on disk while Kafka is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spill {
+    /// Of this instance alone. Default: `heliograph-spill/NAME` beside the configuration file.
+    pub dir: Option<PathBuf>,
+    /// Bound in MiB; 0 turns the spill off. Mainnet writes about 150 MiB a slot at its busiest.
+    pub megabytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address of the Prometheus endpoint; `null` turns it off, port 0 takes a free one and logs it.
+    pub listen: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            libpath: String::new(),
+            name: "heliograph".into(),
+            validator_identity: None,
+            kafka: KafkaConfig::default(),
+            topic_prefix: Topics::DEFAULT_PREFIX.into(),
+            partitions: Partitions::default(),
+            replication: 1,
+            queue: Queue::default(),
+            spill: Spill::default(),
+            metrics: Metrics::default(),
+            startup_accounts: false,
+            unload_seconds: 10,
+        }
+    }
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self { accounts: 4, transactions: 4, slots: 1 }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { records: 65_536, megabytes: 256 }
+    }
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Self { dir: None, megabytes: 4096 }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Some("127.0.0.1:9185".into()) }
+    }
+}
+
+/// Says which key of which file is wrong, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {problem}; {fix}")]
+pub struct ConfigError {
+    pub file: String,
+    pub problem: String,
+    pub fix: String,
+}
+
+impl Config {
+    /// Reads and checks the file; afterwards `spill.dir` is set.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let wrong = |problem: String, fix: String| ConfigError { file: file.display().to_string(), problem, fix };
+        let text = fs::read_to_string(file)
+            .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions".into()))?;
+        let mut config = Self::parse(&text).map_err(|(problem, fix)| wrong(problem, fix))?;
+        if config.spill.dir.is_none() {
+            let beside = file.parent().unwrap_or(Path::new("."));
+            config.spill.dir = Some(beside.join("heliograph-spill").join(&config.name));
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, (String, String)> {
+        let value: Value = json5::from_str(text)
+            .map_err(|error| (format!("is not JSON5: {error}"), "mend the file; comments and trailing commas are allowed".into()))?;
+        refuse_unknown_keys(&value)?;
+        let config: Self = serde_json::from_value(value)
+            .map_err(|error| (error.to_string(), "see examples/heliograph.json for every key and its form".into()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let require = |holds: bool, problem: &str, fix: &str| {
+            if holds { Ok(()) } else { Err((problem.to_owned(), fix.to_owned())) }
+        };
+        require(
+            self.validator_identity.is_some(),
+            "`validator_identity` is missing",
+            "write the base58 address that `solana-keygen pubkey IDENTITY.json` prints",
+        )?;
+        require(
+            !self.name.is_empty() && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
+            "`name` must consist of letters, digits, `-`, `_` and `.`",
+            "write for example \"heliograph\"",
+        )?;
+        let Partitions { accounts, transactions, slots } = self.partitions;
+        for (key, count) in [("accounts", accounts), ("transactions", transactions), ("slots", slots)] {
+            require(
+                (1..=256).contains(&count),
+                &format!("`partitions.{key}` is {count}"),
+                "write a number from 1 to 256, the same as every reader of the topic",
+            )?;
+        }
+        require(self.queue.records >= 1024, "`queue.records` is below 1024", "write 65536 or more on mainnet")?;
+        require(
+            (1..=65_536).contains(&self.queue.megabytes),
+            "`queue.megabytes` is not between 1 and 65536",
+            "write 256 or more on mainnet",
+        )?;
+        require(self.spill.megabytes <= 1 << 30, "`spill.megabytes` is above 1073741824", "write the disk space it may take")?;
+        require(self.replication >= 1, "`replication` is below 1", "write 1 for one broker, 3 for a cluster")?;
+        self.kafka
+            .check()
+            .map_err(|error| (format!("`kafka`: {error}"), "see docs of `kafka.brokers` and `kafka.options`".to_owned()))
+    }
+
+    pub fn lanes(&self) -> Lanes {
+        Lanes {
+            accounts: self.partitions.accounts,
+            transactions: self.partitions.transactions,
+            slots: self.partitions.slots,
+        }
+    }
+}
+
+/// serde names an unknown key but not where it is; this says both, and what may have been meant.
+fn refuse_unknown_keys(value: &Value) -> Result<(), (String, String)> {
+    // The defaults know every key. Serialising plain data cannot fail.
+    let known = serde_json::to_value(Config::default()).unwrap_or_default();
+    walk(value, &known, "")
+}
+
+fn walk(value: &Value, known: &Value, path: &str) -> Result<(), (String, String)> {
+    let (Value::Object(value), Value::Object(known)) = (value, known) else { return Ok(()) };
+    for (key, inner) in value {
+        let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(known_inner) = known.get(key) else {
+            let nearest = known.keys().min_by_key(|candidate| distance(key, candidate));
+            let known_keys = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let fix = match nearest.filter(|candidate| distance(key, candidate) <= 3) {
+                Some(candidate) => format!("did you mean `{candidate}`? Known here: {known_keys}"),
+                None => format!("remove it. Known here: {known_keys}"),
+            };
+            return Err((format!("unknown key `{at}`"), fix));
+        };
+        // Broker options are librdkafka's to know.
+        if at != "kafka.options" {
+            walk(inner, known_inner, &at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let substitute = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: &str = "validator_identity: 'So11111111111111111111111111111111111111112'";
+
+    #[test]
+    fn the_shipped_example_states_the_defaults() {
+        let example = include_str!("../examples/heliograph.json");
+        let config = Config::parse(example).unwrap();
+        let defaults = Config {
+            libpath: config.libpath.clone(),
+            validator_identity: config.validator_identity,
+            ..Config::default()
+        };
+        assert_eq!(config, defaults);
+        let value: Value = json5::from_str(example).unwrap();
+        let known = serde_json::to_value(Config::default()).unwrap();
+        for key in known.as_object().unwrap().keys() {
+            assert!(value.get(key).is_some(), "the example does not show `{key}`");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_their_place_and_the_nearest_known_one() {
+        let (problem, fix) = Config::parse(&format!("{{{IDENTITY}, queue: {{record: 3}}}}")).unwrap_err();
+        assert_eq!(problem, "unknown key `queue.record`");
+        assert!(fix.contains("did you mean `records`"), "{fix}");
+        let (problem, fix) = Config::parse(&format!("{{{IDENTITY}, quite_else: 1}}")).unwrap_err();
+        assert!(problem.contains("`quite_else`") && fix.contains("topic_prefix"), "{fix}");
+    }
+
+    #[test]
+    fn bad_values_name_the_key_and_the_fix() {
+        for (text, key) in [
+            ("{}".to_owned(), "validator_identity"),
+            (format!("{{{IDENTITY}, partitions: {{slots: 0}}}}"), "partitions.slots"),
+            (format!("{{{IDENTITY}, name: 'a/b'}}"), "name"),
+            (format!("{{{IDENTITY}, kafka: {{brokers: ''}}}}"), "kafka"),
+            (format!("{{{IDENTITY}, kafka: {{options: {{acks: '1'}}}}}}"), "acks"),
+            ("{validator_identity: 'abc'}".to_owned(), "Pubkey"),
+            ("{".to_owned(), "JSON5"),
+        ] {
+            let (problem, fix) = Config::parse(&text).unwrap_err();
+            assert!(problem.contains(key) && !fix.is_empty(), "{text}: {problem}; {fix}");
+        }
+    }
+
+    #[test]
+    fn a_spill_directory_is_derived_from_the_file_and_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("plugin.json");
+        fs::write(&file, format!("{{libpath: 'x.so', {IDENTITY}, name: 'second', /* note */}}")).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert_eq!(config.spill.dir, Some(dir.path().join("heliograph-spill/second")));
+    }
+}

@@ -1,0 +1,179 @@
+//! Was the host built by the same compiler, with the same versions of the crates whose types cross the boundary?
+//!
+//! The validator does not ask. If it was not, layouts differ and the first callback reads garbage. What can be known from
+//! the outside: the compiler writes its exact version into the executable's `.comment` section; and panic and log messages
+//! carry the source paths of crates taken from a registry, `…/solana-message-4.4.1/src/…`. A validator built in its own
+//! repository shows no version for its own crates, only for those it takes from the registry; then that much is checked.
+
+use std::{collections::BTreeSet, fs::File, path::Path};
+
+use object::{Object, ObjectSection, ReadCache};
+
+/// What this plugin was built by, as the compiler writes it: `rustc version 1.95.0 (59807616e 2026-04-14)`.
+pub const BUILT_BY: &str = env!("HELIOGRAPH_BUILT_BY");
+/// `name version` pairs, separated by commas.
+pub const BUILT_WITH: &str = env!("HELIOGRAPH_BUILT_WITH");
+/// Set to 1, a host that does not say what it was built by is trusted.
+pub const SKIP_VARIABLE: &str = "HELIOGRAPH_UNSAFE_SKIP_ABI_CHECK";
+
+/// What an executable tells about its making.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Making {
+    /// Every `rustc version …` in `.comment`.
+    pub compilers: BTreeSet<String>,
+    /// `name version` of the boundary crates it shows.
+    pub crates: BTreeSet<String>,
+}
+
+/// Why the host may not call this plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    #[error("the host was built by `{host}`, this plugin by `{plugin}`; build both with the same rustc")]
+    Compiler { host: String, plugin: String },
+    #[error("the host was built with {host}, this plugin with {plugin}; build the plugin for the validator's exact version")]
+    Crate { host: String, plugin: String },
+    #[error("the host does not say which rustc built it (no .comment section), this plugin was built by `{plugin}`; use an unstripped validator, or, sure of both, set {SKIP_VARIABLE}=1")]
+    Unknown { plugin: String },
+    #[error("the host executable cannot be read ({0}); make /proc readable, or, sure of the compiler, set {SKIP_VARIABLE}=1")]
+    Unreadable(String),
+}
+
+/// Compares this process's executable with this plugin. `Ok` carries a note for the log.
+pub fn check_host() -> Result<String, Mismatch> {
+    let skip = std::env::var(SKIP_VARIABLE).is_ok_and(|value| value == "1");
+    // The link stays valid when the file behind it was replaced by an upgrade.
+    match examine(Path::new("/proc/self/exe")) {
+        Ok(making) => compare(&making, BUILT_BY, BUILT_WITH, skip),
+        Err(_) if skip => Ok(format!("host not examined, {SKIP_VARIABLE} is set")),
+        Err(error) => Err(Mismatch::Unreadable(error)),
+    }
+}
+
+/// A difference that is known is refused even when `skip` is set.
+fn compare(host: &Making, built_by: &str, built_with: &str, skip: bool) -> Result<String, Mismatch> {
+    if host.compilers.is_empty() {
+        if !skip {
+            return Err(Mismatch::Unknown { plugin: built_by.into() });
+        }
+    } else if !host.compilers.contains(built_by) {
+        let host = host.compilers.iter().cloned().collect::<Vec<_>>().join("`, `");
+        return Err(Mismatch::Compiler { host, plugin: built_by.into() });
+    }
+    let mut checked = 0;
+    for ours in built_with.split(',').filter(|pair| !pair.is_empty()) {
+        let Some((name, _)) = ours.split_once(' ') else { continue };
+        let theirs: Vec<&String> =
+            host.crates.iter().filter(|pair| pair.split_once(' ').is_some_and(|(other, _)| other == name)).collect();
+        // Several versions in one host: one of them is the boundary's, and ours must be among them.
+        if !theirs.is_empty() && !theirs.iter().any(|pair| *pair == ours) {
+            let host = theirs.iter().map(|pair| pair.as_str()).collect::<Vec<_>>().join(" and ");
+            return Err(Mismatch::Crate { host, plugin: ours.into() });
+        }
+        checked += usize::from(!theirs.is_empty());
+    }
+    let compiler = if host.compilers.is_empty() { "not known, trusted by request" } else { "the same" };
+    Ok(format!("compiler {compiler}; {checked} boundary crates of the host show their version, all the same"))
+}
+
+/// Reads what the executable tells. Large binaries are read section by section.
+pub fn examine(path: &Path) -> Result<Making, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache).map_err(|error| error.to_string())?;
+    let mut making = Making::default();
+    if let Some(comment) = elf.section_by_name(".comment") {
+        let data = comment.uncompressed_data().map_err(|error| error.to_string())?;
+        making.compilers = data
+            .split(|byte| *byte == 0)
+            .filter_map(|text| std::str::from_utf8(text).ok())
+            .filter(|text| text.starts_with("rustc version "))
+            .map(str::to_owned)
+            .collect();
+    }
+    if let Some(constants) = elf.section_by_name(".rodata") {
+        let data = constants.data().map_err(|error| error.to_string())?;
+        for name in BUILT_WITH.split(',').filter_map(|pair| pair.split(' ').next()) {
+            making.crates.extend(versions_in(data, name).map(|version| format!("{name} {version}")));
+        }
+    }
+    Ok(making)
+}
+
+/// Versions in source paths `/name-1.2.3/`.
+fn versions_in<'a>(data: &'a [u8], name: &str) -> impl Iterator<Item = &'a str> {
+    let start = format!("/{name}-");
+    let length = start.len();
+    memchr::memmem::find_iter(data, start.as_bytes())
+        .map(move |at| at + length)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .filter_map(move |at| {
+            let rest = &data[at..data.len().min(at + 40)];
+            let version = std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == b'/')?]).ok()?;
+            version.starts_with(|first: char| first.is_ascii_digit()).then_some(version)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn making(compilers: &[&str], crates: &[&str]) -> Making {
+        let set = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
+        Making { compilers: set(compilers), crates: set(crates) }
+    }
+
+    const OURS: &str = "rustc version 1.95.0 (59807616e 2026-04-14)";
+    const CRATES: &str = "agave-geyser-plugin-interface 4.2.2,solana-message 4.4.1";
+
+    #[test]
+    fn this_test_was_built_as_the_plugin_was() {
+        let note = check_host().unwrap();
+        assert!(note.contains("compiler the same"), "{note}");
+        assert!(BUILT_WITH.contains("agave-geyser-plugin-interface 4.2.2"), "{BUILT_WITH}");
+    }
+
+    #[test]
+    fn another_compiler_is_refused_naming_both_and_the_fix() {
+        let host = making(&["rustc version 1.96.1 (abcdef012 2026-07-01)"], &[]);
+        let message = compare(&host, OURS, CRATES, true).unwrap_err().to_string();
+        assert!(message.contains("1.96.1") && message.contains("1.95.0") && message.contains("same rustc"), "{message}");
+        assert!(!message.contains('\n'));
+        // The same release from another commit is another compiler.
+        let host = making(&["rustc version 1.95.0 (000000000 2026-04-14)"], &[]);
+        assert!(compare(&host, OURS, CRATES, false).is_err());
+    }
+
+    #[test]
+    fn another_interface_or_boundary_crate_is_refused() {
+        let host = making(&[OURS], &["agave-geyser-plugin-interface 4.3.0"]);
+        let message = compare(&host, OURS, CRATES, true).unwrap_err().to_string();
+        assert!(message.contains("4.3.0") && message.contains("4.2.2"), "{message}");
+        let host = making(&[OURS], &["solana-message 3.0.1"]);
+        assert!(compare(&host, OURS, CRATES, false).is_err());
+        let host = making(&[OURS], &["solana-message 3.0.1", "solana-message 4.4.1"]);
+        assert!(compare(&host, OURS, CRATES, false).is_ok());
+    }
+
+    #[test]
+    fn a_silent_host_needs_an_explicit_word() {
+        let host = making(&[], &[]);
+        assert!(matches!(compare(&host, OURS, CRATES, false), Err(Mismatch::Unknown { .. })));
+        assert!(compare(&host, OURS, CRATES, true).is_ok());
+    }
+
+    #[test]
+    fn versions_are_found_in_source_paths() {
+        let data = b"xx/registry/solana-message-4.4.1/src/lib.rs\0/solana-message-legacy/src\0/solana-message-3.0.1/src";
+        let found: Vec<&str> = versions_in(data, "solana-message").collect();
+        assert_eq!(found, ["4.4.1", "3.0.1"]);
+    }
+
+    #[test]
+    fn what_is_not_an_executable_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"#!/bin/sh\n").unwrap();
+        assert!(examine(file.path()).is_err());
+        assert!(examine(Path::new("/nonexistent")).is_err());
+    }
+}

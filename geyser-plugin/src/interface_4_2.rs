@@ -1,0 +1,234 @@
+//! The plugin as a validator with interface 4.2 sees it: callbacks → observations. Another interface version gets another
+//! file like this one.
+//!
+//! No callback returns an error (the validator would log every one), waits, or lets a panic out.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use agave_geyser_plugin_interface::geyser_plugin_interface::{
+    GeyserPlugin, GeyserPluginError, ReplicaAccountInfoVersions, ReplicaBlockInfoVersions,
+    ReplicaEntryInfoVersions, ReplicaTransactionInfoVersions, Result, SlotStatus,
+};
+use event_schema::{Blockhash, Kind};
+
+use crate::{
+    config::Config,
+    counters::{Counters, LossReason},
+    encode,
+    instance::Instance,
+    observation::{Fact, Key, Life},
+};
+
+/// See the module.
+#[derive(Default)]
+pub struct Plugin {
+    instance: Option<Instance>,
+    startup_accounts: bool,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeliographPlugin").field("loaded", &self.instance.is_some()).finish()
+    }
+}
+
+impl Plugin {
+    /// What this instance has counted; `None` before `on_load` and after `on_unload`.
+    pub fn counters(&self) -> Option<&Counters> {
+        self.instance.as_ref().map(|instance| instance.counters.as_ref())
+    }
+
+    /// The parts of the running instance, for tests and hosts that look inside.
+    pub fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref()
+    }
+
+    /// Counts the callback and runs it; a panic is contained, counted, and costs that callback's record.
+    fn observe(&self, kind: Kind, slot: u64, body: impl FnOnce(&Instance)) -> Result<()> {
+        let Some(instance) = &self.instance else { return Ok(()) };
+        instance.counters.callback(kind);
+        contain(instance, kind, slot, || body(instance));
+        Ok(())
+    }
+}
+
+/// A panic outside of encoding: the lane is not known, so the slot's own lane states the loss.
+fn contain(instance: &Instance, kind: Kind, slot: u64, body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        instance.counters.panics.add(1);
+        instance.counters.lost(LossReason::Panic, 1);
+        instance.handoff.losses.add(slot, instance.lanes.of_slot(slot), kind);
+    }
+}
+
+/// The validator passed something this interface version does not.
+fn unreadable(instance: &Instance, slot: u64, fact: Fact) {
+    instance.handoff.lose(slot, instance.lanes.of_slot(slot), fact, LossReason::Unreadable);
+}
+
+impl GeyserPlugin for Plugin {
+    fn setup_logger(&self, logger: &'static dyn log::Log, level: log::LevelFilter) -> Result<()> {
+        // This library has its own copy of the logging crate. A second instance finds it set already.
+        if log::set_logger(logger).is_ok() {
+            log::set_max_level(level);
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        "heliograph"
+    }
+
+    fn on_load(&mut self, config_file: &str, is_reload: bool) -> Result<()> {
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            let config = Config::load(Path::new(config_file)).map_err(|error| error.to_string())?;
+            let instance = Instance::start(&config).map_err(|error| format!("{config_file}: {error}"))?;
+            Ok::<_, String>((instance, config.startup_accounts))
+        }))
+        .unwrap_or_else(|_| Err("a panic while loading; please report it with the lines above".into()));
+        match loaded {
+            Ok((instance, startup_accounts)) => {
+                log::info!(
+                    "heliograph {} {}loaded, source {}",
+                    env!("CARGO_PKG_VERSION"),
+                    if is_reload { "re" } else { "" },
+                    instance.source,
+                );
+                self.startup_accounts = startup_accounts;
+                self.instance = Some(instance);
+                Ok(())
+            }
+            Err(problem) => Err(GeyserPluginError::Custom(format!("heliograph: {problem}").into())),
+        }
+    }
+
+    fn on_unload(&mut self) {
+        let Some(mut instance) = self.instance.take() else { return };
+        let stopped = catch_unwind(AssertUnwindSafe(|| instance.stop()));
+        let counters = &instance.counters;
+        log::info!(
+            "heliograph unloaded{}: {} callbacks, {} delivered, {} waiting in the spill, {} lost",
+            if stopped.is_ok() { "" } else { " after a panic" },
+            counters.callbacks_total(),
+            counters.delivered_total(),
+            counters.spill_pending(),
+            counters.lost_total(),
+        );
+    }
+
+    fn update_account(&self, account: ReplicaAccountInfoVersions<'_>, slot: u64, is_startup: bool) -> Result<()> {
+        if is_startup && !self.startup_accounts {
+            return Ok(());
+        }
+        let fact = if is_startup { Fact::StartupAccount } else { Fact::Account };
+        self.observe(Kind::Account, slot, |instance| match account {
+            ReplicaAccountInfoVersions::V0_0_3(account) if account.pubkey.len() == 32 => instance.handoff.offer(
+                slot,
+                instance.lanes.of_account(account.pubkey),
+                Key::new(account.pubkey),
+                fact,
+                |out| encode::account(out, slot, is_startup, account),
+            ),
+            _ => unreadable(instance, slot, fact),
+        })
+    }
+
+    fn notify_end_of_startup(&self) -> Result<()> {
+        if let Some(instance) = &self.instance {
+            contain(instance, Kind::Account, 0, || {
+                let lane = instance.lanes.of_slot(0);
+                instance.handoff.offer(0, lane, Key::of_slot(0), Fact::EndOfStartup, |_| {});
+            });
+        }
+        Ok(())
+    }
+
+    fn update_slot_status(&self, slot: u64, parent: Option<u64>, status: &SlotStatus) -> Result<()> {
+        let life = match status {
+            SlotStatus::FirstShredReceived | SlotStatus::Completed => Life::Announced,
+            SlotStatus::CreatedBank => Life::Created,
+            SlotStatus::Processed | SlotStatus::Confirmed => Life::Settled,
+            SlotStatus::Rooted => Life::Rooted,
+            SlotStatus::Dead(_) => Life::Dead,
+        };
+        self.observe(Kind::Slot, slot, |instance| {
+            let lane = instance.lanes.of_slot(slot);
+            instance.handoff.offer(slot, lane, Key::of_slot(slot), Fact::Status(life), |out| {
+                encode::slot_status(out, slot, parent, status);
+            });
+        })
+    }
+
+    fn notify_transaction(&self, transaction: ReplicaTransactionInfoVersions<'_>, slot: u64) -> Result<()> {
+        self.observe(Kind::Transaction, slot, |instance| match transaction {
+            ReplicaTransactionInfoVersions::V0_0_3(info) => {
+                let signature = info.signature.as_ref();
+                let lane = instance.lanes.of_transaction(signature);
+                instance.handoff.offer(slot, lane, Key::new(signature), Fact::Transaction, |out| {
+                    encode::transaction(out, slot, info);
+                });
+            }
+            _ => unreadable(instance, slot, Fact::Transaction),
+        })
+    }
+
+    fn notify_entry(&self, entry: ReplicaEntryInfoVersions<'_>) -> Result<()> {
+        let slot = match &entry {
+            ReplicaEntryInfoVersions::V0_0_1(entry) => entry.slot,
+            ReplicaEntryInfoVersions::V0_0_2(entry) => entry.slot,
+        };
+        self.observe(Kind::Entry, slot, |instance| match entry {
+            ReplicaEntryInfoVersions::V0_0_2(entry) => {
+                // A hash of another length is recorded as it is, but ends no slot.
+                let hash = entry.hash.try_into().unwrap_or_default();
+                let fact = Fact::Entry { index: entry.index as u64, hash };
+                let lane = instance.lanes.of_slot(slot);
+                instance.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| encode::entry(out, entry));
+            }
+            ReplicaEntryInfoVersions::V0_0_1(_) => {
+                unreadable(instance, slot, Fact::Entry { index: 0, hash: [0; 32] });
+            }
+        })
+    }
+
+    fn notify_block_metadata(&self, block: ReplicaBlockInfoVersions<'_>) -> Result<()> {
+        let slot = match &block {
+            ReplicaBlockInfoVersions::V0_0_1(block) => block.slot,
+            ReplicaBlockInfoVersions::V0_0_2(block) => block.slot,
+            ReplicaBlockInfoVersions::V0_0_3(block) => block.slot,
+            ReplicaBlockInfoVersions::V0_0_4(block) => block.slot,
+        };
+        self.observe(Kind::BlockMeta, slot, |instance| match block {
+            ReplicaBlockInfoVersions::V0_0_4(block) => {
+                let fact = Fact::Block {
+                    blockhash: block.blockhash.parse::<Blockhash>().unwrap_or_default().0,
+                    transactions: block.executed_transaction_count,
+                    entries: block.entry_count,
+                };
+                let lane = instance.lanes.of_slot(slot);
+                instance.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| encode::block_meta(out, block));
+            }
+            _ => unreadable(instance, slot, Fact::Block { blockhash: [0; 32], transactions: 0, entries: 0 }),
+        })
+    }
+
+    fn account_data_notifications_enabled(&self) -> bool {
+        true
+    }
+
+    fn account_data_snapshot_notifications_enabled(&self) -> bool {
+        self.startup_accounts
+    }
+
+    fn transaction_notifications_enabled(&self) -> bool {
+        true
+    }
+
+    fn entry_notifications_enabled(&self) -> bool {
+        true
+    }
+}

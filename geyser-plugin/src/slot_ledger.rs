@@ -1,0 +1,369 @@
+//! Pure: what was written for each slot, lane by lane; when a slot is complete; what its seals say.
+//!
+//! A slot is complete when its block metadata is in and the transactions and entries it counts have been seen, recorded or
+//! lost: a loss is stated, not waited for. A validator counts no entries for the blocks it led itself; then the slot's last
+//! entry is known by its hash, which is the block's hash, and a block without any entry is complete once it has settled.
+//!
+//! | what happens | the slot is sealed |
+//! |---|---|
+//! | complete | with the batch of records that completed it |
+//! | marked dead | with the batch that said so, as it is |
+//! | never completed: metadata missing, loaded in the middle, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later |
+//! | a record or a loss after the seal | again, revision + 1, with the batch |
+//! | a status after the seal | not again: statuses are life, not content, and every slot gets several after its seal |
+//! | executed a second time (`CreatedBank` again) | again, when that execution is complete |
+//! | the snapshot's accounts | when the validator says that was all, under the greatest slot among them |
+//!
+//! Slots are forgotten [`KEEP_AFTER_ROOT_SLOTS`] after the root; what comes later still is numbered, but no seal counts it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event_schema::{Kind, Seal, SealHash, SealedPartition};
+
+use crate::{
+    lane::{Lane, Lanes},
+    loss::Loss,
+    observation::{Fact, Life, STARTUP_SLOT},
+};
+
+/// A slot this far behind the newest is sealed as it is, when no root says so earlier.
+pub const FORCE_AFTER_SLOTS: u64 = 512;
+/// A slot this far behind the root is forgotten.
+pub const KEEP_AFTER_ROOT_SLOTS: u64 = 512;
+/// A slot this far behind the newest is forgotten whatever the root: bounds memory.
+pub const KEEP_SLOTS: u64 = 4096;
+
+/// One lane's share of a slot.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    records: u64,
+    first: u64,
+    last: u64,
+    hash: SealHash,
+    lost: u64,
+}
+
+/// What one execution of the slot has shown. A slot that is executed again starts another.
+#[derive(Debug, Default)]
+struct Execution {
+    block: Option<Block>,
+    /// Recorded or lost.
+    transactions: u64,
+    /// Recorded or lost.
+    entries: u64,
+    /// Entry with the greatest index, and that index.
+    last_entry: Option<(u64, [u8; 32])>,
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct Block {
+    blockhash: [u8; 32],
+    transactions: u64,
+    entries: u64,
+}
+
+impl Execution {
+    fn is_complete(&self) -> bool {
+        let Some(block) = &self.block else { return false };
+        if self.transactions < block.transactions {
+            return false;
+        }
+        if block.entries > 0 {
+            return self.entries >= block.entries;
+        }
+        match self.last_entry {
+            Some((index, hash)) => hash == block.blockhash && self.entries > index,
+            None => self.settled,
+        }
+    }
+
+    fn has_content(&self) -> bool {
+        self.block.is_some() || self.transactions > 0 || self.entries > 0
+    }
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    shares: BTreeMap<Lane, Share>,
+    execution: Execution,
+    /// Recorded or lost, over all executions.
+    transactions: u64,
+    entries: u64,
+    accounts: u64,
+    /// Revision of the next seal.
+    revision: u32,
+    /// Something a seal must state is not yet in one.
+    changed: bool,
+    /// Will not become complete: seal it as it is.
+    forced: bool,
+    /// Executed anew since its last seal.
+    reopened: bool,
+}
+
+impl SlotState {
+    fn is_due(&self) -> bool {
+        let sealed_before = self.revision > 0 && !self.reopened;
+        self.changed && (self.forced || sealed_before || self.execution.is_complete())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SlotLedger {
+    lanes: Lanes,
+    sequences: Vec<u64>,
+    slots: BTreeMap<u64, SlotState>,
+    due: BTreeSet<u64>,
+    startup: SlotState,
+    startup_slot: u64,
+    root: Option<u64>,
+    newest: u64,
+    /// Slots below were forgotten.
+    forgotten_below: u64,
+    unsealed: u64,
+}
+
+/// A seal and where it goes. It takes its lane's next sequence when it is numbered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueSeal {
+    pub lane: Lane,
+    pub seal: Seal,
+}
+
+impl SlotLedger {
+    pub fn new(lanes: Lanes) -> Self {
+        Self {
+            lanes,
+            sequences: vec![0; lanes.count()],
+            slots: BTreeMap::new(),
+            due: BTreeSet::new(),
+            startup: SlotState::default(),
+            startup_slot: 0,
+            root: None,
+            newest: 0,
+            forgotten_below: 0,
+            unsealed: 0,
+        }
+    }
+
+    /// Takes the lane's next sequence, for a seal.
+    pub fn number(&mut self, lane: Lane) -> u64 {
+        let next = &mut self.sequences[usize::from(lane.0)];
+        let sequence = *next;
+        *next += 1;
+        sequence
+    }
+
+    /// Numbers a record and takes note of it. `checksum` is the CRC-32 of its value.
+    pub fn record(&mut self, slot: u64, lane: Lane, fact: &Fact, checksum: u32) -> u64 {
+        let sequence = self.number(lane);
+        if *fact == Fact::StartupAccount {
+            self.startup_slot = self.startup_slot.max(slot);
+            add_record(&mut self.startup, lane, sequence, checksum);
+            self.startup.accounts += 1;
+            return sequence;
+        }
+        if slot < self.forgotten_below {
+            // The root's own status is expected; anything else is content that no seal will count.
+            if !matches!(fact, Fact::Status(_)) {
+                self.unsealed += 1;
+            }
+            return sequence;
+        }
+        self.newest = self.newest.max(slot);
+        let state = self.slots.entry(slot).or_default();
+        if let Fact::Status(Life::Created) = fact
+            && state.execution.has_content()
+        {
+            state.execution = Execution::default();
+            state.reopened = true;
+            state.forced = false;
+        }
+        add_record(state, lane, sequence, checksum);
+        match *fact {
+            Fact::Account | Fact::StartupAccount => state.accounts += 1,
+            Fact::Transaction => {
+                state.transactions += 1;
+                state.execution.transactions += 1;
+            }
+            Fact::Entry { index, hash } => {
+                state.entries += 1;
+                state.execution.entries += 1;
+                if state.execution.last_entry.is_none_or(|(last, _)| index >= last) {
+                    state.execution.last_entry = Some((index, hash));
+                }
+            }
+            Fact::Block { blockhash, transactions, entries } => {
+                state.execution.block = Some(Block { blockhash, transactions, entries });
+            }
+            Fact::Status(Life::Settled | Life::Rooted) => state.execution.settled = true,
+            Fact::Status(Life::Dead) => {
+                state.forced = true;
+                state.changed = true;
+            }
+            Fact::Status(_) | Fact::EndOfStartup => {}
+        }
+        state.changed |= !matches!(fact, Fact::Status(_));
+        if state.is_due() {
+            self.due.insert(slot);
+        }
+        if *fact == Fact::Status(Life::Rooted) {
+            self.root = Some(self.root.map_or(slot, |root| root.max(slot)));
+        }
+        sequence
+    }
+
+    /// Takes note of what a callback, or Kafka, lost.
+    pub fn lost(&mut self, loss: Loss) {
+        let state = if loss.slot == STARTUP_SLOT {
+            &mut self.startup
+        } else if loss.slot < self.forgotten_below {
+            self.unsealed += loss.count;
+            return;
+        } else {
+            self.newest = self.newest.max(loss.slot);
+            self.slots.entry(loss.slot).or_default()
+        };
+        state.shares.entry(loss.lane).or_default().lost += loss.count;
+        state.changed = true;
+        match loss.kind {
+            Kind::Account => state.accounts += loss.count,
+            Kind::Transaction => {
+                state.transactions += loss.count;
+                state.execution.transactions += loss.count;
+            }
+            Kind::Entry => {
+                state.entries += loss.count;
+                state.execution.entries += loss.count;
+            }
+            _ => {}
+        }
+        if loss.slot != STARTUP_SLOT && state.is_due() {
+            self.due.insert(loss.slot);
+        }
+    }
+
+    /// A record that had its sequence did not reach the log after all: counted already, so only the loss is stated.
+    pub fn lost_after_numbering(&mut self, slot: u64, lane: Lane) {
+        if let Some(state) = self.slots.get_mut(&slot) {
+            state.shares.entry(lane).or_default().lost += 1;
+            state.changed = true;
+            if state.is_due() {
+                self.due.insert(slot);
+            }
+        } else {
+            self.unsealed += 1;
+        }
+    }
+
+    /// Losses nobody could attribute: the newest slot's seals state them, so that no loss goes unstated.
+    pub fn lost_unplaced(&mut self, count: u64) {
+        let slot = self.newest;
+        self.lost(Loss { slot, lane: self.lanes.of_slot(slot), kind: Kind::Slot, count });
+    }
+
+    /// The seals that are due, slot by slot. Ask after each batch.
+    pub fn take_due(&mut self) -> Vec<DueSeal> {
+        self.force_passed();
+        let due = std::mem::take(&mut self.due);
+        let mut seals = Vec::new();
+        for slot in due {
+            if let Some(state) = self.slots.get_mut(&slot) {
+                seals.extend(seals_of(self.lanes, slot, state));
+            }
+        }
+        self.forget_old();
+        seals
+    }
+
+    /// The snapshot's accounts are all in.
+    pub fn end_startup(&mut self) -> Vec<DueSeal> {
+        if self.startup.shares.is_empty() {
+            return Vec::new();
+        }
+        seals_of(self.lanes, self.startup_slot, &mut self.startup)
+    }
+
+    /// Records and losses of slots that were forgotten already.
+    pub fn unsealed(&self) -> u64 {
+        self.unsealed
+    }
+
+    /// Slots in memory.
+    pub fn slots_held(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn force_passed(&mut self) {
+        let behind_newest = self.newest.saturating_sub(FORCE_AFTER_SLOTS);
+        let limit = self.root.unwrap_or(0).max(behind_newest);
+        for (slot, state) in self.slots.range_mut(..limit) {
+            if !state.forced {
+                state.forced = true;
+                if state.is_due() {
+                    self.due.insert(*slot);
+                }
+            }
+        }
+    }
+
+    fn forget_old(&mut self) {
+        let behind_root = self.root.unwrap_or(0).saturating_sub(KEEP_AFTER_ROOT_SLOTS);
+        let behind_newest = self.newest.saturating_sub(KEEP_SLOTS);
+        let limit = behind_root.max(behind_newest);
+        if limit > self.forgotten_below {
+            self.slots = self.slots.split_off(&limit);
+            self.forgotten_below = limit;
+        }
+    }
+}
+
+fn add_record(state: &mut SlotState, lane: Lane, sequence: u64, checksum: u32) {
+    let share = state.shares.entry(lane).or_default();
+    if share.records == 0 {
+        share.first = sequence;
+    }
+    share.records += 1;
+    share.last = sequence;
+    share.hash.add(sequence, checksum);
+}
+
+/// One seal for every lane that has records or losses of the slot.
+fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
+    let table: Vec<SealedPartition> = state
+        .shares
+        .iter()
+        .map(|(lane, share)| {
+            let (topic, partition) = lanes.place(*lane);
+            SealedPartition { topic: topic as u32, partition, records: share.records, lost: share.lost }
+        })
+        .collect();
+    let revision = state.revision;
+    state.revision += 1;
+    state.changed = false;
+    state.reopened = false;
+    state
+        .shares
+        .iter()
+        .map(|(lane, share)| DueSeal {
+            lane: *lane,
+            seal: Seal {
+                slot,
+                revision,
+                records: share.records,
+                first_sequence: share.first,
+                last_sequence: share.last,
+                hash: share.hash.value(),
+                lost: share.lost,
+                table: table.clone(),
+                transactions: state.transactions,
+                entries: state.entries,
+                accounts: state.accounts,
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

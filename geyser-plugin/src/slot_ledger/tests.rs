@@ -1,0 +1,391 @@
+//! The ledger against a reader that knows only what stands in the partitions.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LANES: Lanes = Lanes { accounts: 2, transactions: 3, slots: 2 };
+
+#[derive(Debug, Clone)]
+enum Written {
+    Record { slot: u64, fact: Fact, sequence: u64, checksum: u32 },
+    Seal { sequence: u64, seal: Seal },
+}
+
+/// The ledger and the partitions it numbers into.
+struct Log {
+    ledger: SlotLedger,
+    lanes: Vec<Vec<Written>>,
+    lost: BTreeMap<(u64, Lane), u64>,
+    checksum: u32,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { ledger: SlotLedger::new(LANES), lanes: vec![Vec::new(); LANES.count()], lost: BTreeMap::new(), checksum: 0 }
+    }
+
+    fn record(&mut self, slot: u64, lane: Lane, fact: Fact) {
+        self.checksum = self.checksum.wrapping_mul(31).wrapping_add(7);
+        let sequence = self.ledger.record(slot, lane, &fact, self.checksum);
+        self.lanes[usize::from(lane.0)].push(Written::Record { slot, fact, sequence, checksum: self.checksum });
+    }
+
+    fn lose(&mut self, slot: u64, lane: Lane, fact: Fact) {
+        self.ledger.lost(Loss { slot, lane, kind: fact.kind().unwrap(), count: 1 });
+        *self.lost.entry((slot, lane)).or_default() += 1;
+    }
+
+    fn end_batch(&mut self) -> usize {
+        let due = self.ledger.take_due();
+        let count = due.len();
+        self.write(due);
+        count
+    }
+
+    fn write(&mut self, due: Vec<DueSeal>) {
+        for DueSeal { lane, seal } in due {
+            let sequence = self.ledger.number(lane);
+            self.lanes[usize::from(lane.0)].push(Written::Seal { sequence, seal });
+        }
+    }
+
+    fn seals(&self, slot: u64) -> Vec<(Lane, Seal)> {
+        let mut found = Vec::new();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            for written in lane {
+                if let Written::Seal { seal, .. } = written
+                    && seal.slot == slot
+                {
+                    found.push((Lane(number as u16), seal.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    fn last_revision(&self, slot: u64) -> Option<u32> {
+        self.seals(slot).iter().map(|(_, seal)| seal.revision).max()
+    }
+
+    /// What every reader may rely on, whatever happened.
+    fn verify(&self) {
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let mut so_far: BTreeMap<u64, (u64, u64, u64, SealHash)> = BTreeMap::new();
+            for (place, written) in lane.iter().enumerate() {
+                match written {
+                    Written::Record { slot, sequence, checksum, .. } => {
+                        assert_eq!(*sequence, place as u64, "sequences are contiguous");
+                        let share = so_far.entry(*slot).or_insert((0, *sequence, 0, SealHash::default()));
+                        share.0 += 1;
+                        share.2 = *sequence;
+                        share.3.add(*sequence, *checksum);
+                    }
+                    Written::Seal { sequence, seal } => {
+                        assert_eq!(*sequence, place as u64, "seals are numbered as well");
+                        let (records, first, last, hash) = so_far.get(&seal.slot).copied().unwrap_or_default();
+                        assert_eq!((seal.records, seal.first_sequence, seal.last_sequence), (records, first, last));
+                        assert_eq!(seal.hash, if records == 0 { SealHash::default().value() } else { hash.value() });
+                        let (topic, partition) = LANES.place(Lane(number as u16));
+                        let row = seal
+                            .table
+                            .iter()
+                            .find(|row| row.topic == topic as u32 && row.partition == partition)
+                            .expect("a seal's table names its own partition");
+                        assert_eq!((row.records, row.lost), (seal.records, seal.lost));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Once all is quiet: the last seals count every record and every loss of the slot, in every lane.
+    fn verify_whole(&self, slot: u64) {
+        let revision = self.last_revision(slot).expect("the slot is sealed");
+        let last: BTreeMap<Lane, Seal> = self.seals(slot).into_iter().filter(|(_, seal)| seal.revision == revision).collect();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let lane_id = Lane(number as u16);
+            let content = lane
+                .iter()
+                .filter(|written| matches!(written, Written::Record { slot: of, fact, .. } if *of == slot && !matches!(fact, Fact::Status(_))))
+                .count() as u64;
+            let lost = self.lost.get(&(slot, lane_id)).copied().unwrap_or(0);
+            match last.get(&lane_id) {
+                Some(seal) => {
+                    assert!(seal.records >= content, "slot {slot} lane {number}: {seal:?}");
+                    assert_eq!(seal.lost, lost, "slot {slot} lane {number}: {seal:?}");
+                    assert_eq!(seal.table.len(), last.len());
+                }
+                None => assert_eq!((content, lost), (0, 0), "slot {slot} lane {number} has no seal"),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    accounts: u8,
+    transactions: u8,
+    entries: u8,
+    /// A block the validator led itself: its metadata counts no entries.
+    led: bool,
+    dead: bool,
+    late_accounts: u8,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    (0..6_u8, 0..6_u8, 1..5_u8, any::<bool>(), proptest::bool::weighted(0.1), 0..3_u8).prop_map(
+        |(accounts, transactions, entries, led, dead, late_accounts)| Plan {
+            accounts,
+            transactions,
+            entries,
+            led,
+            dead,
+            late_accounts,
+        },
+    )
+}
+
+fn hash(slot: u64, index: u64) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&slot.to_le_bytes());
+    hash[8..16].copy_from_slice(&(index + 1).to_le_bytes());
+    hash
+}
+
+fn block_facts(slot: u64, plan: &Plan) -> Vec<(Lane, Fact)> {
+    let slots = LANES.of_slot(slot);
+    let entries = u64::from(plan.entries);
+    let mut facts = Vec::new();
+    facts.extend((0..plan.accounts).map(|i| (LANES.of_account(&[i, slot as u8]), Fact::Account)));
+    facts.extend((0..plan.transactions).map(|i| (LANES.of_transaction(&[i, slot as u8, 9]), Fact::Transaction)));
+    facts.extend((0..entries).map(|index| (slots, Fact::Entry { index, hash: hash(slot, index) })));
+    facts.push((
+        slots,
+        Fact::Block {
+            blockhash: hash(slot, entries - 1),
+            transactions: plan.transactions.into(),
+            entries: if plan.led { 0 } else { entries },
+        },
+    ));
+    facts
+}
+
+fn shuffle<T>(items: &mut [T], seed: &mut u64) {
+    for i in (1..items.len()).rev() {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        items.swap(i, (*seed >> 33) as usize % (i + 1));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_interleaving_is_sealed_whole_and_no_loss_is_unstated(
+        plans in proptest::collection::vec(plan(), 1..6),
+        mut seed: u64,
+        lossy in prop_oneof![Just(0_u64), 2_u64..10],
+        batch in 1_usize..12,
+    ) {
+        let first_slot = 1000;
+        let mut events = Vec::new();
+        for (i, plan) in plans.iter().enumerate() {
+            let slot = first_slot + i as u64;
+            events.extend(block_facts(slot, plan).into_iter().map(|(lane, fact)| (slot, lane, fact)));
+            if plan.dead {
+                events.push((slot, LANES.of_slot(slot), Fact::Status(Life::Dead)));
+            }
+        }
+        shuffle(&mut events, &mut seed);
+        for (i, plan) in plans.iter().enumerate() {
+            let slot = first_slot + i as u64;
+            events.insert(0, (slot, LANES.of_slot(slot), Fact::Status(Life::Created)));
+            events.push((slot, LANES.of_slot(slot), Fact::Status(Life::Settled)));
+            for i in 0..plan.late_accounts {
+                events.push((slot, LANES.of_account(&[i, 200]), Fact::Account));
+            }
+        }
+        let mut log = Log::new();
+        for (i, (slot, lane, fact)) in events.into_iter().enumerate() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if lossy > 0 && (seed >> 33) % lossy == 0 {
+                log.lose(slot, lane, fact);
+            } else {
+                log.record(slot, lane, fact);
+            }
+            if i % batch == 0 {
+                log.end_batch();
+            }
+        }
+        log.end_batch();
+        if lossy == 0 {
+            for (i, plan) in plans.iter().enumerate() {
+                // Nothing but the block itself was needed.
+                prop_assert!(log.last_revision(first_slot + i as u64).is_some(), "slot {} {plan:?}", first_slot + i as u64);
+            }
+        }
+        // The root passes whatever could not become complete.
+        log.record(5000, LANES.of_slot(5000), Fact::Status(Life::Rooted));
+        log.end_batch();
+        log.verify();
+        for i in 0..plans.len() as u64 {
+            log.verify_whole(first_slot + i);
+        }
+    }
+
+    #[test]
+    fn no_living_block_is_sealed_before_all_of_it_was_seen(plan in plan(), mut seed: u64) {
+        prop_assume!(!plan.dead);
+        let slot = 77;
+        let mut facts = block_facts(slot, &plan);
+        shuffle(&mut facts, &mut seed);
+        let content: usize = facts.iter().filter(|(_, fact)| *fact != Fact::Account).count();
+        let mut log = Log::new();
+        let mut seen = 0;
+        for (lane, fact) in facts {
+            seen += usize::from(fact != Fact::Account);
+            log.record(slot, lane, fact);
+            let seals = log.end_batch();
+            prop_assert_eq!(log.last_revision(slot).is_some(), seen == content, "after {} of {}", seen, content);
+            prop_assert!(seals == 0 || seen == content);
+        }
+        log.verify();
+        log.verify_whole(slot);
+    }
+}
+
+fn status(log: &mut Log, slot: u64, life: Life) {
+    log.record(slot, LANES.of_slot(slot), Fact::Status(life));
+}
+
+fn whole_block(log: &mut Log, slot: u64) {
+    let plan = Plan { accounts: 3, transactions: 2, entries: 2, led: false, dead: false, late_accounts: 0 };
+    for (lane, fact) in block_facts(slot, &plan) {
+        log.record(slot, lane, fact);
+    }
+}
+
+#[test]
+fn statuses_after_the_seal_do_not_amend_it() {
+    let mut log = Log::new();
+    whole_block(&mut log, 10);
+    assert!(log.end_batch() > 0);
+    for life in [Life::Settled, Life::Settled, Life::Rooted] {
+        status(&mut log, 10, life);
+        assert_eq!(log.end_batch(), 0);
+    }
+    log.verify();
+}
+
+#[test]
+fn a_late_account_amends_the_seals_of_every_lane() {
+    let mut log = Log::new();
+    whole_block(&mut log, 10);
+    let first = log.end_batch();
+    log.record(10, LANES.of_account(b"late"), Fact::Account);
+    assert!(log.end_batch() >= first);
+    assert_eq!(log.last_revision(10), Some(1));
+    log.verify();
+    log.verify_whole(10);
+}
+
+#[test]
+fn a_block_without_entries_is_complete_when_it_settled() {
+    let mut log = Log::new();
+    let slots = LANES.of_slot(4);
+    log.record(4, LANES.of_transaction(b"a"), Fact::Transaction);
+    log.record(4, slots, Fact::Block { blockhash: [1; 32], transactions: 1, entries: 0 });
+    assert_eq!(log.end_batch(), 0);
+    status(&mut log, 4, Life::Settled);
+    assert!(log.end_batch() > 0);
+    log.verify_whole(4);
+}
+
+#[test]
+fn a_slot_executed_again_is_sealed_again_when_that_execution_is_whole() {
+    let mut log = Log::new();
+    status(&mut log, 10, Life::Created);
+    whole_block(&mut log, 10);
+    log.end_batch();
+    assert_eq!(log.last_revision(10), Some(0));
+    status(&mut log, 10, Life::Created);
+    log.record(10, LANES.of_account(b"again"), Fact::Account);
+    log.end_batch();
+    assert_eq!(log.last_revision(10), Some(0), "the second execution is not whole yet");
+    whole_block(&mut log, 10);
+    log.end_batch();
+    assert_eq!(log.last_revision(10), Some(1));
+    log.verify();
+    log.verify_whole(10);
+}
+
+#[test]
+fn a_dead_slot_is_sealed_as_it_is() {
+    let mut log = Log::new();
+    status(&mut log, 10, Life::Created);
+    log.record(10, LANES.of_transaction(b"a"), Fact::Transaction);
+    assert_eq!(log.end_batch(), 0);
+    status(&mut log, 10, Life::Dead);
+    assert!(log.end_batch() > 0);
+    log.verify_whole(10);
+}
+
+#[test]
+fn without_roots_an_abandoned_slot_is_sealed_after_a_while() {
+    let mut log = Log::new();
+    log.record(10, LANES.of_transaction(b"a"), Fact::Transaction);
+    whole_block(&mut log, 10 + FORCE_AFTER_SLOTS);
+    log.end_batch();
+    assert_eq!(log.last_revision(10), None);
+    whole_block(&mut log, 11 + FORCE_AFTER_SLOTS);
+    log.end_batch();
+    assert_eq!(log.last_revision(10), Some(0));
+    log.verify();
+}
+
+#[test]
+fn memory_is_bounded_and_what_comes_too_late_is_counted() {
+    let mut log = Log::new();
+    for slot in 0..3 * KEEP_SLOTS {
+        log.record(slot, LANES.of_transaction(b"a"), Fact::Transaction);
+        log.end_batch();
+        assert!(log.ledger.slots_held() as u64 <= KEEP_SLOTS + 1);
+    }
+    log.record(3, LANES.of_transaction(b"a"), Fact::Transaction);
+    assert_eq!(log.ledger.unsealed(), 1);
+    let newest = 3 * KEEP_SLOTS;
+    status(&mut log, newest, Life::Rooted);
+    log.end_batch();
+    assert!(log.ledger.slots_held() as u64 <= KEEP_AFTER_ROOT_SLOTS + 1);
+    log.verify();
+}
+
+#[test]
+fn the_snapshot_is_sealed_once_under_its_greatest_slot() {
+    let mut log = Log::new();
+    for slot in [5, 900, 30] {
+        log.record(slot, LANES.of_account(&[slot as u8]), Fact::StartupAccount);
+    }
+    log.lose(STARTUP_SLOT, LANES.of_account(b"x"), Fact::StartupAccount);
+    assert_eq!(log.end_batch(), 0);
+    let seals = log.ledger.end_startup();
+    assert!(seals.iter().all(|due| due.seal.slot == 900 && due.seal.accounts == 4));
+    assert_eq!(seals.iter().map(|due| due.seal.records).sum::<u64>(), 3);
+    assert_eq!(seals.iter().map(|due| due.seal.lost).sum::<u64>(), 1);
+}
+
+#[test]
+fn a_loss_after_numbering_and_one_without_a_place_are_stated() {
+    let mut log = Log::new();
+    whole_block(&mut log, 10);
+    log.end_batch();
+    let lane = LANES.of_account(&[0, 10]);
+    log.ledger.lost_after_numbering(10, lane);
+    log.ledger.lost_unplaced(7);
+    log.end_batch();
+    let lost: u64 = log.seals(10).iter().filter(|(_, seal)| seal.revision == 1).map(|(_, seal)| seal.lost).sum();
+    assert_eq!(lost, 8);
+}

@@ -1,0 +1,144 @@
+//! Creates the observed topics, or finds that they are not as configured. Until it succeeds nothing is given to Kafka: a
+//! record for a topic that does not exist would be lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use event_log::{Action, Error, EventLog as _, KafkaConfig, KafkaLog, TopicSpec};
+use event_schema::{ObservedTopic, Topics};
+
+use crate::{config::Config, counters::Counters};
+
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// A thread that tries until it succeeds or is stopped.
+pub struct TopicCheck {
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the first attempt will say.
+pub struct FirstAnswer(mpsc::Receiver<Result<(), Error>>);
+
+impl TopicCheck {
+    pub fn start(
+        config: &Config,
+        ready: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
+        counters: Arc<Counters>,
+    ) -> std::io::Result<(Self, FirstAnswer)> {
+        let kafka = config.kafka.clone();
+        let specs = specs(config);
+        let (answer, first_answer) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("hgTopics".into()).spawn(move || {
+            let mut complained = false;
+            while !stop.load(Ordering::Acquire) {
+                let result = attempt(&kafka, &specs, &stop);
+                // Only the first answer is waited for; the channel holds one.
+                let _ = answer.try_send(result.clone());
+                match result {
+                    Ok(()) => {
+                        counters.kafka_ready.set(1);
+                        ready.store(true, Ordering::Release);
+                        if complained {
+                            log::info!("heliograph: Kafka answers and has the topics");
+                        }
+                        return;
+                    }
+                    Err(error) => {
+                        counters.kafka_errors.add(1);
+                        if !complained {
+                            log::warn!("heliograph: {error}. Records wait in the queue and the spill until then");
+                        }
+                        complained = true;
+                    }
+                }
+                nap(&stop, RETRY_EVERY);
+            }
+        })?;
+        Ok((Self { thread: Some(thread) }, FirstAnswer(first_answer)))
+    }
+
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // It holds no records: had it panicked, nothing but readiness would be missing.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl FirstAnswer {
+    /// An error that no retry can help, if it came within `wait`: a reason not to load.
+    pub fn refusal_within(self, wait: Duration) -> Option<Error> {
+        match self.0.recv_timeout(wait) {
+            Ok(Err(error)) if error.action() == Action::Stop => Some(error),
+            _ => None,
+        }
+    }
+}
+
+fn specs(config: &Config) -> Vec<TopicSpec> {
+    let topics = Topics::new(&config.topic_prefix);
+    let partitions = &config.partitions;
+    [
+        (ObservedTopic::Accounts, partitions.accounts),
+        (ObservedTopic::Transactions, partitions.transactions),
+        (ObservedTopic::Slots, partitions.slots),
+    ]
+    .into_iter()
+    .map(|(topic, partitions)| TopicSpec {
+        name: topics.observed(topic).to_string(),
+        partitions: partitions.into(),
+        compacted: false,
+        // The producer compresses; the limit fits a 10 MiB account with room to spare.
+        config: vec![("max.message.bytes".into(), "16777216".into())],
+        replication: config.replication,
+    })
+    .collect()
+}
+
+fn attempt(kafka: &KafkaConfig, specs: &[TopicSpec], stop: &AtomicBool) -> Result<(), Error> {
+    let failed = |doing: &str, reason: String| Error::Unavailable {
+        brokers: kafka.brokers.clone(),
+        doing: doing.into(),
+        reason,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| failed("starting a runtime", error.to_string()))?;
+    let log = KafkaLog::new(kafka.clone())?;
+    let answer = runtime.block_on(async {
+        let stopped = async {
+            while !stop.load(Ordering::Acquire) {
+                tokio::time::sleep(STOP_CHECK).await;
+            }
+        };
+        tokio::select! {
+            answer = tokio::time::timeout(ATTEMPT_LIMIT, log.ensure_topics(specs)) => {
+                answer.unwrap_or_else(|_| Err(failed("checking topics", "no answer in time".into())))
+            }
+            () = stopped => Err(failed("checking topics", "the plugin is being unloaded".into())),
+        }
+    });
+    // Waits for blocking questions: none may outlive the library.
+    drop(runtime);
+    answer
+}
+
+fn nap(stop: &AtomicBool, time: Duration) {
+    let mut left = time;
+    while !stop.load(Ordering::Acquire) && !left.is_zero() {
+        let step = left.min(STOP_CHECK);
+        thread::sleep(step);
+        left -= step;
+    }
+}

@@ -1,0 +1,305 @@
+//! The worker's own promises, with an outlet that is away, slow, forgetful or refusing on command. Real Kafka: `tests/`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+};
+
+use event_log::{
+    Action,
+    producer::{Delivery, DeliveryError},
+};
+use event_schema::Seal;
+
+use super::*;
+
+const LANES: Lanes = Lanes { accounts: 2, transactions: 2, slots: 1 };
+
+#[derive(Debug, Clone)]
+struct Kept {
+    header: ObservedHeader,
+    value: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Broker {
+    up: bool,
+    /// Refuse values of this length for good.
+    refuse: Option<usize>,
+    waiting: VecDeque<(ObservedTopic, u32, Kept, Tag)>,
+    partitions: BTreeMap<(ObservedTopic, u32), Vec<Kept>>,
+}
+
+#[derive(Clone)]
+struct Outlet {
+    broker: Arc<Mutex<Broker>>,
+    deliveries: Arc<Deliveries>,
+}
+
+impl Outlet {
+    fn deliver(&self) {
+        let mut broker = self.broker.lock().unwrap();
+        while broker.up {
+            let Some((topic, partition, kept, tag)) = broker.waiting.pop_front() else { break };
+            broker.partitions.entry((topic, partition)).or_default().push(kept);
+            self.deliveries.report(&Delivery { tag: tag.pack(), outcome: Ok(0), latency: Duration::ZERO });
+        }
+    }
+}
+
+impl super::Outlet for Outlet {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn try_send(
+        &mut self,
+        topic: ObservedTopic,
+        partition: u32,
+        _key: &[u8],
+        header: &[u8],
+        value: &[u8],
+        tag: Tag,
+    ) -> Result<(), SendError> {
+        self.deliver();
+        let mut broker = self.broker.lock().unwrap();
+        if broker.refuse == Some(value.len()) {
+            return Err(SendError::Fatal("refused".into()));
+        }
+        // The client's own bounded memory.
+        if broker.waiting.len() >= 16 {
+            return Err(SendError::QueueFull);
+        }
+        let header = ObservedHeader::decode(header).unwrap();
+        broker.waiting.push_back((topic, partition, Kept { header, value: value.to_vec() }, tag));
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.broker.lock().unwrap().waiting.len()
+    }
+
+    fn flush(&mut self, _: Duration) -> bool {
+        self.deliver();
+        self.in_flight() == 0
+    }
+
+    fn close(&mut self) {
+        for (.., tag) in self.broker.lock().unwrap().waiting.drain(..) {
+            let outcome = Err(DeliveryError { action: Action::Retry, reason: "closed".into() });
+            self.deliveries.report(&Delivery { tag: tag.pack(), outcome, latency: Duration::ZERO });
+        }
+    }
+}
+
+struct Bed {
+    broker: Arc<Mutex<Broker>>,
+    handoff: Arc<Handoff>,
+    counters: Arc<Counters>,
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+    offered: u64,
+}
+
+impl Bed {
+    fn start(dir: &std::path::Path, queue: usize, spill_bytes: u64, instance: u64, up: bool) -> Self {
+        let counters = Arc::new(Counters::default());
+        let handoff = Arc::new(Handoff::new(queue, 64 << 20, 1 << 20, Arc::clone(&counters)));
+        let deliveries = Arc::new(Deliveries::new(LANES, Arc::clone(&counters)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let broker = Arc::new(Mutex::new(Broker { up, ..Broker::default() }));
+        let around = Surroundings {
+            lanes: LANES,
+            source: SourceId { instance, ..SourceId::default() },
+            handoff: Arc::clone(&handoff),
+            counters: Arc::clone(&counters),
+            deliveries: Arc::clone(&deliveries),
+            stop: Arc::clone(&stop),
+            stop_within: Duration::from_millis(300),
+        };
+        let spill = (spill_bytes > 0).then(|| Spill::open(dir, spill_bytes).unwrap());
+        let worker = Worker::new(around, Outlet { broker: Arc::clone(&broker), deliveries }, spill);
+        let thread = thread::spawn(move || worker.run());
+        Self { broker, handoff, counters, stop, thread, offered: 0 }
+    }
+
+    fn offer(&mut self, slot: u64, fact: Fact, value: &[u8]) {
+        let lane = match fact {
+            Fact::Account => LANES.of_account(value),
+            Fact::Transaction => LANES.of_transaction(value),
+            _ => LANES.of_slot(slot),
+        };
+        self.counters.callback(fact.kind().unwrap());
+        self.offered += 1;
+        self.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| out.extend_from_slice(value));
+    }
+
+    /// A whole block of `transactions` transactions and as many accounts, without entries.
+    fn block(&mut self, slot: u64, transactions: u64) {
+        for i in 0..transactions {
+            self.offer(slot, Fact::Account, &[slot.to_le_bytes(), i.to_le_bytes()].concat());
+            self.offer(slot, Fact::Transaction, &[i.to_le_bytes(), slot.to_le_bytes()].concat());
+        }
+        self.offer(slot, Fact::Block { blockhash: [7; 32], transactions, entries: 0 }, b"block");
+        self.offer(slot, Fact::Status(crate::observation::Life::Settled), b"processed");
+    }
+
+    fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !condition(self) {
+            assert!(start.elapsed() < Duration::from_secs(20), "waited too long until {what}: {:?}", self.counters);
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn stop(self) -> (Broker, Arc<Counters>, u64) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap();
+        let broker = std::mem::take(&mut *self.broker.lock().unwrap());
+        (broker, self.counters, self.offered)
+    }
+}
+
+fn balance(counters: &Counters, offered: u64) {
+    assert_eq!(counters.callbacks_total(), offered);
+    assert_eq!(
+        counters.delivered_total() + counters.spill_pending() + counters.lost_total(),
+        offered,
+        "{counters:?}"
+    );
+}
+
+/// Sequences contiguous from 0, and in each partition the last seal of a slot counts exactly its records.
+fn check_partitions(broker: &Broker) -> (u64, u64) {
+    let (mut records, mut lost) = (0, 0);
+    for kept in broker.partitions.values() {
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut last_seals: BTreeMap<u64, Seal> = BTreeMap::new();
+        for (place, one) in kept.iter().enumerate() {
+            assert_eq!(one.header.sequence.0, place as u64);
+            if one.header.kind == Kind::Seal {
+                let seal = Seal::decode(one.value.as_slice()).unwrap();
+                assert_eq!(seal.records, counts.get(&seal.slot).copied().unwrap_or(0));
+                last_seals.insert(seal.slot, seal);
+            } else {
+                *counts.entry(one.header.slot.0).or_default() += 1;
+                records += 1;
+            }
+        }
+        lost += last_seals.values().map(|seal| seal.lost).sum::<u64>();
+    }
+    (records, lost)
+}
+
+#[test]
+fn with_kafka_up_all_is_delivered_and_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 10_000, 1 << 20, 1, true);
+    for slot in 100..120 {
+        bed.block(slot, 20);
+    }
+    bed.until("all is delivered", |bed| bed.counters.seals_sealed.get() == 20 && bed.counters.delivered_total() == bed.offered);
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    assert_eq!((counters.lost_total(), counters.spilled.get()), (0, 0));
+    assert_eq!(check_partitions(&broker), (offered, 0));
+}
+
+#[test]
+fn an_outage_goes_to_disk_and_comes_back_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 10_000, 8 << 20, 1, true);
+    bed.block(1, 50);
+    bed.until("the first block is there", |bed| bed.counters.delivered_total() == bed.offered);
+    bed.broker.lock().unwrap().up = false;
+    for slot in 2..30 {
+        bed.block(slot, 50);
+    }
+    bed.until("records are on disk", |bed| bed.counters.spilled.get() > 100 && bed.handoff.is_empty());
+    bed.broker.lock().unwrap().up = true;
+    bed.block(30, 50);
+    bed.until("all is delivered", |bed| bed.counters.delivered_total() == bed.offered && bed.counters.spill_bytes.get() == 0);
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    assert_eq!(counters.lost_total(), 0);
+    assert_eq!(check_partitions(&broker), (offered, 0));
+}
+
+#[test]
+fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 256, 40_000, 1, false);
+    for slot in 1..40 {
+        bed.block(slot, 40);
+    }
+    bed.until("something is lost", |bed| bed.counters.lost_total() > 0 && bed.counters.spill_bytes.get() > 30_000);
+    bed.broker.lock().unwrap().up = true;
+    // Lost metadata leaves slots open; a root far above closes them.
+    bed.until("the queue is empty", |bed| bed.handoff.is_empty());
+    bed.offer(5000, Fact::Status(crate::observation::Life::Rooted), b"root");
+    bed.until("the rest is delivered", |bed| {
+        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered && bed.counters.kafka_in_flight.get() == 0
+    });
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    let (records, stated) = check_partitions(&broker);
+    assert_eq!(records + counters.lost_total(), offered);
+    assert_eq!(stated, counters.lost_total(), "every loss stands in a seal");
+}
+
+#[test]
+fn what_an_earlier_life_spilled_is_delivered_under_its_own_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 10_000, 8 << 20, 1, false);
+    for slot in 1..10 {
+        bed.block(slot, 30);
+    }
+    bed.until("all is on disk", |bed| bed.handoff.is_empty() && bed.counters.spilled.get() > 0);
+    let (_, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    let pending = counters.spill_pending() + counters.spilled_seals.get();
+    assert!(pending > 0 && counters.lost_for(LossReason::Unload) <= 16);
+
+    let bed = Bed::start(dir.path(), 10_000, 8 << 20, 2, true);
+    bed.until("the inheritance is delivered", |bed| bed.counters.inherited.get() == pending && bed.counters.spill_bytes.get() == 0);
+    let (broker, counters, _) = bed.stop();
+    assert_eq!((counters.delivered_total(), counters.lost_total(), counters.inherited_lost.get()), (0, 0, 0));
+    let kept: Vec<&Kept> = broker.partitions.values().flatten().collect();
+    assert_eq!(kept.len() as u64, pending);
+    assert!(kept.iter().all(|kept| kept.header.source.instance == 1));
+}
+
+#[test]
+fn a_record_kafka_refuses_is_lost_alone_and_stated() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 10_000, 0, 1, true);
+    bed.broker.lock().unwrap().refuse = Some(777);
+    bed.offer(5, Fact::Account, &[1; 777]);
+    bed.block(5, 10);
+    bed.until("the rest is delivered", |bed| bed.counters.delivered_total() == bed.offered - 1);
+    bed.until("the slot is sealed", |bed| bed.counters.seals_sealed.get() == 1);
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    assert_eq!(counters.lost_for(LossReason::Delivery), 1);
+    let stated: u64 = broker
+        .partitions
+        .values()
+        .flatten()
+        .filter(|kept| kept.header.kind == Kind::Seal)
+        .map(|kept| Seal::decode(kept.value.as_slice()).unwrap().lost)
+        .sum();
+    assert_eq!(stated, 1);
+}
+
+#[test]
+fn stopping_with_kafka_away_and_no_spill_ends_in_time_and_accounts_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 10_000, 0, 1, false);
+    bed.block(1, 100);
+    thread::sleep(Duration::from_millis(20));
+    let start = Instant::now();
+    let (_, counters, offered) = bed.stop();
+    assert!(start.elapsed() < Duration::from_secs(3));
+    balance(&counters, offered);
+    assert_eq!(counters.lost_total(), offered);
+}
