@@ -145,10 +145,14 @@ impl KafkaConfig {
     pub(crate) fn transactional_producer(&self, transactional_id: &str) -> Result<ClientConfig> {
         let mut client = self.producer()?;
         client.set("transactional.id", transactional_id);
-        if !self.options.contains_key("transaction.timeout.ms") {
-            // Long enough for the largest batch, short enough that readers are not held up for long behind a writer that died.
-            client.set("transaction.timeout.ms", "20000");
-        }
+        // Long enough for the largest batch, short enough that readers are not held up for long behind a writer that
+        // died. A record cannot be tried for longer than its transaction may last.
+        let timeout = self
+            .options
+            .get("transaction.timeout.ms")
+            .map_or("20000", String::as_str);
+        client.set("transaction.timeout.ms", timeout);
+        client.set("delivery.timeout.ms", timeout);
         Ok(client)
     }
 }

@@ -163,7 +163,8 @@ pub trait LogWriter: Send + Sync {
 /// Publishes batches whole or not at all.
 #[async_trait]
 pub trait TransactionalWriter: Send {
-    /// Begins, appends and commits. On error the transaction was aborted, or will be when the next writer of this id
+    /// Begins, appends and commits. When this returns the outcome is decided; readers see it a moment later, and before
+    /// [`EventLog::transactional_writer`] returns a next writer of this id. On error the transaction was aborted, or will be when the next writer of this id
     /// is made: `read_committed` readers see none of it. The one exception is an error whose action is `Stop`: the
     /// outcome of the last commit is then unknown and is learnt by reading the log.
     async fn commit(&mut self, records: Vec<NewRecord>) -> Result<Vec<Position>>;

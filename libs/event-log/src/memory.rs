@@ -17,6 +17,9 @@ use crate::{
     TopicSpec, TransactionalWriter,
 };
 
+/// The same limit as the Kafka clients of this crate are given.
+const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How the next commit of a [`MemoryLog`] fails, see [`MemoryLog::fail_next_commit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitFault {
@@ -143,6 +146,17 @@ impl State {
             record: Some(record),
         });
         Ok(position)
+    }
+
+    fn check_size(&self, record: &NewRecord) -> Result<()> {
+        let bytes = record.key.len() + record.header.len() + record.value.len();
+        if bytes > RECORD_BYTES_MAX {
+            return Err(Error::TooLarge {
+                topic: record.topic.to_string(),
+                bytes,
+            });
+        }
+        Ok(())
     }
 
     fn decide(&mut self, transaction: usize, decision: Decision) {
@@ -350,10 +364,11 @@ struct MemoryWriter(MemoryLog);
 impl LogWriter for MemoryWriter {
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>> {
         let mut state = self.0.0.state.lock();
-        let positions = records
-            .into_iter()
-            .map(|record| state.append(record, None))
-            .collect();
+        let append = |record: NewRecord| {
+            state.check_size(&record)?;
+            state.append(record, None)
+        };
+        let positions = records.into_iter().map(append).collect();
         drop(state);
         self.0.0.grown.notify_waiters();
         positions
@@ -394,6 +409,9 @@ impl MemoryTransactions {
         touched.dedup();
         for (topic, partition) in &touched {
             state.partition(topic, *partition)?;
+        }
+        for record in &records {
+            state.check_size(record)?;
         }
         let transaction = state.transactions.len();
         state.transactions.push(Outcome {
