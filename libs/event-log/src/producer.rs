@@ -5,7 +5,7 @@
 //! only then: nothing runs on when the library is unloaded afterwards.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,7 @@ pub enum SendError {
 /// An idempotent producer with `acks=all`. Threads may share it by reference.
 pub struct Producer {
     client: Arc<BaseProducer<Reports, NoCustomPartitioner>>,
+    in_flight: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
@@ -69,7 +70,9 @@ impl Producer {
         config: &KafkaConfig,
         on_delivery: impl Fn(Delivery) + Send + Sync + 'static,
     ) -> Result<Self> {
+        let in_flight = Arc::new(AtomicUsize::new(0));
         let reports = Reports {
+            in_flight: in_flight.clone(),
             on_delivery: Box::new(on_delivery),
         };
         let client: BaseProducer<Reports, NoCustomPartitioner> = config
@@ -94,6 +97,7 @@ impl Producer {
             })?;
         Ok(Self {
             client,
+            in_flight,
             stop,
             serving: Some(serving),
         })
@@ -124,15 +128,19 @@ impl Producer {
         .key(key)
         .payload(payload)
         .headers(headers);
-        self.client
-            .send(record)
-            .map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-                _ => SendError::Fatal(format!(
-                    "{error} ({} bytes for `{topic}`/{partition})",
-                    payload.len()
-                )),
-            })
+        // Counted before it can be reported.
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let Err((error, _)) = self.client.send(record) else {
+            return Ok(());
+        };
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        Err(match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+            _ => SendError::Fatal(format!(
+                "{error} ({} bytes for `{topic}`/{partition})",
+                payload.len()
+            )),
+        })
     }
 
     /// Serves delivery reports on the calling thread as well, for up to `timeout`. Never needed: the producer's thread
@@ -148,7 +156,7 @@ impl Producer {
 
     /// Records taken but not yet reported.
     pub fn in_flight(&self) -> usize {
-        self.client.in_flight_count().max(0) as usize
+        self.in_flight.load(Ordering::Acquire)
     }
 }
 
@@ -168,6 +176,7 @@ struct Pending {
 }
 
 struct Reports {
+    in_flight: Arc<AtomicUsize>,
     on_delivery: Box<dyn Fn(Delivery) + Send + Sync>,
 }
 
@@ -192,11 +201,13 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
                 reason: error.to_string(),
             }),
         };
+        // Reported first: whoever sees nothing in flight has seen every report.
         (self.on_delivery)(Delivery {
             tag: pending.tag,
             outcome,
             latency: pending.since.elapsed(),
         });
+        self.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
