@@ -134,7 +134,7 @@ pub trait EventLog: Send + Sync {
 
 /// Reads its partitions, in offset order per partition.
 #[async_trait]
-pub trait LogReader: Send {
+pub trait LogReader: Send + Sync {
     /// Up to `max` records; returns as soon as there is at least one, or empty when there was none within `wait`.
     /// Cancelling the returned future loses no record.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>>;
@@ -162,7 +162,7 @@ pub trait LogWriter: Send + Sync {
 
 /// Publishes batches whole or not at all.
 #[async_trait]
-pub trait TransactionalWriter: Send {
+pub trait TransactionalWriter: Send + Sync {
     /// Begins, appends and commits. When this returns the outcome is decided; readers see it a moment later, and before
     /// [`EventLog::transactional_writer`] returns a next writer of this id. On error the transaction was aborted, or will be when the next writer of this id
     /// is made: `read_committed` readers see none of it. The one exception is an error whose action is `Stop`: the
