@@ -119,10 +119,16 @@ impl Lifetime {
         }
     }
 
-    /// Of a transaction whose blockhash the validator, at `height`, holds for usable or has not met yet.
-    pub fn seen_at(height: u64) -> Self {
+    /// Of a transaction whose blockhash the stream has not told, by a validator at `height`. When it takes the blockhash
+    /// (`valid`), that is at most as old as its life is long. When it does not, the blockhash may be younger than the
+    /// validator's tip, or of any age: the transaction may have landed long ago.
+    pub fn seen_at(height: u64, valid: bool) -> Self {
         Self::Blocks {
-            first: height.saturating_sub(MAX_PROCESSING_AGE),
+            first: if valid {
+                height.saturating_sub(MAX_PROCESSING_AGE)
+            } else {
+                0
+            },
             last_valid: height + MAX_PROCESSING_AGE,
             exact: false,
         }

@@ -96,6 +96,8 @@ pub struct AcceptedQueue {
 
 /// The loop, with what it is wired to.
 pub struct Engine {
+    /// What an earlier process left open. Known before the stream is replayed: a landing may be told there only once.
+    pub resumed: Vec<(DeliveryId, Entry)>,
     pub accepted: AcceptedQueue,
     pub ended: mpsc::UnboundedReceiver<Ended>,
     pub told: mpsc::Receiver<Vec<Told>>,
@@ -116,6 +118,9 @@ impl Engine {
         written: impl Fn(bool) + Send,
     ) -> anyhow::Result<()> {
         let mut desk = Desk::new();
+        for (id, entry) in std::mem::take(&mut self.resumed) {
+            desk.book.open(id, entry);
+        }
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (answer, mut answers) = mpsc::channel::<Vec<Answer>>(1);
@@ -256,6 +261,8 @@ impl Engine {
             return;
         }
         desk.asked_at = Instant::now();
+        // The proof may have been there before the transaction was.
+        desk.book.expire_proven();
         let questions: Vec<Question> = desk.book.questions();
         if questions.is_empty() {
             return;

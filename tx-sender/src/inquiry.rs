@@ -71,10 +71,10 @@ async fn lifetime(
     blockhash: &Blockhash,
 ) -> Result<Option<Answer>, AskError> {
     // Validity first: the height read after it cannot be too low for it.
-    let known = validator.is_blockhash_valid(blockhash).await?;
+    let valid = validator.is_blockhash_valid(blockhash).await?;
     let height = validator.block_height().await?;
-    tracing::debug!(%blockhash, known, height, "a blockhash that the stream has not told");
-    Ok(Some(Answer::Lifetime(id, Lifetime::seen_at(height))))
+    tracing::debug!(%blockhash, valid, height, "a blockhash that the stream has not told");
+    Ok(Some(Answer::Lifetime(id, Lifetime::seen_at(height, valid))))
 }
 
 async fn history(

@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, sync::{mpsc, watch}};
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineHandle, accepted_queue},
+    engine::{Engine, accepted_queue},
     leaders::{self, Refresh},
     metrics::Metrics,
     outcomes::Outcomes,
@@ -78,8 +78,13 @@ pub async fn run(
     let outcomes = outcomes.follow(told_in, readiness(&host, "stream"));
     host.spawn("outcomes", until_drained(&host, outcomes));
 
+    let resumed = store.open_deliveries().await.context("reading open transactions")?;
+    if !resumed.is_empty() {
+        tracing::info!(transactions = resumed.len(), "resuming what was left open");
+    }
     let (handle, accepted) = accepted_queue(ACCEPTED_DEPTH);
     let engine = Engine {
+        resumed,
         accepted,
         ended,
         told,
@@ -92,8 +97,6 @@ pub async fn run(
         metrics: metrics.clone(),
     };
     let engine = tokio::spawn(engine.run(host.drain(), readiness(&host, "postgres")));
-    resume(&store, &handle).await?;
-
     let door = Door {
         store,
         engine: handle,
@@ -120,18 +123,6 @@ async fn open_store(store: &Store, host: &Host) -> anyhow::Result<()> {
     }
     store.migrate().await?;
     host.ready("postgres", true);
-    Ok(())
-}
-
-/// What an earlier process accepted and did not bring to an end goes on.
-async fn resume(store: &Store, engine: &EngineHandle) -> anyhow::Result<()> {
-    let open = store.open_deliveries().await.context("reading open transactions")?;
-    if !open.is_empty() {
-        tracing::info!(transactions = open.len(), "resuming open transactions");
-    }
-    for (id, entry) in open {
-        engine.open(id, entry).await;
-    }
     Ok(())
 }
 

@@ -37,6 +37,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// A connection without any answer is dead after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Jobs wait for a reconnect that is due within this; for a later one they are told that nobody is there.
+const RECONNECT_AWAITED: Duration = Duration::from_millis(300);
 /// A leader that is not wanted any more keeps its connection this long: schedules come back to it.
 const UNWANTED_KEPT: Duration = Duration::from_secs(30);
 
@@ -218,8 +220,12 @@ impl Link {
             }
             let closed = OptionFuture::from(connection.as_ref().map(Connection::closed));
             let retry_at = pace.next_connect();
+            // A connection that is about to be tried again is worth waiting for; its jobs keep their place.
+            let hold = connection.is_none()
+                && queue_is_open(&queue)
+                && retry_at.saturating_duration_since(Instant::now()) <= RECONNECT_AWAITED;
             tokio::select! {
-                job = queue.recv(), if in_flight.len() < STREAMS_IN_FLIGHT_MAX => match (job, &connection) {
+                job = queue.recv(), if !hold && in_flight.len() < STREAMS_IN_FLIGHT_MAX => match (job, &connection) {
                     (Some(job), Some(connection)) => {
                         in_flight.push(deliver(connection.clone(), job, self.ack_timeout));
                     }

@@ -4,7 +4,7 @@ mod bed;
 
 use std::time::{Duration, Instant};
 
-use bed::{Conduct, TestLeader, World, chain::hash, eventually, transfer, wire};
+use bed::{World, chain::hash, eventually, leader::{Conduct, TestLeader}, transfer, wire};
 use event_schema::{Blockhash, proto::geyser::SlotStatus};
 use serde_json::json;
 use solana_transaction_error::TransactionError;
@@ -89,12 +89,11 @@ fn a_lost_connection_is_repeated_at_once() {
     let sender = world.start();
     world.runtime.block_on(world.chain.grow(1..=39));
     eventually("a warm connection", || world.leaders[0].connections() >= 1);
-    world.leaders[0].conduct(Conduct::Drop);
+    world.leaders[0].conduct(Conduct::DropOnce);
     let transaction = transfer(1, hash(39));
     let started = Instant::now();
     let signature = sender.send(&transaction);
-    eventually("the first attempt is dropped", || world.leaders[0].closed_streams() >= 1);
-    world.leaders[0].conduct(Conduct::Take);
+    eventually("the first attempt is dropped", || world.leaders[0].closed_streams() == 1);
     // The slot stands still and the fallback timer is off: only the lost attempt itself leads to a repeat.
     eventually("it comes again", || world.leaders[0].count(&wire(&transaction)) >= 1);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -270,6 +269,26 @@ fn a_blockhash_that_the_stream_has_not_told_is_asked_about() {
     eventually("its life is known", || {
         sender.status(&signature)["lastValidBlockHeight"] == 1150
     });
+}
+
+#[test]
+fn what_landed_long_ago_elsewhere_is_not_called_expired() {
+    let world = World::new(1);
+    world.rpc.set(|answers| answers.block_height = 1000);
+    let sender = world.start();
+    world.runtime.block_on(world.chain.grow(900..=1000));
+    // Its blockhash is older than anything read; it was sent by somebody else and is in block 500.
+    let transaction = transfer(1, [0x77; 32]);
+    let signature = transaction.signatures[0].to_string();
+    let status = json!({"slot": 500, "err": null, "confirmationStatus": "finalized"});
+    world.rpc.set(|answers| {
+        answers.statuses.insert(signature.clone(), status);
+    });
+    sender.send(&transaction);
+    eventually("its life is guessed", || sender.status(&signature)["lastValidBlockHeight"] == 1150);
+    world.runtime.block_on(world.chain.grow(1001..=1000 + 151 + 33));
+    let status = sender.wait_for(&signature, "landed", Some("finalized"));
+    assert_eq!(status["slot"], 500);
 }
 
 #[test]

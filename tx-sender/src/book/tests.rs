@@ -94,7 +94,7 @@ fn a_blockhash_learnt_later_gives_the_exact_life() {
     let mut book = Book::default();
     book.open(id(1), entry(1, 50));
     assert!(matches!(book.questions()[..], [Question::Lifetime { .. }]));
-    book.learn_lifetime(id(1), Lifetime::seen_at(60));
+    book.learn_lifetime(id(1), Lifetime::seen_at(60, true));
     assert_eq!(book.questions(), []);
     book.block(block(50, &[]));
     assert_eq!(book.get(id(1)).unwrap().delivery.lifetime, Lifetime::of_block(50));

@@ -141,8 +141,8 @@ fn sending_ends_with_the_life_but_the_state_waits_for_the_proof() {
 #[test]
 fn a_better_lifetime_replaces_a_worse_one_only() {
     let mut delivery = fresh(Lifetime::Unknown);
-    assert!(delivery.learn_lifetime(Lifetime::seen_at(500)));
-    assert!(!delivery.learn_lifetime(Lifetime::seen_at(900)));
+    assert!(delivery.learn_lifetime(Lifetime::seen_at(500, true)));
+    assert!(!delivery.learn_lifetime(Lifetime::seen_at(900, true)));
     assert!(!delivery.learn_lifetime(Lifetime::Unknown));
     assert!(delivery.learn_lifetime(Lifetime::of_block(480)));
     assert!(!delivery.learn_lifetime(Lifetime::of_block(470)));

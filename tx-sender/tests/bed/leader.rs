@@ -19,13 +19,16 @@ use rustls::{
 use solana_keypair::{Keypair, Signer};
 use tx_sender::tls;
 
+/// Bytes of a stream that are taken in before they are read.
+const STREAM_WINDOW: u32 = 64;
+
 /// How the leader treats those who come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conduct {
     /// Reads every transaction and keeps it.
     Take,
-    /// Closes the connection when the first stream comes, with what was on it unread.
-    Drop,
+    /// Closes the connection when the next stream comes, with what was on it unread; then takes what comes.
+    DropOnce,
     /// Lets the connection be, and never grants a stream.
     Starve,
     /// Tells each stream to stop, unread.
@@ -68,6 +71,8 @@ impl TestLeader {
         let mut transport = quinn::TransportConfig::default();
         let streams = if conduct == Conduct::Starve { 0 } else { 128 };
         transport.max_concurrent_uni_streams(VarInt::from_u32(streams));
+        // Smaller than a transaction: what is not read is not acknowledged as a whole.
+        transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
         config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().expect("an address")).expect("a server");
         let shared = Arc::new(Shared {
@@ -152,7 +157,8 @@ async fn serve(connection: quinn::Connection, shared: Arc<Shared>) {
                     shared.taken.lock().unwrap().push(bytes);
                 }
             }
-            Conduct::Drop => {
+            Conduct::DropOnce => {
+                *shared.conduct.lock().unwrap() = Conduct::Take;
                 shared.closed_streams.fetch_add(1, Ordering::Relaxed);
                 // As agave-validator closes those whom it prunes.
                 connection.close(VarInt::from_u32(1), b"dropped");

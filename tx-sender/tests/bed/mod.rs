@@ -27,7 +27,7 @@ use solana_transaction::versioned::VersionedTransaction;
 use tx_sender::{config::Config, pipeline};
 
 pub use chain::TestChain;
-pub use leader::{Conduct, TestLeader};
+pub use leader::TestLeader;
 pub use rpc::TestRpc;
 
 /// One server for the whole test binary, one database per test.
