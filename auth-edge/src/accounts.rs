@@ -19,7 +19,9 @@ impl UserName {
         let name = text.trim().to_ascii_lowercase();
         let fits = (3..=32).contains(&name.len())
             && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte));
+            && name.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+            });
         fits.then_some(Self(name))
     }
 
@@ -53,7 +55,11 @@ pub struct Ceremony {
     pub state: Value,
 }
 
-pub async fn begin_ceremony(pool: &PgPool, ceremony: &Ceremony, seconds: u32) -> Result<Uuid, sqlx::Error> {
+pub async fn begin_ceremony(
+    pool: &PgPool,
+    ceremony: &Ceremony,
+    seconds: u32,
+) -> Result<Uuid, sqlx::Error> {
     let id = Uuid::new_v4();
     sqlx::query(
         "INSERT INTO ceremonies (id, kind, browser_hash, user_id, user_name, state, expires_unix)
@@ -73,7 +79,12 @@ pub async fn begin_ceremony(pool: &PgPool, ceremony: &Ceremony, seconds: u32) ->
 
 /// Takes the ceremony out: whatever comes of it, its challenge cannot be answered again. `None` when it never was, was
 /// taken before, has expired, is of the other kind or was begun by another browser.
-pub async fn take_ceremony(pool: &PgPool, id: Uuid, kind: CeremonyKind, browser_hash: [u8; 32]) -> Result<Option<Ceremony>, sqlx::Error> {
+pub async fn take_ceremony(
+    pool: &PgPool,
+    id: Uuid,
+    kind: CeremonyKind,
+    browser_hash: [u8; 32],
+) -> Result<Option<Ceremony>, sqlx::Error> {
     let row = sqlx::query(
         "DELETE FROM ceremonies WHERE id = $1 AND kind = $2 AND browser_hash = $3
          RETURNING user_id, user_name, state, expires_unix > extract(epoch FROM clock_timestamp()) AS alive",
@@ -88,7 +99,13 @@ pub async fn take_ceremony(pool: &PgPool, id: Uuid, kind: CeremonyKind, browser_
         return Ok(None);
     }
     let Json(state) = row.try_get("state")?;
-    Ok(Some(Ceremony { kind, browser_hash, user: row.try_get("user_id")?, user_name: row.try_get("user_name")?, state }))
+    Ok(Some(Ceremony {
+        kind,
+        browser_hash,
+        user: row.try_get("user_id")?,
+        user_name: row.try_get("user_name")?,
+        state,
+    }))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,20 +131,36 @@ pub async fn create_user(
         .bind(wallet)
         .execute(&mut *connection)
         .await
-        .map_err(|error| if is_unique_violation(&error) { CreateError::NameTaken } else { error.into() })?;
-    sqlx::query("INSERT INTO credentials (id, user_id, credential, counter) VALUES ($1, $2, $3, $4)")
-        .bind(&credential.cred_id)
-        .bind(user)
-        .bind(Json(credential))
-        .bind(i64::from(credential.counter))
-        .execute(connection)
-        .await
-        .map_err(|error| if is_unique_violation(&error) { CreateError::CredentialTaken } else { error.into() })?;
+        .map_err(|error| {
+            if is_unique_violation(&error) {
+                CreateError::NameTaken
+            } else {
+                error.into()
+            }
+        })?;
+    sqlx::query(
+        "INSERT INTO credentials (id, user_id, credential, counter) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(&credential.cred_id)
+    .bind(user)
+    .bind(Json(credential))
+    .bind(i64::from(credential.counter))
+    .execute(connection)
+    .await
+    .map_err(|error| {
+        if is_unique_violation(&error) {
+            CreateError::CredentialTaken
+        } else {
+            error.into()
+        }
+    })?;
     Ok(())
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+    error
+        .as_database_error()
+        .is_some_and(|error| error.is_unique_violation())
 }
 
 /// A passkey and whose it is. Frozen passkeys and disabled users are never returned.
@@ -143,22 +176,45 @@ const LIVE_CREDENTIALS: &str = "SELECT users.id, users.name, credentials.credent
 
 fn owned(row: sqlx::postgres::PgRow) -> Result<OwnedCredential, sqlx::Error> {
     let Json(credential) = row.try_get("credential")?;
-    Ok(OwnedCredential { user: row.try_get("id")?, user_name: row.try_get("name")?, credential })
+    Ok(OwnedCredential {
+        user: row.try_get("id")?,
+        user_name: row.try_get("name")?,
+        credential,
+    })
 }
 
-pub async fn find_credential(pool: &PgPool, id: &[u8]) -> Result<Option<OwnedCredential>, sqlx::Error> {
+pub async fn find_credential(
+    pool: &PgPool,
+    id: &[u8],
+) -> Result<Option<OwnedCredential>, sqlx::Error> {
     let sql = sqlx::AssertSqlSafe(format!("{LIVE_CREDENTIALS} AND credentials.id = $1"));
-    sqlx::query(sql).bind(id).fetch_optional(pool).await?.map(owned).transpose()
+    sqlx::query(sql)
+        .bind(id)
+        .fetch_optional(pool)
+        .await?
+        .map(owned)
+        .transpose()
 }
 
 pub async fn credentials_of(pool: &PgPool, user: Uuid) -> Result<Vec<Credential>, sqlx::Error> {
-    let sql = sqlx::AssertSqlSafe(format!("{LIVE_CREDENTIALS} AND users.id = $1 ORDER BY credentials.created_at"));
-    sqlx::query(sql).bind(user).fetch_all(pool).await?.into_iter().map(|row| Ok(owned(row)?.credential)).collect()
+    let sql = sqlx::AssertSqlSafe(format!(
+        "{LIVE_CREDENTIALS} AND users.id = $1 ORDER BY credentials.created_at"
+    ));
+    sqlx::query(sql)
+        .bind(user)
+        .fetch_all(pool)
+        .await?
+        .into_iter()
+        .map(|row| Ok(owned(row)?.credential))
+        .collect()
 }
 
 /// Stores a use of the passkey. False when its counter did not grow against the *stored* one: another use with the same
 /// counter was faster, so one of the two came from a copy.
-pub async fn store_use(connection: &mut PgConnection, used: &Credential) -> Result<bool, sqlx::Error> {
+pub async fn store_use(
+    connection: &mut PgConnection,
+    used: &Credential,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE credentials SET credential = $2, counter = $3, last_used_at = now()
          WHERE id = $1 AND frozen_at IS NULL AND (counter < $3 OR (counter = 0 AND $3 = 0))",
@@ -172,7 +228,10 @@ pub async fn store_use(connection: &mut PgConnection, used: &Credential) -> Resu
 }
 
 /// No further use: there may be a second copy of the passkey.
-pub async fn freeze(connection: &mut PgConnection, credential_id: &[u8]) -> Result<(), sqlx::Error> {
+pub async fn freeze(
+    connection: &mut PgConnection,
+    credential_id: &[u8],
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE credentials SET frozen_at = now() WHERE id = $1 AND frozen_at IS NULL")
         .bind(credential_id)
         .execute(connection)
@@ -194,7 +253,17 @@ mod tests {
     #[test]
     fn names_have_one_form() {
         assert_eq!(UserName::read(" Ann.B-1_ ").unwrap().as_str(), "ann.b-1_");
-        for name in ["", "ab", ".ann", "ann b", "аnn", "ann\u{200b}", "<b>ann", "ann\u{202e}", &"a".repeat(33)] {
+        for name in [
+            "",
+            "ab",
+            ".ann",
+            "ann b",
+            "аnn",
+            "ann\u{200b}",
+            "<b>ann",
+            "ann\u{202e}",
+            &"a".repeat(33),
+        ] {
             assert_eq!(UserName::read(name), None, "{name:?}");
         }
     }

@@ -44,7 +44,11 @@ impl State {
 
     fn read(text: &str) -> Option<Self> {
         use State::*;
-        [Created, Asserted, Reserved, Signed, Handed, Landed, Failed, Expired].into_iter().find(|state| state.as_str() == text)
+        [
+            Created, Asserted, Reserved, Signed, Handed, Landed, Failed, Expired,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 }
 
@@ -57,7 +61,10 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(code: &str, text: impl Into<String>) -> Self {
-        Self { code: code.into(), text: text.into() }
+        Self {
+            code: code.into(),
+            text: text.into(),
+        }
     }
 }
 
@@ -94,10 +101,15 @@ const COLUMNS: &str = "id, user_id, session_hash, state, destination, lamports::
 impl Approval {
     fn read(row: PgRow) -> Result<Self, sqlx::Error> {
         let amount = |column: &str| {
-            row.try_get::<String, _>(column)?.parse::<u64>().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+            row.try_get::<String, _>(column)?
+                .parse::<u64>()
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))
         };
         let state: String = row.try_get("state")?;
-        let problem = match (row.try_get::<Option<String>, _>("problem_code")?, row.try_get::<Option<String>, _>("problem")?) {
+        let problem = match (
+            row.try_get::<Option<String>, _>("problem_code")?,
+            row.try_get::<Option<String>, _>("problem")?,
+        ) {
             (Some(code), Some(text)) => Some(Problem { code, text }),
             _ => None,
         };
@@ -105,7 +117,8 @@ impl Approval {
             id: row.try_get("id")?,
             user: row.try_get("user_id")?,
             session_hash: row.try_get("session_hash")?,
-            state: State::read(&state).ok_or_else(|| sqlx::Error::Decode(format!("unknown state {state}").into()))?,
+            state: State::read(&state)
+                .ok_or_else(|| sqlx::Error::Decode(format!("unknown state {state}").into()))?,
             destination: row.try_get("destination")?,
             lamports: amount("lamports")?,
             fee_lamports: amount("fee_lamports")?,
@@ -167,14 +180,29 @@ pub async fn create(pool: &PgPool, new: &Approval) -> Result<(), sqlx::Error> {
         "to": new.destination, "lamports": new.lamports.to_string(), "challenge": hex::encode(new.terms().challenge()),
         "policy": hex::encode(new.policy_version),
     });
-    write_audit(&mut transaction, "approval.created", &new.user.to_string(), new.id, detail).await?;
+    write_audit(
+        &mut transaction,
+        "approval.created",
+        &new.user.to_string(),
+        new.id,
+        detail,
+    )
+    .await?;
     transaction.commit().await
 }
 
 /// Finds a user's own approval; another user's does not exist for them.
 pub async fn find(pool: &PgPool, id: Uuid, user: Uuid) -> Result<Option<Approval>, sqlx::Error> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM approvals WHERE id = $1 AND user_id = $2"));
-    sqlx::query(sql).bind(id).bind(user).fetch_optional(pool).await?.map(Approval::read).transpose()
+    let sql = sqlx::AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM approvals WHERE id = $1 AND user_id = $2"
+    ));
+    sqlx::query(sql)
+        .bind(id)
+        .bind(user)
+        .fetch_optional(pool)
+        .await?
+        .map(Approval::read)
+        .transpose()
 }
 
 /// The user's newest approvals that got as far as an assertion, or ended.
@@ -182,12 +210,23 @@ pub async fn list(pool: &PgPool, user: Uuid, limit: i64) -> Result<Vec<Approval>
     let sql = sqlx::AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM approvals WHERE user_id = $1 AND evidence IS NOT NULL ORDER BY created_at DESC LIMIT $2"
     ));
-    sqlx::query(sql).bind(user).bind(limit).fetch_all(pool).await?.into_iter().map(Approval::read).collect()
+    sqlx::query(sql)
+        .bind(user)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?
+        .into_iter()
+        .map(Approval::read)
+        .collect()
 }
 
 /// created → asserted, inside the transaction that also stores the passkey's new counter. False when somebody else was
 /// faster, or time is up.
-pub async fn assert(connection: &mut PgConnection, approval: &Approval, evidence: &Value) -> Result<bool, sqlx::Error> {
+pub async fn assert(
+    connection: &mut PgConnection,
+    approval: &Approval,
+    evidence: &Value,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE approvals SET state = 'asserted', evidence = $2
          WHERE id = $1 AND state = 'created' AND expires_unix > extract(epoch FROM clock_timestamp())",
@@ -199,7 +238,14 @@ pub async fn assert(connection: &mut PgConnection, approval: &Approval, evidence
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    write_audit(connection, "approval.asserted", &approval.user.to_string(), approval.id, evidence.clone()).await?;
+    write_audit(
+        connection,
+        "approval.asserted",
+        &approval.user.to_string(),
+        approval.id,
+        evidence.clone(),
+    )
+    .await?;
     Ok(true)
 }
 
@@ -207,30 +253,54 @@ pub async fn assert(connection: &mut PgConnection, approval: &Approval, evidence
 pub enum Reservation {
     Reserved,
     /// The approval has failed; what is still free, in lamports.
-    OverLimit { free_lamports: u64 },
+    OverLimit {
+        free_lamports: u64,
+    },
     /// Another request moved the approval.
     Moved,
 }
 
 /// asserted → reserved, counting the transfer and its fee against the user's limit over the last 24 hours.
-pub async fn reserve(pool: &PgPool, approval: &Approval, daily_lamports: u64) -> Result<Reservation, sqlx::Error> {
+pub async fn reserve(
+    pool: &PgPool,
+    approval: &Approval,
+    daily_lamports: u64,
+) -> Result<Reservation, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // Everything below is serial per user. NO KEY UPDATE lets inserts that refer to the user go on.
-    sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE").bind(approval.user).fetch_one(&mut *transaction).await?;
+    sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(approval.user)
+        .fetch_one(&mut *transaction)
+        .await?;
     let spent = spent_in(&mut transaction, approval.user).await?;
     let free = u128::from(daily_lamports).saturating_sub(spent);
     let wanted = u128::from(approval.lamports) + u128::from(approval.fee_lamports);
     if wanted > free {
-        let problem = Problem::new("daily_limit", "The transfer is above what is left of the daily limit.");
-        let moved = end(&mut transaction, approval, State::Asserted, State::Failed, &problem).await?;
+        let problem = Problem::new(
+            "daily_limit",
+            "The transfer is above what is left of the daily limit.",
+        );
+        let moved = end(
+            &mut transaction,
+            approval,
+            State::Asserted,
+            State::Failed,
+            &problem,
+        )
+        .await?;
         transaction.commit().await?;
         let free_lamports = u64::try_from(free).unwrap_or(u64::MAX);
-        return Ok(if moved { Reservation::OverLimit { free_lamports } } else { Reservation::Moved });
+        return Ok(if moved {
+            Reservation::OverLimit { free_lamports }
+        } else {
+            Reservation::Moved
+        });
     }
-    let done = sqlx::query("UPDATE approvals SET state = 'reserved' WHERE id = $1 AND state = 'asserted'")
-        .bind(approval.id)
-        .execute(&mut *transaction)
-        .await?;
+    let done =
+        sqlx::query("UPDATE approvals SET state = 'reserved' WHERE id = $1 AND state = 'asserted'")
+            .bind(approval.id)
+            .execute(&mut *transaction)
+            .await?;
     if done.rows_affected() == 0 {
         return Ok(Reservation::Moved);
     }
@@ -241,7 +311,14 @@ pub async fn reserve(pool: &PgPool, approval: &Approval, daily_lamports: u64) ->
         .execute(&mut *transaction)
         .await?;
     let detail = json!({"lamports": wanted.to_string(), "spent_before": spent.to_string(), "limit": daily_lamports.to_string()});
-    write_audit(&mut transaction, "approval.reserved", "edge", approval.id, detail).await?;
+    write_audit(
+        &mut transaction,
+        "approval.reserved",
+        "edge",
+        approval.id,
+        detail,
+    )
+    .await?;
     transaction.commit().await?;
     Ok(Reservation::Reserved)
 }
@@ -259,11 +336,17 @@ async fn spent_in(connection: &mut PgConnection, user: Uuid) -> Result<u128, sql
     .bind(user)
     .fetch_one(connection)
     .await?;
-    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    text.parse()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// reserved → signed. The signed bytes are durable before anybody else sees them.
-pub async fn sign(pool: &PgPool, approval: &Approval, signature: &str, wire: &[u8]) -> Result<bool, sqlx::Error> {
+pub async fn sign(
+    pool: &PgPool,
+    approval: &Approval,
+    signature: &str,
+    wire: &[u8],
+) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let done = sqlx::query("UPDATE approvals SET state = 'signed', signature = $2, wire = $3 WHERE id = $1 AND state = 'reserved'")
         .bind(approval.id)
@@ -274,7 +357,14 @@ pub async fn sign(pool: &PgPool, approval: &Approval, signature: &str, wire: &[u
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    write_audit(&mut transaction, "approval.signed", "edge", approval.id, json!({"signature": signature})).await?;
+    write_audit(
+        &mut transaction,
+        "approval.signed",
+        "edge",
+        approval.id,
+        json!({"signature": signature}),
+    )
+    .await?;
     transaction.commit().await?;
     Ok(true)
 }
@@ -289,22 +379,36 @@ pub async fn hand(pool: &PgPool, approval: &Approval) -> Result<bool, sqlx::Erro
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    write_audit(&mut transaction, "approval.handed", "edge", approval.id, json!({})).await?;
+    write_audit(
+        &mut transaction,
+        "approval.handed",
+        "edge",
+        approval.id,
+        json!({}),
+    )
+    .await?;
     transaction.commit().await?;
     Ok(true)
 }
 
 /// The sender could not be reached; it will be tried again, later each time.
 pub async fn count_hand_attempt(pool: &PgPool, approval: &Approval) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE approvals SET hand_attempts = hand_attempts + 1 WHERE id = $1 AND state = 'signed'")
-        .bind(approval.id)
-        .execute(pool)
-        .await?;
+    sqlx::query(
+        "UPDATE approvals SET hand_attempts = hand_attempts + 1 WHERE id = $1 AND state = 'signed'",
+    )
+    .bind(approval.id)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
 /// → landed, or a landed one's stronger commitment.
-pub async fn land(pool: &PgPool, approval: &Approval, slot: Option<i64>, commitment: Option<&str>) -> Result<bool, sqlx::Error> {
+pub async fn land(
+    pool: &PgPool,
+    approval: &Approval,
+    slot: Option<i64>,
+    commitment: Option<&str>,
+) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let done = sqlx::query(
         "UPDATE approvals SET state = 'landed', slot = coalesce($2, slot), commitment = coalesce($3, commitment)
@@ -320,20 +424,38 @@ pub async fn land(pool: &PgPool, approval: &Approval, slot: Option<i64>, commitm
         return Ok(false);
     }
     let detail = json!({"slot": slot, "commitment": commitment});
-    write_audit(&mut transaction, "approval.landed", "edge", approval.id, detail).await?;
+    write_audit(
+        &mut transaction,
+        "approval.landed",
+        "edge",
+        approval.id,
+        detail,
+    )
+    .await?;
     transaction.commit().await?;
     Ok(true)
 }
 
 /// → failed or expired, giving back what was reserved. Call it only with proof that the transfer did not and cannot happen.
-pub async fn settle_badly(pool: &PgPool, approval: &Approval, to: State, problem: &Problem) -> Result<bool, sqlx::Error> {
+pub async fn settle_badly(
+    pool: &PgPool,
+    approval: &Approval,
+    to: State,
+    problem: &Problem,
+) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let moved = end(&mut transaction, approval, approval.state, to, problem).await?;
     transaction.commit().await?;
     Ok(moved)
 }
 
-async fn end(connection: &mut PgConnection, approval: &Approval, from: State, to: State, problem: &Problem) -> Result<bool, sqlx::Error> {
+async fn end(
+    connection: &mut PgConnection,
+    approval: &Approval,
+    from: State,
+    to: State,
+    problem: &Problem,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE approvals SET state = $3, problem_code = $4, problem = $5
          WHERE id = $1 AND state = $2 AND commitment IS DISTINCT FROM 'finalized'",
@@ -352,7 +474,11 @@ async fn end(connection: &mut PgConnection, approval: &Approval, from: State, to
         .bind(approval.id)
         .execute(&mut *connection)
         .await?;
-    let event = if to == State::Expired { "approval.expired" } else { "approval.failed" };
+    let event = if to == State::Expired {
+        "approval.expired"
+    } else {
+        "approval.failed"
+    };
     let detail = json!({"from": from.as_str(), "code": problem.code, "problem": problem.text});
     write_audit(connection, event, "edge", approval.id, detail).await?;
     Ok(true)
@@ -375,9 +501,30 @@ pub async fn lease_due(pool: &PgPool, batch: i64) -> Result<Vec<Approval>, sqlx:
              ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED)
          RETURNING {COLUMNS}"
     ));
-    sqlx::query(sql).bind(batch).fetch_all(pool).await?.into_iter().map(Approval::read).collect()
+    sqlx::query(sql)
+        .bind(batch)
+        .fetch_all(pool)
+        .await?
+        .into_iter()
+        .map(Approval::read)
+        .collect()
 }
 
-async fn write_audit(connection: &mut PgConnection, event: &str, actor: &str, approval: Uuid, detail: Value) -> Result<(), sqlx::Error> {
-    audit::append(connection, Entry { event, actor, subject: &approval.to_string(), detail }).await
+async fn write_audit(
+    connection: &mut PgConnection,
+    event: &str,
+    actor: &str,
+    approval: Uuid,
+    detail: Value,
+) -> Result<(), sqlx::Error> {
+    audit::append(
+        connection,
+        Entry {
+            event,
+            actor,
+            subject: &approval.to_string(),
+            detail,
+        },
+    )
+    .await
 }

@@ -41,17 +41,31 @@ pub enum AuditFault {
 
 /// Appends inside the caller's transaction. Call it last: it holds the chain's lock until the commit.
 pub async fn append(connection: &mut PgConnection, entry: Entry<'_>) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(CHAIN_LOCK).execute(&mut *connection).await?;
-    let at: i64 = sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-        .fetch_one(&mut *connection)
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(CHAIN_LOCK)
+        .execute(&mut *connection)
         .await?;
-    let last = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *connection).await?;
+    let at: i64 =
+        sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&mut *connection)
+            .await?;
+    let last = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+        .fetch_optional(&mut *connection)
+        .await?;
     let (seq, previous) = match last {
-        Some(row) => (row.try_get::<i64, _>("seq")? + 1, row.try_get::<Vec<u8>, _>("hash")?),
+        Some(row) => (
+            row.try_get::<i64, _>("seq")? + 1,
+            row.try_get::<Vec<u8>, _>("hash")?,
+        ),
         None => (1, vec![0; 32]),
     };
     let detail = entry.detail.to_string();
-    let hash = row_hash(seq, at, [entry.event, entry.actor, entry.subject, &detail], &previous);
+    let hash = row_hash(
+        seq,
+        at,
+        [entry.event, entry.actor, entry.subject, &detail],
+        &previous,
+    );
     sqlx::query("INSERT INTO audit (seq, at_unix_ms, event, actor, subject, detail, previous, hash) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)")
         .bind(seq)
         .bind(at)
@@ -75,7 +89,10 @@ pub async fn record(pool: &PgPool, entry: Entry<'_>) -> Result<(), sqlx::Error> 
 
 /// Walks the whole chain and names the first row that does not fit.
 pub async fn verify(pool: &PgPool) -> Result<Head, AuditFault> {
-    let mut head = Head { seq: 0, hash: [0; 32] };
+    let mut head = Head {
+        seq: 0,
+        hash: [0; 32],
+    };
     loop {
         let rows = sqlx::query(
             "SELECT seq, at_unix_ms, event, actor, subject, detail, previous, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
@@ -97,8 +114,18 @@ pub async fn verify(pool: &PgPool) -> Result<Head, AuditFault> {
                 return Err(broken("it does not follow the row before it"));
             }
             let text = |column: &str| row.try_get::<String, _>(column);
-            let (event, actor, subject, detail) = (text("event")?, text("actor")?, text("subject")?, text("detail")?);
-            let hash = row_hash(seq, row.try_get("at_unix_ms")?, [&event, &actor, &subject, &detail], &head.hash);
+            let (event, actor, subject, detail) = (
+                text("event")?,
+                text("actor")?,
+                text("subject")?,
+                text("detail")?,
+            );
+            let hash = row_hash(
+                seq,
+                row.try_get("at_unix_ms")?,
+                [&event, &actor, &subject, &detail],
+                &head.hash,
+            );
             if row.try_get::<Vec<u8>, _>("hash")? != hash {
                 return Err(broken("it was changed after it was written"));
             }
@@ -130,6 +157,9 @@ mod tests {
         let hash = |texts| row_hash(1, 2, texts, &[0; 32]);
         assert_ne!(hash(["ab", "c", "", ""]), hash(["a", "bc", "", ""]));
         assert_ne!(hash(["a", "b", "c", "d"]), hash(["a", "b", "d", "c"]));
-        assert_ne!(row_hash(1, 2, [""; 4], &[0; 32]), row_hash(1, 2, [""; 4], &[1; 32]));
+        assert_ne!(
+            row_hash(1, 2, [""; 4], &[0; 32]),
+            row_hash(1, 2, [""; 4], &[1; 32])
+        );
     }
 }

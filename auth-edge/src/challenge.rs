@@ -67,18 +67,45 @@ mod tests {
     fn every_term_changes_the_challenge() {
         let base = terms(b"message", "intent");
         let variants = [
-            ApprovalTerms { genesis: [9; 32], ..base.clone() },
-            ApprovalTerms { approval: Uuid::from_u128(9), ..base.clone() },
-            ApprovalTerms { nonce: [9; 16], ..base.clone() },
-            ApprovalTerms { user: Uuid::from_u128(9), ..base.clone() },
-            ApprovalTerms { policy_version: [9; 32], ..base.clone() },
-            ApprovalTerms { expires_unix: 9, ..base.clone() },
-            ApprovalTerms { message: b"Message", ..base.clone() },
-            ApprovalTerms { intent: "Intent", ..base.clone() },
+            ApprovalTerms {
+                genesis: [9; 32],
+                ..base.clone()
+            },
+            ApprovalTerms {
+                approval: Uuid::from_u128(9),
+                ..base.clone()
+            },
+            ApprovalTerms {
+                nonce: [9; 16],
+                ..base.clone()
+            },
+            ApprovalTerms {
+                user: Uuid::from_u128(9),
+                ..base.clone()
+            },
+            ApprovalTerms {
+                policy_version: [9; 32],
+                ..base.clone()
+            },
+            ApprovalTerms {
+                expires_unix: 9,
+                ..base.clone()
+            },
+            ApprovalTerms {
+                message: b"Message",
+                ..base.clone()
+            },
+            ApprovalTerms {
+                intent: "Intent",
+                ..base.clone()
+            },
         ];
         let mut seen = std::collections::HashSet::from([base.challenge()]);
         for variant in variants {
-            assert!(seen.insert(variant.challenge()), "{variant:?} shares a challenge with another set of terms");
+            assert!(
+                seen.insert(variant.challenge()),
+                "{variant:?} shares a challenge with another set of terms"
+            );
         }
     }
 

@@ -43,7 +43,9 @@ impl<'de> Deserialize<'de> for UniqueMembers {
                 let mut members = BTreeMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if members.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format_args!("member {name:?} appears twice")));
+                        return Err(serde::de::Error::custom(format_args!(
+                            "member {name:?} appears twice"
+                        )));
                     }
                     members.insert(name, value);
                 }
@@ -59,11 +61,13 @@ pub fn check(bytes: &[u8], kind: &str, origin: &str) -> Result<(), ClientDataErr
     if bytes.len() > BYTES_MAX {
         return Err(ClientDataError::TooLong);
     }
-    let UniqueMembers(members) =
-        serde_json::from_slice(bytes).map_err(|error| ClientDataError::Malformed(error.to_string()))?;
+    let UniqueMembers(members) = serde_json::from_slice(bytes)
+        .map_err(|error| ClientDataError::Malformed(error.to_string()))?;
     let text = |name: &str| match members.get(name) {
         Some(Value::String(text)) => Ok(text.as_str()),
-        _ => Err(ClientDataError::Malformed(format!("member {name:?} is missing or not a string"))),
+        _ => Err(ClientDataError::Malformed(format!(
+            "member {name:?} is missing or not a string"
+        ))),
     };
     if text("type")? != kind {
         return Err(ClientDataError::WrongType(text("type")?.into()));
@@ -119,15 +123,27 @@ mod tests {
             "",
             "android:apk-key-hash:AAAA",
         ] {
-            let json = serde_json::json!({"type": "webauthn.get", "challenge": "AA", "origin": origin}).to_string();
-            assert_eq!(verdict(&json), Err(ClientDataError::WrongOrigin(origin.into())));
+            let json =
+                serde_json::json!({"type": "webauthn.get", "challenge": "AA", "origin": origin})
+                    .to_string();
+            assert_eq!(
+                verdict(&json),
+                Err(ClientDataError::WrongOrigin(origin.into()))
+            );
         }
     }
 
     #[test]
     fn frames_of_other_origins_are_refused() {
-        for member in [r#""crossOrigin":true"#, r#""crossOrigin":"false""#, r#""crossOrigin":null"#, r#""topOrigin":"https://a.example""#] {
-            let json = format!(r#"{{"type":"webauthn.get","challenge":"AA","origin":"{ORIGIN}",{member}}}"#);
+        for member in [
+            r#""crossOrigin":true"#,
+            r#""crossOrigin":"false""#,
+            r#""crossOrigin":null"#,
+            r#""topOrigin":"https://a.example""#,
+        ] {
+            let json = format!(
+                r#"{{"type":"webauthn.get","challenge":"AA","origin":"{ORIGIN}",{member}}}"#
+            );
             assert_eq!(verdict(&json), Err(ClientDataError::CrossOrigin), "{json}");
         }
     }
@@ -135,25 +151,40 @@ mod tests {
     #[test]
     fn readers_cannot_be_made_to_disagree() {
         let malformed = |bytes: &[u8]| {
-            assert!(matches!(check(bytes, "webauthn.get", ORIGIN), Err(ClientDataError::Malformed(_))), "{bytes:?}");
+            assert!(
+                matches!(
+                    check(bytes, "webauthn.get", ORIGIN),
+                    Err(ClientDataError::Malformed(_))
+                ),
+                "{bytes:?}"
+            );
         };
         malformed(br#"{"type":"webauthn.get","challenge":"AA","challenge":"BB","origin":"http://localhost:8940"}"#);
         malformed(br#"{"type":"webauthn.get","origin":"http://localhost:8940","origin":"http://localhost:8940"}"#);
         malformed(b"\xef\xbb\xbf{\"type\":\"webauthn.get\",\"origin\":\"http://localhost:8940\"}");
-        malformed(b"{\"type\":\"webauthn.get\",\"origin\":\"http://localhost:8940\",\"x\":\"\xff\"}");
+        malformed(
+            b"{\"type\":\"webauthn.get\",\"origin\":\"http://localhost:8940\",\"x\":\"\xff\"}",
+        );
         malformed(br#"{"type":"webauthn.get","origin":"http://localhost:8940"} x"#);
         malformed(br#"{"type":["webauthn.get"],"origin":"http://localhost:8940"}"#);
         malformed(br#"{"origin":"http://localhost:8940"}"#);
         malformed(b"[]");
         malformed(b"");
         malformed("[".repeat(4000).as_bytes());
-        assert_eq!(check(&[b' '; BYTES_MAX + 1], "webauthn.get", ORIGIN), Err(ClientDataError::TooLong));
+        assert_eq!(
+            check(&[b' '; BYTES_MAX + 1], "webauthn.get", ORIGIN),
+            Err(ClientDataError::TooLong)
+        );
     }
 
     #[test]
     fn the_ceremonies_are_kept_apart() {
-        let json = r#"{"type":"webauthn.create","challenge":"AA","origin":"http://localhost:8940"}"#;
-        assert_eq!(verdict(json), Err(ClientDataError::WrongType("webauthn.create".into())));
+        let json =
+            r#"{"type":"webauthn.create","challenge":"AA","origin":"http://localhost:8940"}"#;
+        assert_eq!(
+            verdict(json),
+            Err(ClientDataError::WrongType("webauthn.create".into()))
+        );
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The edge's knobs.
 
+use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
@@ -54,24 +55,72 @@ pub struct FaucetConfig {
 
 /// What each key means, for `--print-config`.
 pub const DOCS: &[(&str, &str)] = &[
-    ("listen", "where the page and the API are served, plain HTTP; put TLS in front of it"),
-    ("public_origin", "the address in the user's browser, without a path; passkeys are bound to it"),
-    ("rp_id", "the passkeys' domain; empty: the host of public_origin"),
-    ("database_connections_max", "size of the PostgreSQL connection pool"),
+    (
+        "listen",
+        "where the page and the API are served, plain HTTP; put TLS in front of it",
+    ),
+    (
+        "public_origin",
+        "the address in the user's browser, without a path; passkeys are bound to it",
+    ),
+    (
+        "rp_id",
+        "the passkeys' domain; empty: the host of public_origin",
+    ),
+    (
+        "database_connections_max",
+        "size of the PostgreSQL connection pool",
+    ),
     ("sender_url", "JSON-RPC of tx-sender"),
-    ("ledger_url", "where the page's links to ledger entries point"),
-    ("policy_file", "Cedar policies; empty: the built-in ones (auth-edge/src/policy/default.cedar)"),
-    ("client_address_header", "header in which a trusted proxy names the client, for rate limits; empty: the TCP peer"),
-    ("custody.key_file", "the master secret of all wallets, readable by its owner only; back it up"),
-    ("custody.create", "make a new master secret when the file is absent; for a local network"),
-    ("session.idle_seconds", "a session ends this long after its last request"),
-    ("session.absolute_seconds", "a session ends this long after the login, whatever happens"),
-    ("limits.daily_lamports", "what one user may send in any 24 hours, fees included"),
-    ("limits.approval_seconds", "how long a transaction waits for its passkey; its blockhash lives about 60 s"),
-    ("limits.ceremony_seconds", "how long a registration or login waits for its passkey"),
-    ("limits.client_requests_per_minute", "POST requests per client address"),
+    (
+        "ledger_url",
+        "where the page's links to ledger entries point",
+    ),
+    (
+        "policy_file",
+        "Cedar policies; empty: the built-in ones (auth-edge/src/policy/default.cedar)",
+    ),
+    (
+        "client_address_header",
+        "header in which a trusted proxy names the client, for rate limits; empty: the TCP peer",
+    ),
+    (
+        "custody.key_file",
+        "the master secret of all wallets, readable by its owner only; back it up",
+    ),
+    (
+        "custody.create",
+        "make a new master secret when the file is absent; for a local network",
+    ),
+    (
+        "session.idle_seconds",
+        "a session ends this long after its last request",
+    ),
+    (
+        "session.absolute_seconds",
+        "a session ends this long after the login, whatever happens",
+    ),
+    (
+        "limits.daily_lamports",
+        "what one user may send in any 24 hours, fees included",
+    ),
+    (
+        "limits.approval_seconds",
+        "how long a transaction waits for its passkey; its blockhash lives about 60 s",
+    ),
+    (
+        "limits.ceremony_seconds",
+        "how long a registration or login waits for its passkey",
+    ),
+    (
+        "limits.client_requests_per_minute",
+        "POST requests per client address",
+    ),
     ("limits.account_sends_per_minute", "new sends per account"),
-    ("faucet.lamports", "offer a button that asks the RPC node's faucet for this much; 0: none, as on a real network"),
+    (
+        "faucet.lamports",
+        "offer a button that asks the RPC node's faucet for this much; 0: none, as on a real network",
+    ),
 ];
 
 impl Default for Config {
@@ -97,14 +146,20 @@ impl Default for Config {
 
 impl Default for CustodyConfig {
     fn default() -> Self {
-        Self { key_file: "custody.key".into(), create: false }
+        Self {
+            key_file: "custody.key".into(),
+            create: false,
+        }
     }
 }
 
 impl Default for SessionConfig {
     /// The figures of NIST SP 800-63B for two-factor sessions, the stricter ones where revisions differ.
     fn default() -> Self {
-        Self { idle_seconds: 15 * 60, absolute_seconds: 12 * 3600 }
+        Self {
+            idle_seconds: 15 * 60,
+            absolute_seconds: 12 * 3600,
+        }
     }
 }
 
@@ -131,7 +186,10 @@ impl Config {
     /// The passkeys' domain.
     pub fn relying_party(&self) -> String {
         match self.rp_id.as_str() {
-            "" => reqwest::Url::parse(&self.public_origin).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default(),
+            "" => reqwest::Url::parse(&self.public_origin)
+                .ok()
+                .and_then(|url| url.host_str().map(str::to_owned))
+                .unwrap_or_default(),
             id => id.to_owned(),
         }
     }
@@ -143,28 +201,65 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_origin()?;
         for (field, url, schemes) in [
-            ("database_url", &self.database_url, &["postgres", "postgresql"][..]),
+            (
+                "database_url",
+                &self.database_url,
+                &["postgres", "postgresql"][..],
+            ),
             ("rpc_url", &self.rpc_url, &["http", "https"]),
             ("sender_url", &self.sender_url, &["http", "https"]),
             ("ledger_url", &self.ledger_url, &["http", "https"]),
         ] {
             let scheme = reqwest::Url::parse(url).map(|url| url.scheme().to_owned());
             if !scheme.is_ok_and(|scheme| schemes.contains(&scheme.as_str())) {
-                return Err(ConfigError::new(field, format!("{url:?} is not an address"), format!("Write {}://host:port", schemes[0])));
+                return Err(ConfigError::new(
+                    field,
+                    format!("{url:?} is not an address"),
+                    format!("Write {}://host:port", schemes[0]),
+                ));
             }
         }
+        if let Err(error) = Policy::load(&self.policy_file, &self.limits.canonical()) {
+            return Err(ConfigError::new(
+                "policy_file",
+                error.to_string(),
+                "Correct the file, or leave the key empty for the built-in policies",
+            ));
+        }
         if self.custody.key_file.is_empty() {
-            return Err(ConfigError::new("custody.key_file", "it is empty", "Name the file with the master secret"));
+            return Err(ConfigError::new(
+                "custody.key_file",
+                "it is empty",
+                "Name the file with the master secret",
+            ));
         }
         let positive = [
-            ("database_connections_max", u64::from(self.database_connections_max)),
+            (
+                "database_connections_max",
+                u64::from(self.database_connections_max),
+            ),
             ("session.idle_seconds", u64::from(self.session.idle_seconds)),
-            ("session.absolute_seconds", u64::from(self.session.absolute_seconds)),
+            (
+                "session.absolute_seconds",
+                u64::from(self.session.absolute_seconds),
+            ),
             ("limits.daily_lamports", self.limits.daily_lamports),
-            ("limits.approval_seconds", u64::from(self.limits.approval_seconds)),
-            ("limits.ceremony_seconds", u64::from(self.limits.ceremony_seconds)),
-            ("limits.client_requests_per_minute", u64::from(self.limits.client_requests_per_minute)),
-            ("limits.account_sends_per_minute", u64::from(self.limits.account_sends_per_minute)),
+            (
+                "limits.approval_seconds",
+                u64::from(self.limits.approval_seconds),
+            ),
+            (
+                "limits.ceremony_seconds",
+                u64::from(self.limits.ceremony_seconds),
+            ),
+            (
+                "limits.client_requests_per_minute",
+                u64::from(self.limits.client_requests_per_minute),
+            ),
+            (
+                "limits.account_sends_per_minute",
+                u64::from(self.limits.account_sends_per_minute),
+            ),
         ];
         for (field, value) in positive {
             if value == 0 {
@@ -172,18 +267,30 @@ impl Config {
             }
         }
         if self.limits.daily_lamports > i64::MAX as u64 {
-            return Err(ConfigError::new("limits.daily_lamports", "it is above 9223372036854775807", "Write a smaller limit"));
+            return Err(ConfigError::new(
+                "limits.daily_lamports",
+                "it is above 9223372036854775807",
+                "Write a smaller limit",
+            ));
         }
         Ok(())
     }
 
     fn check_origin(&self) -> Result<(), ConfigError> {
-        let refuse = |problem: &str| Err(ConfigError::new("public_origin", problem, "Write it as browsers do, such as https://pay.example"));
+        let refuse = |problem: &str| {
+            Err(ConfigError::new(
+                "public_origin",
+                problem,
+                "Write it as browsers do, such as https://pay.example",
+            ))
+        };
         let Ok(url) = reqwest::Url::parse(&self.public_origin) else {
             return refuse("it is not an address");
         };
         if url.origin().ascii_serialization() != self.public_origin {
-            return refuse("it is not a plain origin: scheme, host and port only, no path, no default port");
+            return refuse(
+                "it is not a plain origin: scheme, host and port only, no path, no default port",
+            );
         }
         let host = url.host_str().unwrap_or_default();
         if url.scheme() != "https" && host != "localhost" {
@@ -191,7 +298,11 @@ impl Config {
         }
         let rp_id = self.relying_party();
         if host != rp_id && !host.ends_with(&format!(".{rp_id}")) {
-            return Err(ConfigError::new("rp_id", format!("{rp_id:?} is not the host of public_origin or a parent of it"), "Leave it empty"));
+            return Err(ConfigError::new(
+                "rp_id",
+                format!("{rp_id:?} is not the host of public_origin or a parent of it"),
+                "Leave it empty",
+            ));
         }
         if rp_id.parse::<std::net::IpAddr>().is_ok() {
             return refuse("passkeys need a host name, not an IP address");
@@ -213,16 +324,48 @@ mod tests {
     #[test]
     fn the_default_works_and_nonsense_names_its_key() {
         assert_eq!(problem(|_| {}), None);
-        assert_eq!(problem(|c| c.public_origin = "https://pay.example".into()), None);
-        for origin in ["", "localhost:8940", "http://pay.example", "https://pay.example/", "https://pay.example:443", "https://10.0.0.1"] {
-            assert_eq!(problem(|c| c.public_origin = origin.into()).as_deref(), Some("public_origin"), "{origin}");
+        assert_eq!(
+            problem(|c| c.public_origin = "https://pay.example".into()),
+            None
+        );
+        for origin in [
+            "",
+            "localhost:8940",
+            "http://pay.example",
+            "https://pay.example/",
+            "https://pay.example:443",
+            "https://10.0.0.1",
+        ] {
+            assert_eq!(
+                problem(|c| c.public_origin = origin.into()).as_deref(),
+                Some("public_origin"),
+                "{origin}"
+            );
         }
-        assert_eq!(problem(|c| c.rp_id = "example.org".into()).as_deref(), Some("rp_id"));
-        assert_eq!(problem(|c| c.rpc_url = "ftp://x".into()).as_deref(), Some("rpc_url"));
-        assert_eq!(problem(|c| c.database_url = "mysql://x".into()).as_deref(), Some("database_url"));
-        assert_eq!(problem(|c| c.limits.daily_lamports = 0).as_deref(), Some("limits.daily_lamports"));
-        assert_eq!(problem(|c| c.limits.daily_lamports = u64::MAX).as_deref(), Some("limits.daily_lamports"));
-        assert_eq!(problem(|c| c.session.idle_seconds = 0).as_deref(), Some("session.idle_seconds"));
+        assert_eq!(
+            problem(|c| c.rp_id = "example.org".into()).as_deref(),
+            Some("rp_id")
+        );
+        assert_eq!(
+            problem(|c| c.rpc_url = "ftp://x".into()).as_deref(),
+            Some("rpc_url")
+        );
+        assert_eq!(
+            problem(|c| c.database_url = "mysql://x".into()).as_deref(),
+            Some("database_url")
+        );
+        assert_eq!(
+            problem(|c| c.limits.daily_lamports = 0).as_deref(),
+            Some("limits.daily_lamports")
+        );
+        assert_eq!(
+            problem(|c| c.limits.daily_lamports = u64::MAX).as_deref(),
+            Some("limits.daily_lamports")
+        );
+        assert_eq!(
+            problem(|c| c.session.idle_seconds = 0).as_deref(),
+            Some("session.idle_seconds")
+        );
     }
 
     #[test]

@@ -27,14 +27,21 @@ const FILE_BYTES_MAX: u64 = 66;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CustodyError {
-    #[error("custody.key_file {0} does not exist; set custody.create = true to make a new one, or restore it from its backup")]
+    #[error(
+        "custody.key_file {0} does not exist; set custody.create = true to make a new one, or restore it from its backup"
+    )]
     Missing(PathBuf),
-    #[error("custody.key_file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}")]
+    #[error(
+        "custody.key_file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}"
+    )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("custody.key_file {0} does not hold 64 hexadecimal digits; restore it from its backup")]
     Malformed(PathBuf),
     #[error("custody.key_file {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the operating system gives no random bytes: {0}")]
     NoRandomness(String),
 }
@@ -52,12 +59,17 @@ impl std::fmt::Debug for Custody {
 
 impl Custody {
     pub fn from_secret(secret: [u8; SECRET_BYTES]) -> Self {
-        Self { master: Zeroizing::new(secret) }
+        Self {
+            master: Zeroizing::new(secret),
+        }
     }
 
     /// Reads the master secret; with `create`, makes one (mode 0600, synced to disk) when the file is absent.
     pub fn open(path: &Path, create: bool) -> Result<Self, CustodyError> {
-        let io = |source| CustodyError::Io { path: path.to_owned(), source };
+        let io = |source| CustodyError::Io {
+            path: path.to_owned(),
+            source,
+        };
         match File::open(path) {
             Ok(file) => Self::read(path, file),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(io(error)),
@@ -70,13 +82,21 @@ impl Custody {
     }
 
     fn read(path: &Path, file: File) -> Result<Self, CustodyError> {
-        let io = |source| CustodyError::Io { path: path.to_owned(), source };
+        let io = |source| CustodyError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mode = file.metadata().map_err(io)?.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(CustodyError::Exposed { path: path.to_owned(), mode });
+            return Err(CustodyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
+        file.take(FILE_BYTES_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(io)?;
         let mut master = Zeroizing::new([0; SECRET_BYTES]);
         hex::decode_to_slice(text.trim_end(), master.as_mut_slice())
             .map_err(|_| CustodyError::Malformed(path.to_owned()))?;
@@ -84,18 +104,32 @@ impl Custody {
     }
 
     fn create(path: &Path) -> Result<(), CustodyError> {
-        let io = |source| CustodyError::Io { path: path.to_owned(), source };
+        let io = |source| CustodyError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         rand::rngs::OsRng
             .try_fill_bytes(secret.as_mut_slice())
             .map_err(|error| CustodyError::NoRandomness(error.to_string()))?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
         let text = Zeroizing::new(format!("{}\n", hex::encode(secret.as_slice())));
         // `create_new` fails rather than overwrite a secret that another process made in between; then that one is read.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io),
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+        {
+            Ok(mut file) => file
+                .write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(io),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(io(error)),
         }
@@ -122,7 +156,8 @@ impl Custody {
     }
 
     fn expand(&self, label: &[u8], subject: &[u8]) -> Zeroizing<[u8; 32]> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.master.as_slice()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.master.as_slice())
+            .expect("HMAC takes a key of any length");
         mac.update(label);
         mac.update(subject);
         mac.update(&[1]);
@@ -141,7 +176,10 @@ mod tests {
         let custody = Custody::from_secret([7; 32]);
         let (ann, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert_ne!(custody.wallet(ann), custody.wallet(bob));
-        assert_ne!(custody.wallet(ann), Custody::from_secret([8; 32]).wallet(ann));
+        assert_ne!(
+            custody.wallet(ann),
+            Custody::from_secret([8; 32]).wallet(ann)
+        );
         let signature = Signature::from_bytes(&custody.sign(ann, b"message"));
         let key = VerifyingKey::from_bytes(custody.wallet(ann).as_array()).unwrap();
         key.verify_strict(b"message", &signature).unwrap();
@@ -163,19 +201,38 @@ mod tests {
     fn the_file_is_made_only_on_request_and_only_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys/custody.key");
-        assert!(matches!(Custody::open(&path, false), Err(CustodyError::Missing(_))));
+        assert!(matches!(
+            Custody::open(&path, false),
+            Err(CustodyError::Missing(_))
+        ));
         let made = Custody::open(&path, true).unwrap().fingerprint();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Custody::open(&path, true).unwrap().fingerprint(), made, "an existing secret is kept");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            Custody::open(&path, true).unwrap().fingerprint(),
+            made,
+            "an existing secret is kept"
+        );
         assert_eq!(Custody::open(&path, false).unwrap().fingerprint(), made);
 
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
         let error = Custody::open(&path, false).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        for text in ["", "abc", &"0".repeat(63), &"0".repeat(66), &"zz".repeat(32)] {
+        for text in [
+            "",
+            "abc",
+            &"0".repeat(63),
+            &"0".repeat(66),
+            &"zz".repeat(32),
+        ] {
             std::fs::write(&path, text).unwrap();
-            assert!(matches!(Custody::open(&path, true), Err(CustodyError::Malformed(_))), "{text:?}");
+            assert!(
+                matches!(Custody::open(&path, true), Err(CustodyError::Malformed(_))),
+                "{text:?}"
+            );
         }
     }
 }

@@ -40,7 +40,9 @@ impl Edge {
             policy: Policy::load(&config.policy_file, &config.limits.canonical())?,
             chain: Chain::new(&config.rpc_url)?,
             sender: Sender::new(&config.sender_url)?,
-            cookies: Cookies { https: config.is_https() },
+            cookies: Cookies {
+                https: config.is_https(),
+            },
             rates: RateLimits::new(&config.limits),
             metrics,
             config,

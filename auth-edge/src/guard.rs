@@ -27,7 +27,9 @@ pub struct RateLimits {
 
 impl RateLimits {
     pub fn new(limits: &LimitsConfig) -> Self {
-        let quota = |per_minute: u32| Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN));
+        let quota = |per_minute: u32| {
+            Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN))
+        };
         Self {
             clients: RateLimiter::keyed(quota(limits.client_requests_per_minute)),
             accounts: RateLimiter::keyed(quota(limits.account_sends_per_minute)),
@@ -35,7 +37,9 @@ impl RateLimits {
     }
 
     pub fn client(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.clients.check_key(&network_of(address)).map_err(|_| too_many())
+        self.clients
+            .check_key(&network_of(address))
+            .map_err(|_| too_many())
     }
 
     pub fn account(&self, user: Uuid) -> Result<(), Refusal> {
@@ -61,7 +65,12 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 fn too_many() -> Refusal {
-    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "There were too many requests.", "Wait a few seconds and try again.")
+    Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "There were too many requests.",
+        "Wait a few seconds and try again.",
+    )
 }
 
 pub async fn check(
@@ -75,7 +84,13 @@ pub async fn check(
     let mut response = match outcome {
         Ok(()) => match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long.", "Try again.").into_response(),
+            Err(_) => Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "It took too long.",
+                "Try again.",
+            )
+            .into_response(),
         },
         Err(refusal) => refusal.into_response(),
     };
@@ -86,12 +101,21 @@ pub async fn check(
     response
 }
 
-fn admit(edge: &Edge, peer: SocketAddr, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+fn admit(
+    edge: &Edge,
+    peer: SocketAddr,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
     if method == Method::GET || method == Method::HEAD {
         return Ok(());
     }
     check_origin(&edge.config.public_origin, headers)?;
-    edge.rates.client(client_address(&edge.config.client_address_header, peer, headers))
+    edge.rates.client(client_address(
+        &edge.config.client_address_header,
+        peer,
+        headers,
+    ))
 }
 
 /// Browsers name the calling page's origin on every POST. Requests without one do not come from our page.
@@ -101,17 +125,25 @@ fn check_origin(expected: &str, headers: &HeaderMap) -> Result<(), Refusal> {
             StatusCode::FORBIDDEN,
             "wrong_origin",
             problem,
-            format!("Open {expected} in the browser; programs set the header `Origin: {expected}`."),
+            format!(
+                "Open {expected} in the browser; programs set the header `Origin: {expected}`."
+            ),
         )
     };
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (Some(origin), None) if origin.as_bytes() == expected.as_bytes() => {}
-        (None, _) => return Err(refusal("The request does not say which page it comes from.")),
+        (None, _) => {
+            return Err(refusal(
+                "The request does not say which page it comes from.",
+            ));
+        }
         _ => return Err(refusal("The request comes from another page.")),
     }
     match headers.get("sec-fetch-site") {
-        Some(site) if site.as_bytes() != b"same-origin" => Err(refusal("The request comes from another site.")),
+        Some(site) if site.as_bytes() != b"same-origin" => {
+            Err(refusal("The request comes from another site."))
+        }
         _ => Ok(()),
     }
 }
@@ -121,13 +153,22 @@ fn client_address(header_name: &str, peer: SocketAddr, headers: &HeaderMap) -> I
         return peer.ip();
     }
     // A proxy appends the address it saw: the last one is the one it vouches for.
-    let value = headers.get_all(header_name).iter().next_back().and_then(|value| value.to_str().ok());
-    value.and_then(|text| text.rsplit(',').next()?.trim().parse().ok()).unwrap_or_else(|| peer.ip())
+    let value = headers
+        .get_all(header_name)
+        .iter()
+        .next_back()
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|text| text.rsplit(',').next()?.trim().parse().ok())
+        .unwrap_or_else(|| peer.ip())
 }
 
 fn protect(headers: &mut HeaderMap, is_api: bool, https: bool) {
     let mut set = |name: &'static str, value: &'static str| {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     };
     set("content-security-policy", CONTENT_SECURITY_POLICY);
     set("x-content-type-options", "nosniff");
@@ -161,25 +202,42 @@ mod tests {
 
     #[test]
     fn only_our_own_page_may_post() {
-        let ok = |pairs: &[(&'static str, &str)]| check_origin("http://localhost:8940", &headers(pairs)).is_ok();
+        let ok = |pairs: &[(&'static str, &str)]| {
+            check_origin("http://localhost:8940", &headers(pairs)).is_ok()
+        };
         assert!(ok(&[("origin", "http://localhost:8940")]));
-        assert!(ok(&[("origin", "http://localhost:8940"), ("sec-fetch-site", "same-origin")]));
+        assert!(ok(&[
+            ("origin", "http://localhost:8940"),
+            ("sec-fetch-site", "same-origin")
+        ]));
         assert!(!ok(&[]));
         assert!(!ok(&[("origin", "null")]));
         assert!(!ok(&[("origin", "http://localhost:8941")]));
         assert!(!ok(&[("origin", "http://localhost:8940.evil.example")]));
-        assert!(!ok(&[("origin", "http://localhost:8940"), ("origin", "http://localhost:8940")]));
-        assert!(!ok(&[("origin", "http://localhost:8940"), ("sec-fetch-site", "same-site")]));
+        assert!(!ok(&[
+            ("origin", "http://localhost:8940"),
+            ("origin", "http://localhost:8940")
+        ]));
+        assert!(!ok(&[
+            ("origin", "http://localhost:8940"),
+            ("sec-fetch-site", "same-site")
+        ]));
     }
 
     #[test]
     fn allowances_are_per_network_and_do_not_mix() {
-        let limits = LimitsConfig { client_requests_per_minute: 2, ..LimitsConfig::default() };
+        let limits = LimitsConfig {
+            client_requests_per_minute: 2,
+            ..LimitsConfig::default()
+        };
         let rates = RateLimits::new(&limits);
         let from = |address: &str| rates.client(address.parse().unwrap()).is_ok();
         assert!(from("10.0.0.1") && from("10.0.0.1"));
         assert!(!from("10.0.0.1"), "the third within a minute");
-        assert!(!from("::ffff:10.0.0.1"), "the same client by another spelling");
+        assert!(
+            !from("::ffff:10.0.0.1"),
+            "the same client by another spelling"
+        );
         assert!(from("10.0.0.2"));
         assert!(from("2001:db8::1") && from("2001:db8::2"));
         assert!(!from("2001:db8:0:0:ffff::3"), "the same /64");
@@ -189,7 +247,9 @@ mod tests {
     #[test]
     fn the_proxy_vouches_for_the_last_address_only() {
         let peer = "127.0.0.1:5".parse().unwrap();
-        let address = |name: &str, value: &str| client_address(name, peer, &headers(&[("x-forwarded-for", value)])).to_string();
+        let address = |name: &str, value: &str| {
+            client_address(name, peer, &headers(&[("x-forwarded-for", value)])).to_string()
+        };
         assert_eq!(address("x-forwarded-for", "6.6.6.6, 10.0.0.9"), "10.0.0.9");
         assert_eq!(address("x-forwarded-for", "nonsense"), "127.0.0.1");
         assert_eq!(address("", "6.6.6.6"), "127.0.0.1");

@@ -118,51 +118,82 @@ impl SendSol {
 impl Decoded {
     /// Reads the bytes back, and refuses whatever is not exactly one plain transfer.
     pub fn read(bytes: &[u8]) -> Result<Self, MessageError> {
-        let message: VersionedMessage =
-            wincode::deserialize(bytes).map_err(|error| MessageError::Malformed(error.to_string()))?;
+        let message: VersionedMessage = wincode::deserialize(bytes)
+            .map_err(|error| MessageError::Malformed(error.to_string()))?;
         if message.serialize() != bytes {
             return Err(MessageError::NotCanonical);
         }
-        message.sanitize().map_err(|error| MessageError::Malformed(error.to_string()))?;
+        message
+            .sanitize()
+            .map_err(|error| MessageError::Malformed(error.to_string()))?;
         if matches!(message, VersionedMessage::V1(_)) {
-            return Err(MessageError::NotASend("its version carries fee settings that the approval text does not show"));
+            return Err(MessageError::NotASend(
+                "its version carries fee settings that the approval text does not show",
+            ));
         }
-        if message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty()) {
-            return Err(MessageError::NotASend("it loads addresses from a lookup table"));
+        if message
+            .address_table_lookups()
+            .is_some_and(|lookups| !lookups.is_empty())
+        {
+            return Err(MessageError::NotASend(
+                "it loads addresses from a lookup table",
+            ));
         }
         if message.header().num_required_signatures != 1 {
             return Err(MessageError::NotASend("it needs more than one signature"));
         }
         let keys = message.static_account_keys();
         let [instruction] = message.instructions() else {
-            return Err(MessageError::NotASend("it does not have exactly one instruction"));
+            return Err(MessageError::NotASend(
+                "it does not have exactly one instruction",
+            ));
         };
         if keys.len() > 3 {
-            return Err(MessageError::NotASend("it lists accounts that the transfer does not use"));
+            return Err(MessageError::NotASend(
+                "it lists accounts that the transfer does not use",
+            ));
         }
         let key = |index: u8| keys.get(usize::from(index)).copied();
-        let program = key(instruction.program_id_index).ok_or(MessageError::NotASend("it calls an unlisted program"))?;
+        let program = key(instruction.program_id_index)
+            .ok_or(MessageError::NotASend("it calls an unlisted program"))?;
         if program != SYSTEM_PROGRAM {
-            return Err(MessageError::NotASend("it calls another program than the system program"));
+            return Err(MessageError::NotASend(
+                "it calls another program than the system program",
+            ));
         }
         let lamports = match instruction.data.split_first_chunk::<4>() {
             Some((&TRANSFER_TAG, rest)) => <[u8; 8]>::try_from(rest)
                 .map(u64::from_le_bytes)
                 .map_err(|_| MessageError::NotASend("the transfer carries no amount"))?,
-            _ => return Err(MessageError::NotASend("it is another system instruction than a transfer")),
+            _ => {
+                return Err(MessageError::NotASend(
+                    "it is another system instruction than a transfer",
+                ));
+            }
         };
         let [from, to] = instruction.accounts[..] else {
-            return Err(MessageError::NotASend("the transfer does not name exactly two accounts"));
+            return Err(MessageError::NotASend(
+                "the transfer does not name exactly two accounts",
+            ));
         };
         let (Some(from), Some(to)) = (key(from), key(to)) else {
-            return Err(MessageError::NotASend("the transfer names an unlisted account"));
+            return Err(MessageError::NotASend(
+                "the transfer names an unlisted account",
+            ));
         };
         if keys.first() != Some(&from) {
-            return Err(MessageError::NotASend("somebody else than the sender pays the fee"));
+            return Err(MessageError::NotASend(
+                "somebody else than the sender pays the fee",
+            ));
         }
-        let amount = SendAmount::new(lamports).map_err(|_| MessageError::NotASend("its amount is out of range"))?;
+        let amount = SendAmount::new(lamports)
+            .map_err(|_| MessageError::NotASend("its amount is out of range"))?;
         let blockhash = *message.recent_blockhash();
-        Ok(Self { send: SendSol { from, to, amount }, blockhash, programs: vec![program] })
+        Ok(Self {
+            send: SendSol { from, to, amount },
+            blockhash,
+            programs: vec![program],
+        })
     }
 
     /// The text the user reads and the passkey commits to. One line per fact, no free text from anybody.

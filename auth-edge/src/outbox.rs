@@ -58,7 +58,10 @@ async fn advance(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
             settle(edge, approval, State::Expired, &problem).await
         }
         State::Asserted => {
-            let problem = Problem::new("interrupted", "The service was interrupted before anything was signed; nothing was sent.");
+            let problem = Problem::new(
+                "interrupted",
+                "The service was interrupted before anything was signed; nothing was sent.",
+            );
             settle(edge, approval, State::Failed, &problem).await
         }
         State::Reserved => sign_and_hand(edge, approval).await,
@@ -78,7 +81,10 @@ pub async fn sign_and_hand(edge: &Edge, approval: &Approval) -> Result<(), StepE
     });
     if !same {
         tracing::error!(approval = %approval.id, "the stored message is not the transfer that was approved; it was not signed");
-        let problem = Problem::new("message_mismatch", "The stored message is not the approved transfer; it was not signed.");
+        let problem = Problem::new(
+            "message_mismatch",
+            "The stored message is not the approved transfer; it was not signed.",
+        );
         return settle(edge, approval, State::Failed, &problem).await;
     }
     let signature = edge.custody.sign(approval.user, &approval.message);
@@ -87,7 +93,12 @@ pub async fn sign_and_hand(edge: &Edge, approval: &Approval) -> Result<(), StepE
     if !approvals::sign(&edge.store, approval, &signature, &wire).await? {
         return Ok(());
     }
-    let signed = Approval { state: State::Signed, signature: Some(signature), wire: Some(wire), ..approval.clone() };
+    let signed = Approval {
+        state: State::Signed,
+        signature: Some(signature),
+        wire: Some(wire),
+        ..approval.clone()
+    };
     hand(edge, &signed).await
 }
 
@@ -108,13 +119,22 @@ async fn hand(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
             Ok(())
         }
         // Refused at the first attempt, so no copy of it is anywhere else: it did not happen.
-        Err(RpcError::Refused { code, message, .. }) if sender::is_permanent(code) && approval.hand_attempts == 0 => {
-            let problem = Problem::new("sender_refused", format!("The sender refused the transaction: {message}"));
+        Err(RpcError::Refused { code, message, .. })
+            if sender::is_permanent(code) && approval.hand_attempts == 0 =>
+        {
+            let problem = Problem::new(
+                "sender_refused",
+                format!("The sender refused the transaction: {message}"),
+            );
             settle(edge, approval, State::Failed, &problem).await
         }
         Err(error) => {
             approvals::count_hand_attempt(&edge.store, approval).await?;
-            if edge.chain.can_never_land(signature, approval.last_valid_block_height).await? {
+            if edge
+                .chain
+                .can_never_land(signature, approval.last_valid_block_height)
+                .await?
+            {
                 return settle(edge, approval, State::Expired, &expired()).await;
             }
             Err(error.into())
@@ -124,11 +144,17 @@ async fn hand(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
 
 /// handed → landed → finalized, or failed, or expired: as the sender learns it from the canonical stream.
 async fn follow(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
-    let Some(signature) = &approval.signature else { return Ok(()) };
+    let Some(signature) = &approval.signature else {
+        return Ok(());
+    };
     let Some(status) = edge.sender.status(signature).await? else {
         // The sender lost it, or was never given it. What can still land is handed over again.
         if approval.state == State::Handed {
-            if edge.chain.can_never_land(signature, approval.last_valid_block_height).await? {
+            if edge
+                .chain
+                .can_never_land(signature, approval.last_valid_block_height)
+                .await?
+            {
                 return settle(edge, approval, State::Expired, &expired()).await;
             }
             if let Some(wire) = &approval.wire {
@@ -140,7 +166,15 @@ async fn follow(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
     match status.state {
         SendState::Accepted | SendState::Sending => Ok(()),
         SendState::Landed => {
-            if approvals::land(&edge.store, approval, status.slot, status.commitment.as_deref()).await? && approval.state != State::Landed {
+            if approvals::land(
+                &edge.store,
+                approval,
+                status.slot,
+                status.commitment.as_deref(),
+            )
+            .await?
+                && approval.state != State::Landed
+            {
                 edge.metrics.sends.with_label_values(&["landed"]).inc();
             }
             Ok(())
@@ -151,7 +185,10 @@ async fn follow(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
                 Some(other) => other.to_string(),
                 None => "no reason given".into(),
             };
-            let problem = Problem::new("failed_on_chain", format!("The network refused the transfer: {why}"));
+            let problem = Problem::new(
+                "failed_on_chain",
+                format!("The network refused the transfer: {why}"),
+            );
             settle(edge, approval, State::Failed, &problem).await
         }
         SendState::Expired => settle(edge, approval, State::Expired, &expired()).await,
@@ -159,10 +196,18 @@ async fn follow(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
 }
 
 fn expired() -> Problem {
-    Problem::new("blockhash_expired", "The transaction did not land before its blockhash expired; no SOL was moved.")
+    Problem::new(
+        "blockhash_expired",
+        "The transaction did not land before its blockhash expired; no SOL was moved.",
+    )
 }
 
-async fn settle(edge: &Edge, approval: &Approval, to: State, problem: &Problem) -> Result<(), StepError> {
+async fn settle(
+    edge: &Edge,
+    approval: &Approval,
+    to: State,
+    problem: &Problem,
+) -> Result<(), StepError> {
     if approvals::settle_badly(&edge.store, approval, to, problem).await? {
         edge.metrics.sends.with_label_values(&[to.as_str()]).inc();
     }

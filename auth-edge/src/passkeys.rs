@@ -18,9 +18,10 @@ use uuid::Uuid;
 use webauthn_rs_core::WebauthnCore;
 use webauthn_rs_core::error::WebauthnError;
 use webauthn_rs_core::proto::{
-    AllowCredentials, AttestationConveyancePreference, AuthenticationState, CreationChallengeResponse, CredProtect,
-    Credential, CredentialProtectionPolicy, PublicKeyCredential, PublicKeyCredentialRequestOptions,
-    RegisterPublicKeyCredential, RegistrationState, RequestRegistrationExtensions, UserVerificationPolicy,
+    AllowCredentials, AttestationConveyancePreference, AuthenticationState,
+    CreationChallengeResponse, CredProtect, Credential, CredentialProtectionPolicy,
+    PublicKeyCredential, PublicKeyCredentialRequestOptions, RegisterPublicKeyCredential,
+    RegistrationState, RequestRegistrationExtensions, UserVerificationPolicy,
 };
 
 /// The longest credential id that WebAuthn Level 3 allows, in bytes.
@@ -82,7 +83,9 @@ impl From<WebauthnError> for PasskeyError {
         match error {
             WebauthnError::UserNotVerified | WebauthnError::UserNotPresent => Self::UserNotVerified,
             WebauthnError::MismatchedChallenge => Self::OtherChallenge,
-            WebauthnError::AuthenticationFailure | WebauthnError::SignatureInvalid => Self::BadSignature,
+            WebauthnError::AuthenticationFailure | WebauthnError::SignatureInvalid => {
+                Self::BadSignature
+            }
             WebauthnError::CredentialPossibleCompromise => Self::Cloned,
             other => Self::Refused(other),
         }
@@ -115,7 +118,14 @@ impl Passkeys {
     /// `origin` in its ASCII serialisation without a path, such as `https://pay.example`.
     pub fn new(origin: &str, rp_id: &str, timeout: Duration) -> anyhow::Result<Self> {
         let url = reqwest::Url::parse(origin)?;
-        let core = WebauthnCore::new_unsafe_experts_only("Heliograph", rp_id, vec![url], timeout, Some(false), Some(false));
+        let core = WebauthnCore::new_unsafe_experts_only(
+            "Heliograph",
+            rp_id,
+            vec![url],
+            timeout,
+            Some(false),
+            Some(false),
+        );
         Ok(Self {
             core,
             origin: origin.to_owned(),
@@ -145,21 +155,35 @@ impl Passkeys {
             .user_verification_policy(UserVerificationPolicy::Required)
             .extensions(Some(extensions));
         let (options, state) = self.core.generate_challenge_register(builder)?;
-        let state = serde_json::to_value(state).map_err(|_| PasskeyError::Malformed("the state cannot be stored"))?;
+        let state = serde_json::to_value(state)
+            .map_err(|_| PasskeyError::Malformed("the state cannot be stored"))?;
         Ok(Registration { options, state })
     }
 
-    pub fn finish_registration(&self, answer: &RegisterPublicKeyCredential, state: Value) -> Result<Credential, PasskeyError> {
+    pub fn finish_registration(
+        &self,
+        answer: &RegisterPublicKeyCredential,
+        state: Value,
+    ) -> Result<Credential, PasskeyError> {
         check_identity(&answer.type_, &answer.id, &answer.raw_id)?;
         if answer.response.attestation_object.len() > ATTESTATION_BYTES_MAX {
-            return Err(PasskeyError::Malformed("the attestation object is too long"));
+            return Err(PasskeyError::Malformed(
+                "the attestation object is too long",
+            ));
         }
-        client_data::check(&answer.response.client_data_json, "webauthn.create", &self.origin)?;
-        let state: RegistrationState = serde_json::from_value(state)
-            .map_err(|_| PasskeyError::Malformed("the stored registration cannot be read; start again"))?;
+        client_data::check(
+            &answer.response.client_data_json,
+            "webauthn.create",
+            &self.origin,
+        )?;
+        let state: RegistrationState = serde_json::from_value(state).map_err(|_| {
+            PasskeyError::Malformed("the stored registration cannot be read; start again")
+        })?;
         let credential = self.core.register_credential(answer, &state, None)?;
         if credential.cred_id != answer.raw_id {
-            return Err(PasskeyError::Malformed("the credential id differs from the attested one"));
+            return Err(PasskeyError::Malformed(
+                "the credential id differs from the attested one",
+            ));
         }
         if !credential.user_verified {
             return Err(PasskeyError::UserNotVerified);
@@ -168,7 +192,11 @@ impl Passkeys {
     }
 
     /// Options for `navigator.credentials.get`. With no credentials, the browser offers every passkey for this site.
-    pub fn request_options(&self, challenge: [u8; 32], credentials: &[Credential]) -> PublicKeyCredentialRequestOptions {
+    pub fn request_options(
+        &self,
+        challenge: [u8; 32],
+        credentials: &[Credential],
+    ) -> PublicKeyCredentialRequestOptions {
         let allow = |credential: &Credential| AllowCredentials {
             type_: "public-key".into(),
             id: credential.cred_id.clone(),
@@ -201,16 +229,28 @@ impl Passkeys {
             return Err(PasskeyError::Malformed("the signature is too long"));
         }
         if answer.extensions.appid == Some(true) {
-            return Err(PasskeyError::Malformed("the appid extension was not asked for"));
+            return Err(PasskeyError::Malformed(
+                "the appid extension was not asked for",
+            ));
         }
-        client_data::check(&answer.response.client_data_json, "webauthn.get", &self.origin)?;
+        client_data::check(
+            &answer.response.client_data_json,
+            "webauthn.get",
+            &self.origin,
+        )?;
         match (answer.get_user_unique_id(), handle) {
             (Some(id), _) if id != owner.as_bytes() => return Err(PasskeyError::OtherUser),
-            (None, UserHandle::Required) => return Err(PasskeyError::Malformed("the passkey did not say whose it is")),
+            (None, UserHandle::Required) => {
+                return Err(PasskeyError::Malformed(
+                    "the passkey did not say whose it is",
+                ));
+            }
             _ => {}
         }
         let state = assertion_state(challenge)?;
-        let result = self.core.authenticate_single_credential(answer, &state, credential)?;
+        let result = self
+            .core
+            .authenticate_single_credential(answer, &state, credential)?;
         if !result.user_verified() {
             return Err(PasskeyError::UserNotVerified);
         }
@@ -230,15 +270,21 @@ fn assertion_state(challenge: [u8; 32]) -> Result<AuthenticationState, PasskeyEr
         "appid": null,
         "allow_backup_eligible_upgrade": false,
     }))
-    .map_err(|_| PasskeyError::Malformed("the verifier's state has another shape than the pinned release"))
+    .map_err(|_| {
+        PasskeyError::Malformed("the verifier's state has another shape than the pinned release")
+    })
 }
 
 fn check_identity(kind: &str, id: &str, raw_id: &[u8]) -> Result<(), PasskeyError> {
     if kind != "public-key" {
-        return Err(PasskeyError::Malformed("the credential's type is not public-key"));
+        return Err(PasskeyError::Malformed(
+            "the credential's type is not public-key",
+        ));
     }
     if raw_id.is_empty() || raw_id.len() > CREDENTIAL_ID_BYTES_MAX {
-        return Err(PasskeyError::Malformed("the credential id is not 1 to 1023 bytes long"));
+        return Err(PasskeyError::Malformed(
+            "the credential id is not 1 to 1023 bytes long",
+        ));
     }
     if id != URL_SAFE_NO_PAD.encode(raw_id) {
         return Err(PasskeyError::Malformed("id and rawId differ"));
@@ -248,16 +294,24 @@ fn check_identity(kind: &str, id: &str, raw_id: &[u8]) -> Result<(), PasskeyErro
 
 fn check_authenticator_data(data: &[u8]) -> Result<(), PasskeyError> {
     if data.len() < AUTHENTICATOR_DATA_BYTES_PLAIN || data.len() > AUTHENTICATOR_DATA_BYTES_MAX {
-        return Err(PasskeyError::Malformed("the authenticator data has an impossible length"));
+        return Err(PasskeyError::Malformed(
+            "the authenticator data has an impossible length",
+        ));
     }
     let flags = data[32];
     if flags & flag::ATTESTED_DATA != 0 {
-        return Err(PasskeyError::Malformed("an assertion carries no attested data"));
+        return Err(PasskeyError::Malformed(
+            "an assertion carries no attested data",
+        ));
     }
     if flags & flag::EXTENSIONS == 0 && data.len() != AUTHENTICATOR_DATA_BYTES_PLAIN {
-        return Err(PasskeyError::Malformed("the authenticator data has trailing bytes"));
+        return Err(PasskeyError::Malformed(
+            "the authenticator data has trailing bytes",
+        ));
     }
-    if flags & (flag::USER_PRESENT | flag::USER_VERIFIED) != flag::USER_PRESENT | flag::USER_VERIFIED {
+    if flags & (flag::USER_PRESENT | flag::USER_VERIFIED)
+        != flag::USER_PRESENT | flag::USER_VERIFIED
+    {
         return Err(PasskeyError::UserNotVerified);
     }
     Ok(())
@@ -277,8 +331,15 @@ mod tests {
 
     #[test]
     fn registration_asks_for_a_discoverable_verified_passkey() {
-        let passkeys = Passkeys::new("http://localhost:8940", "localhost", Duration::from_secs(60)).unwrap();
-        let registration = passkeys.begin_registration(Uuid::from_u128(1), "ann").unwrap();
+        let passkeys = Passkeys::new(
+            "http://localhost:8940",
+            "localhost",
+            Duration::from_secs(60),
+        )
+        .unwrap();
+        let registration = passkeys
+            .begin_registration(Uuid::from_u128(1), "ann")
+            .unwrap();
         let options = serde_json::to_value(&registration.options.public_key).unwrap();
         let selection = &options["authenticatorSelection"];
         assert_eq!(selection["residentKey"], "required");
@@ -305,9 +366,22 @@ mod tests {
             data
         };
         assert!(check_authenticator_data(&data(0b101, 37)).is_ok());
-        assert!(check_authenticator_data(&data(0b1_1101, 37)).is_ok(), "backup flags are the library's");
-        for (flags, length) in [(0b100, 37), (0b001, 37), (0b101, 38), (0b101, 36), (0b0100_0101, 60), (0b1000_0101, 5000)] {
-            assert!(check_authenticator_data(&data(flags, length)).is_err(), "{flags:b} {length}");
+        assert!(
+            check_authenticator_data(&data(0b1_1101, 37)).is_ok(),
+            "backup flags are the library's"
+        );
+        for (flags, length) in [
+            (0b100, 37),
+            (0b001, 37),
+            (0b101, 38),
+            (0b101, 36),
+            (0b0100_0101, 60),
+            (0b1000_0101, 5000),
+        ] {
+            assert!(
+                check_authenticator_data(&data(flags, length)).is_err(),
+                "{flags:b} {length}"
+            );
         }
     }
 }

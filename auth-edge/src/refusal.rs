@@ -20,20 +20,53 @@ pub struct Refusal {
 pub struct RefusalCode(pub &'static str);
 
 impl Refusal {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, fix: fix.into() }
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+            fix: fix.into(),
+        }
     }
 
-    pub fn bad_field(field: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { field: Some(field), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message, fix) }
+    pub fn bad_field(
+        field: &'static str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: Some(field),
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_field",
+                message,
+                fix,
+            )
+        }
     }
 
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."), "Check the address you called.")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("There is no such {what}."),
+            "Check the address you called.",
+        )
     }
 
     pub fn no_session() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "no_session", "You are not logged in, or the session has ended.", "Log in again.")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "no_session",
+            "You are not logged in, or the session has ended.",
+            "Log in again.",
+        )
     }
 
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
@@ -60,7 +93,10 @@ impl Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        Self { code: "store_unavailable", ..Self::upstream("The database", &error) }
+        Self {
+            code: "store_unavailable",
+            ..Self::upstream("The database", &error)
+        }
     }
 }
 

@@ -38,18 +38,26 @@ pub enum SendState {
 
 impl Sender {
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        Ok(Self { rpc: JsonRpc::new(url)? })
+        Ok(Self {
+            rpc: JsonRpc::new(url)?,
+        })
     }
 
     /// Hands a transaction over. The approval id makes a second hand-over of the same transaction harmless.
     pub async fn send(&self, wire: &[u8], approval: Uuid) -> Result<String, RpcError> {
         let method = "sendTransaction";
         let options = json!({"encoding": "base64", "idempotencyKey": approval.to_string()});
-        let result = self.rpc.call(method, json!([STANDARD.encode(wire), options])).await?;
+        let result = self
+            .rpc
+            .call(method, json!([STANDARD.encode(wire), options]))
+            .await?;
         result
             .as_str()
             .map(str::to_owned)
-            .ok_or_else(|| RpcError::Malformed { method, problem: "the answer is not a signature".into() })
+            .ok_or_else(|| RpcError::Malformed {
+                method,
+                problem: "the answer is not a signature".into(),
+            })
     }
 
     /// `None` when the sender does not know the signature.
@@ -57,9 +65,14 @@ impl Sender {
         let method = "getSendStatus";
         match self.rpc.call(method, json!([signature])).await {
             Ok(result) if result.is_null() => Ok(None),
-            Ok(result) => serde_json::from_value(result)
-                .map(Some)
-                .map_err(|error| RpcError::Malformed { method, problem: error.to_string() }),
+            Ok(result) => {
+                serde_json::from_value(result)
+                    .map(Some)
+                    .map_err(|error| RpcError::Malformed {
+                        method,
+                        problem: error.to_string(),
+                    })
+            }
             Err(RpcError::Refused { code, message, .. }) => {
                 tracing::debug!(code, message, "the sender does not know the signature");
                 Ok(None)

@@ -19,7 +19,8 @@ pub struct AuthEdge;
 
 impl Service for AuthEdge {
     const NAME: &'static str = "auth-edge";
-    const ABOUT: &'static str = "Lets users in with passkeys, and lets what they approve out to the sender";
+    const ABOUT: &'static str =
+        "Lets users in with passkeys, and lets what they approve out to the sender";
     const ADMIN: &'static str = "127.0.0.1:9187";
     const DOCS: &'static [(&'static str, &'static str)] = DOCS;
 
@@ -49,7 +50,9 @@ impl Service for AuthEdge {
             "open {} in a browser", edge.config.public_origin
         );
         let app = api::router(edge).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, app).with_graceful_shutdown(host.drain()).await?;
+        axum::serve(listener, app)
+            .with_graceful_shutdown(host.drain())
+            .await?;
         Ok(())
     }
 }
@@ -75,7 +78,8 @@ async fn keep_house(edge: Arc<Edge>, host: Host) -> anyhow::Result<()> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let (mut probe_ticks, mut sweep_ticks, mut audit_ticks) = (pace(PROBE), pace(SWEEP), pace(AUDIT_EVERY));
+    let (mut probe_ticks, mut sweep_ticks, mut audit_ticks) =
+        (pace(PROBE), pace(SWEEP), pace(AUDIT_EVERY));
     let drain = host.drain();
     tokio::pin!(drain);
     loop {
@@ -102,12 +106,22 @@ async fn verify_audit(edge: &Edge) {
         Ok(head) => {
             edge.metrics.audit_chain_intact.set(1);
             edge.metrics.audit_rows_verified.set(head.seq);
-            tracing::info!(rows = head.seq, head = hex::encode(head.hash), "the audit chain is intact");
+            tracing::info!(
+                rows = head.seq,
+                head = hex::encode(head.hash),
+                "the audit chain is intact"
+            );
         }
         Err(audit::AuditFault::Broken { seq, problem }) => {
             edge.metrics.audit_chain_intact.set(0);
-            tracing::error!(row = seq, problem, "the audit table was tampered with: compare it with a backup");
+            tracing::error!(
+                row = seq,
+                problem,
+                "the audit table was tampered with: compare it with a backup"
+            );
         }
-        Err(audit::AuditFault::Store(error)) => tracing::warn!(%error, "the audit chain was not verified"),
+        Err(audit::AuditFault::Store(error)) => {
+            tracing::warn!(%error, "the audit chain was not verified")
+        }
     }
 }

@@ -64,18 +64,28 @@ impl Cookies {
 
     pub fn set(self, cookie: Cookie, token: &Token, seconds: u32) -> String {
         let secure = if self.https { "; Secure" } else { "" };
-        format!("{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", self.name(cookie), token.text())
+        format!(
+            "{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}",
+            self.name(cookie),
+            token.text()
+        )
     }
 
     pub fn clear(self, cookie: Cookie) -> String {
         let secure = if self.https { "; Secure" } else { "" };
-        format!("{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{secure}", self.name(cookie))
+        format!(
+            "{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{secure}",
+            self.name(cookie)
+        )
     }
 
     /// Finds the token in a `Cookie` header. Two cookies of the name mean that somebody planted one: neither counts.
     pub fn find(self, cookie: Cookie, header: &str) -> Option<Token> {
         let name = self.name(cookie);
-        let mut values = header.split(';').filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
+        let mut values = header
+            .split(';')
+            .filter_map(|pair| pair.trim().split_once('='))
+            .filter(|(key, _)| *key == name);
         let (_, value) = values.next()?;
         if values.next().is_some() {
             return None;
@@ -93,7 +103,12 @@ pub struct Session {
     pub wallet: String,
 }
 
-pub async fn open(connection: &mut PgConnection, token: &Token, user: Uuid, absolute_seconds: u32) -> Result<(), sqlx::Error> {
+pub async fn open(
+    connection: &mut PgConnection,
+    token: &Token,
+    user: Uuid,
+    absolute_seconds: u32,
+) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO sessions (token_hash, user_id, absolute_expiry) VALUES ($1, $2, now() + make_interval(secs => $3))")
         .bind(token.hash().as_slice())
         .bind(user)
@@ -104,7 +119,11 @@ pub async fn open(connection: &mut PgConnection, token: &Token, user: Uuid, abso
 }
 
 /// Finds the session and counts this request as use of it.
-pub async fn find(pool: &PgPool, token: &Token, idle_seconds: u32) -> Result<Option<Session>, sqlx::Error> {
+pub async fn find(
+    pool: &PgPool,
+    token: &Token,
+    idle_seconds: u32,
+) -> Result<Option<Session>, sqlx::Error> {
     let hash = token.hash();
     let row = sqlx::query(
         "UPDATE sessions SET last_seen_at = now() FROM users
@@ -117,13 +136,21 @@ pub async fn find(pool: &PgPool, token: &Token, idle_seconds: u32) -> Result<Opt
     .fetch_optional(pool)
     .await?;
     row.map(|row| {
-        Ok(Session { hash, user: row.try_get("id")?, user_name: row.try_get("name")?, wallet: row.try_get("wallet")? })
+        Ok(Session {
+            hash,
+            user: row.try_get("id")?,
+            user_name: row.try_get("name")?,
+            wallet: row.try_get("wallet")?,
+        })
     })
     .transpose()
 }
 
 pub async fn close(connection: &mut PgConnection, hash: [u8; 32]) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM sessions WHERE token_hash = $1").bind(hash.as_slice()).execute(connection).await?;
+    sqlx::query("DELETE FROM sessions WHERE token_hash = $1")
+        .bind(hash.as_slice())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -133,9 +160,11 @@ pub async fn sweep(pool: &PgPool, idle_seconds: u32) -> Result<u64, sqlx::Error>
         .bind(f64::from(idle_seconds))
         .execute(pool)
         .await?;
-    let ceremonies = sqlx::query("DELETE FROM ceremonies WHERE expires_unix < extract(epoch FROM now())::bigint - 3600")
-        .execute(pool)
-        .await?;
+    let ceremonies = sqlx::query(
+        "DELETE FROM ceremonies WHERE expires_unix < extract(epoch FROM now())::bigint - 3600",
+    )
+    .execute(pool)
+    .await?;
     Ok(sessions.rows_affected() + ceremonies.rows_affected())
 }
 
@@ -149,7 +178,14 @@ mod tests {
         let text = token.text();
         assert_eq!(text.len(), TOKEN_CHARS);
         assert_eq!(Token::read(&text).unwrap().0, token.0);
-        for wrong in ["", &text[1..], &format!("{text}A"), &format!("{text}="), &text.replace('B', "+"), &format!(" {}", &text[1..])] {
+        for wrong in [
+            "",
+            &text[1..],
+            &format!("{text}A"),
+            &format!("{text}="),
+            &text.replace('B', "+"),
+            &format!(" {}", &text[1..]),
+        ] {
             assert!(Token::read(wrong).is_none(), "{wrong:?}");
         }
         // The last character carries two unused bits: only the spelling with zero bits is accepted.
@@ -163,16 +199,31 @@ mod tests {
         let text = Token([1; 32]).text();
         let find = |header: &str| cookies.find(Cookie::Session, header).is_some();
         assert!(find(&format!("a=b; heliograph_session={text}")));
-        assert!(!find(&format!("heliograph_session={text}; heliograph_session={text}")));
+        assert!(!find(&format!(
+            "heliograph_session={text}; heliograph_session={text}"
+        )));
         assert!(!find(&format!("xheliograph_session={text}")));
         assert!(!find(&format!("heliograph_browser={text}")));
-        assert!(!Cookies { https: true }.find(Cookie::Session, &format!("heliograph_session={text}")).is_some());
+        assert!(
+            !Cookies { https: true }
+                .find(Cookie::Session, &format!("heliograph_session={text}"))
+                .is_some()
+        );
     }
 
     #[test]
     fn cookies_cannot_be_read_by_scripts_or_sent_by_other_sites() {
         let set = Cookies { https: true }.set(Cookie::Session, &Token([1; 32]), 60);
-        assert!(set.starts_with("__Host-") && set.contains("HttpOnly; SameSite=Strict") && set.ends_with("; Secure"), "{set}");
-        assert!(!Cookies { https: false }.set(Cookie::Session, &Token([1; 32]), 60).contains("Secure"));
+        assert!(
+            set.starts_with("__Host-")
+                && set.contains("HttpOnly; SameSite=Strict")
+                && set.ends_with("; Secure"),
+            "{set}"
+        );
+        assert!(
+            !Cookies { https: false }
+                .set(Cookie::Session, &Token([1; 32]), 60)
+                .contains("Secure")
+        );
     }
 }

@@ -17,14 +17,27 @@ pub fn pool(url: &str, connections_max: u32) -> anyhow::Result<PgPool> {
     let options = PgConnectOptions::from_str(url)
         .context("configuration key `database_url`")?
         .application_name("auth-edge")
-        .options([("search_path", "edge"), ("statement_timeout", "10s"), ("lock_timeout", "5s")]);
-    Ok(PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_LIMIT).connect_lazy_with(options))
+        .options([
+            ("search_path", "edge"),
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "5s"),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_LIMIT)
+        .connect_lazy_with(options))
 }
 
 /// Brings the schema up to date.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
-    sqlx::query("CREATE SCHEMA IF NOT EXISTS edge").execute(pool).await.context("creating the schema edge")?;
-    MIGRATIONS.run(pool).await.context("migrating the schema edge")?;
+    sqlx::query("CREATE SCHEMA IF NOT EXISTS edge")
+        .execute(pool)
+        .await
+        .context("creating the schema edge")?;
+    MIGRATIONS
+        .run(pool)
+        .await
+        .context("migrating the schema edge")?;
     Ok(())
 }
 
@@ -34,7 +47,9 @@ pub async fn pin_custody(pool: &PgPool, fingerprint: [u8; 32]) -> anyhow::Result
         .bind(fingerprint.as_slice())
         .execute(pool)
         .await?;
-    let stored: Vec<u8> = sqlx::query_scalar("SELECT fingerprint FROM custody").fetch_one(pool).await?;
+    let stored: Vec<u8> = sqlx::query_scalar("SELECT fingerprint FROM custody")
+        .fetch_one(pool)
+        .await?;
     anyhow::ensure!(
         stored == fingerprint,
         "custody.key_file holds another master secret than the one this database's wallets were made from: restore the \
@@ -45,5 +60,7 @@ pub async fn pin_custody(pool: &PgPool, fingerprint: [u8; 32]) -> anyhow::Result
 
 /// Unix seconds of the database's clock: the only clock that limits and expiries go by.
 pub async fn now_unix(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint").fetch_one(pool).await
+    sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")
+        .fetch_one(pool)
+        .await
 }

@@ -34,12 +34,23 @@ fn refusal(rejection: &JsonRejection) -> Refusal {
             error.body_text(),
             "Send the members that auth-edge/API.md lists for this address.",
         ),
-        JsonRejection::JsonSyntaxError(error) => {
-            Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", error.body_text(), "Send one JSON object.")
-        }
-        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is too large.", "Send less than 128 KiB.")
-        }
-        other => Refusal::new(other.status(), "invalid_body", other.body_text(), "Send one JSON object."),
+        JsonRejection::JsonSyntaxError(error) => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_json",
+            error.body_text(),
+            "Send one JSON object.",
+        ),
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "The request body is too large.",
+            "Send less than 128 KiB.",
+        ),
+        other => Refusal::new(
+            other.status(),
+            "invalid_body",
+            other.body_text(),
+            "Send one JSON object.",
+        ),
     }
 }

@@ -10,9 +10,15 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub async fn me(State(edge): State<Arc<Edge>>, SignedIn(session): SignedIn) -> Result<Json<Value>, Refusal> {
+pub async fn me(
+    State(edge): State<Arc<Edge>>,
+    SignedIn(session): SignedIn,
+) -> Result<Json<Value>, Refusal> {
     // A silent RPC node must not hide the account: then the balance is unknown.
-    let (balance, spent) = tokio::join!(edge.chain.balance(&session.wallet), approvals::spent(&edge.store, session.user));
+    let (balance, spent) = tokio::join!(
+        edge.chain.balance(&session.wallet),
+        approvals::spent(&edge.store, session.user)
+    );
     let balance = match balance {
         Ok(lamports) => json!(lamports.to_string()),
         Err(error) => {
@@ -31,7 +37,10 @@ pub async fn me(State(edge): State<Arc<Edge>>, SignedIn(session): SignedIn) -> R
     })))
 }
 
-pub async fn faucet(State(edge): State<Arc<Edge>>, SignedIn(session): SignedIn) -> Result<Json<Value>, Refusal> {
+pub async fn faucet(
+    State(edge): State<Arc<Edge>>,
+    SignedIn(session): SignedIn,
+) -> Result<Json<Value>, Refusal> {
     let lamports = edge.config.faucet.lamports;
     if lamports == 0 {
         return Err(Refusal::new(
@@ -43,7 +52,12 @@ pub async fn faucet(State(edge): State<Arc<Edge>>, SignedIn(session): SignedIn) 
     }
     edge.rates.account(session.user)?;
     let wallet = edge.custody.wallet(session.user);
-    let signature =
-        edge.chain.request_airdrop(&wallet, lamports).await.map_err(|error| Refusal::upstream("The network's faucet", &error))?;
-    Ok(Json(json!({"signature": signature, "lamports": lamports.to_string()})))
+    let signature = edge
+        .chain
+        .request_airdrop(&wallet, lamports)
+        .await
+        .map_err(|error| Refusal::upstream("The network's faucet", &error))?;
+    Ok(Json(
+        json!({"signature": signature, "lamports": lamports.to_string()}),
+    ))
 }

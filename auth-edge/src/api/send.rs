@@ -48,11 +48,19 @@ pub async fn begin(
         amount: request.lamports.parse().map_err(amount_refusal)?,
     };
     let node = |error| Refusal::upstream("The Solana RPC node", &error);
-    let (genesis, recent) = tokio::try_join!(edge.chain.genesis(), edge.chain.latest_blockhash()).map_err(node)?;
-    let message = send.message(recent.hash).map_err(|error| Refusal::internal(&error))?;
+    let (genesis, recent) =
+        tokio::try_join!(edge.chain.genesis(), edge.chain.latest_blockhash()).map_err(node)?;
+    let message = send
+        .message(recent.hash)
+        .map_err(|error| Refusal::internal(&error))?;
     // From here on only what the bytes say counts.
     let decoded = Decoded::read(&message).map_err(|error| Refusal::internal(&error))?;
-    let fee = edge.chain.fee(&message).await.map_err(node)?.ok_or_else(|| node_is_behind())?;
+    let fee = edge
+        .chain
+        .fee(&message)
+        .await
+        .map_err(node)?
+        .ok_or_else(|| node_is_behind())?;
     if let Verdict::Denied(denial) = edge.policy.decide(session.user, &decoded, fee) {
         return Err(policy_refusal(&denial));
     }
@@ -72,7 +80,8 @@ pub async fn begin(
         genesis: genesis.to_bytes(),
         nonce: accounts::draw().map_err(|error| Refusal::internal(&error))?,
         policy_version: edge.policy.version(),
-        expires_unix: store::now_unix(&edge.store).await? + i64::from(edge.config.limits.approval_seconds),
+        expires_unix: store::now_unix(&edge.store).await?
+            + i64::from(edge.config.limits.approval_seconds),
         last_valid_block_height: recent.last_valid_block_height,
         signature: None,
         wire: None,
@@ -123,13 +132,18 @@ pub async fn finish(
         Reservation::OverLimit { free_lamports } => return Err(limit_refusal(free_lamports)),
         Reservation::Moved => return Err(already_used()),
     }
-    let reserved = Approval { state: Step::Reserved, ..approval };
+    let reserved = Approval {
+        state: Step::Reserved,
+        ..approval
+    };
     // What cannot be done now, such as a sender that is away, the outbox does later: the user has approved.
     if let Err(error) = outbox::sign_and_hand(&edge, &reserved).await {
         tracing::warn!(approval = %reserved.id, %error, "the outbox will go on with it");
     }
     timer.observe_duration();
-    let approval = approvals::find(&edge.store, reserved.id, session.user).await?.ok_or_else(|| Refusal::not_found("send"))?;
+    let approval = approvals::find(&edge.store, reserved.id, session.user)
+        .await?
+        .ok_or_else(|| Refusal::not_found("send"))?;
     Ok(Json(view(&edge, &approval)))
 }
 
@@ -161,12 +175,30 @@ async fn asserted(edge: &Edge, session: &Session, request: &Finish) -> Result<Ap
     let owned = accounts::find_credential(&edge.store, answer.get_credential_id()).await?;
     let owned = match owned.filter(|owned| owned.user == session.user) {
         Some(owned) => owned,
-        None => return Err(refuse_use(edge, &actor, answer.get_credential_id(), &PasskeyError::OtherUser).await?),
+        None => {
+            return Err(refuse_use(
+                edge,
+                &actor,
+                answer.get_credential_id(),
+                &PasskeyError::OtherUser,
+            )
+            .await?);
+        }
     };
     let challenge = approval.terms().challenge();
-    let used = match edge.passkeys.verify(answer, challenge, &owned.credential, session.user, UserHandle::IfPresent) {
+    let used = match edge.passkeys.verify(
+        answer,
+        challenge,
+        &owned.credential,
+        session.user,
+        UserHandle::IfPresent,
+    ) {
         Ok(used) => used,
-        Err(error) => return Err(refuse_use(edge, &actor, answer.get_credential_id(), &error).await?),
+        // The same answer, posted twice at once: the faster request has stored the counter already. That is no clone.
+        Err(PasskeyError::Cloned) if !is_open(edge, &approval).await? => return Err(already_used()),
+        Err(error) => {
+            return Err(refuse_use(edge, &actor, answer.get_credential_id(), &error).await?);
+        }
     };
     let mut transaction = edge.store.begin().await?;
     // The row decides between two requests with the same assertion, before the counter can call the slower one a clone.
@@ -175,10 +207,24 @@ async fn asserted(edge: &Edge, session: &Session, request: &Finish) -> Result<Ap
     }
     if !accounts::store_use(&mut transaction, &used).await? {
         drop(transaction);
-        return Err(refuse_use(edge, &actor, answer.get_credential_id(), &PasskeyError::Cloned).await?);
+        return Err(refuse_use(
+            edge,
+            &actor,
+            answer.get_credential_id(),
+            &PasskeyError::Cloned,
+        )
+        .await?);
     }
     transaction.commit().await?;
-    Ok(Approval { state: Step::Asserted, ..approval })
+    Ok(Approval {
+        state: Step::Asserted,
+        ..approval
+    })
+}
+
+async fn is_open(edge: &Edge, approval: &Approval) -> Result<bool, sqlx::Error> {
+    let now = approvals::find(&edge.store, approval.id, approval.user).await?;
+    Ok(now.is_some_and(|now| now.state == Step::Created))
 }
 
 /// What another program needs to check the approval years later.
@@ -195,7 +241,9 @@ fn evidence(answer: &PublicKeyCredential, challenge: [u8; 32]) -> Value {
 /// The policy once more, on the stored bytes; a denial ends the approval.
 async fn decide(edge: &Edge, approval: &Approval) -> Result<(), Refusal> {
     let verdict = match Decoded::read(&approval.message) {
-        Ok(decoded) => edge.policy.decide(approval.user, &decoded, approval.fee_lamports),
+        Ok(decoded) => edge
+            .policy
+            .decide(approval.user, &decoded, approval.fee_lamports),
         Err(error) => return Err(Refusal::internal(&error)),
     };
     let (event, by) = match &verdict {
@@ -203,15 +251,37 @@ async fn decide(edge: &Edge, approval: &Approval) -> Result<(), Refusal> {
         Verdict::Denied(denial) => ("policy.denied", &denial.by),
     };
     let detail = json!({"by": by, "version": hex::encode(edge.policy.version())});
-    audit::record(&edge.store, Entry { event, actor: "edge", subject: &approval.id.to_string(), detail }).await?;
-    let Verdict::Denied(denial) = verdict else { return Ok(()) };
-    approvals::settle_badly(&edge.store, approval, Step::Failed, &Problem::new("policy_denied", &denial.reason)).await?;
+    audit::record(
+        &edge.store,
+        Entry {
+            event,
+            actor: "edge",
+            subject: &approval.id.to_string(),
+            detail,
+        },
+    )
+    .await?;
+    let Verdict::Denied(denial) = verdict else {
+        return Ok(());
+    };
+    approvals::settle_badly(
+        &edge.store,
+        approval,
+        Step::Failed,
+        &Problem::new("policy_denied", &denial.reason),
+    )
+    .await?;
     Err(policy_refusal(&denial))
 }
 
-pub async fn list(State(edge): State<Arc<Edge>>, SignedIn(session): SignedIn) -> Result<Json<Value>, Refusal> {
+pub async fn list(
+    State(edge): State<Arc<Edge>>,
+    SignedIn(session): SignedIn,
+) -> Result<Json<Value>, Refusal> {
     let sends = approvals::list(&edge.store, session.user, LIST_MAX).await?;
-    Ok(Json(json!({"sends": sends.iter().map(|approval| view(&edge, approval)).collect::<Vec<_>>()})))
+    Ok(Json(
+        json!({"sends": sends.iter().map(|approval| view(&edge, approval)).collect::<Vec<_>>()}),
+    ))
 }
 
 pub async fn show(
@@ -220,12 +290,19 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let id = id.parse().map_err(|_| Refusal::not_found("send"))?;
-    let approval = approvals::find(&edge.store, id, session.user).await?.ok_or_else(|| Refusal::not_found("send"))?;
+    let approval = approvals::find(&edge.store, id, session.user)
+        .await?
+        .ok_or_else(|| Refusal::not_found("send"))?;
     Ok(Json(view(&edge, &approval)))
 }
 
 fn view(edge: &Edge, approval: &Approval) -> Value {
-    let ledger = |signature: &String| format!("{}/v1/transactions/{signature}", edge.config.ledger_url.trim_end_matches('/'));
+    let ledger = |signature: &String| {
+        format!(
+            "{}/v1/transactions/{signature}",
+            edge.config.ledger_url.trim_end_matches('/')
+        )
+    };
     json!({
         "id": approval.id,
         "state": approval.state.as_str(),
@@ -243,21 +320,36 @@ fn view(edge: &Edge, approval: &Approval) -> Value {
 
 fn read_address(text: &str) -> Result<Address, Refusal> {
     text.trim().parse().map_err(|_| {
-        Refusal::bad_field("to", "This is not a Solana address.", "Enter the 32 to 44 letters and digits of the destination's address.")
+        Refusal::bad_field(
+            "to",
+            "This is not a Solana address.",
+            "Enter the 32 to 44 letters and digits of the destination's address.",
+        )
     })
 }
 
 fn amount_refusal(error: AmountError) -> Refusal {
     let fix = match error {
-        AmountError::NotANumber => "Write whole lamports as a string of digits; one SOL is 1000000000 lamports.",
+        AmountError::NotANumber => {
+            "Write whole lamports as a string of digits; one SOL is 1000000000 lamports."
+        }
         AmountError::Zero => "Send at least one lamport.",
         AmountError::TooLarge => "Send a smaller amount.",
     };
-    Refusal::bad_field("lamports", format!("This amount is not possible: {error}."), fix)
+    Refusal::bad_field(
+        "lamports",
+        format!("This amount is not possible: {error}."),
+        fix,
+    )
 }
 
 /// A first look, so that nobody is asked to approve in vain; the binding check is the reservation.
-async fn check_limit(edge: &Edge, session: &Session, amount: SendAmount, fee: u64) -> Result<(), Refusal> {
+async fn check_limit(
+    edge: &Edge,
+    session: &Session,
+    amount: SendAmount,
+    fee: u64,
+) -> Result<(), Refusal> {
     let spent = approvals::spent(&edge.store, session.user).await?;
     let free = u128::from(edge.config.limits.daily_lamports).saturating_sub(spent);
     if u128::from(amount.lamports()) + u128::from(fee) > free {
@@ -267,7 +359,13 @@ async fn check_limit(edge: &Edge, session: &Session, amount: SendAmount, fee: u6
 }
 
 /// Whether the network would take it: the balance for a clear sentence, the simulation for everything else.
-async fn check_funds(edge: &Edge, session: &Session, decoded: &Decoded, fee: u64, message: &[u8]) -> Result<(), Refusal> {
+async fn check_funds(
+    edge: &Edge,
+    session: &Session,
+    decoded: &Decoded,
+    fee: u64,
+    message: &[u8],
+) -> Result<(), Refusal> {
     let node = |error| Refusal::upstream("The Solana RPC node", &error);
     let balance = edge.chain.balance(&session.wallet).await.map_err(node)?;
     if u128::from(balance) < u128::from(decoded.send.amount.lamports()) + u128::from(fee) {
@@ -276,12 +374,20 @@ async fn check_funds(edge: &Edge, session: &Session, decoded: &Decoded, fee: u64
             ..Refusal::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "insufficient_funds",
-                format!("The wallet holds {} SOL; the transfer and its fee need more.", Sol(balance)),
+                format!(
+                    "The wallet holds {} SOL; the transfer and its fee need more.",
+                    Sol(balance)
+                ),
                 "Send less, or top up the wallet first.",
             )
         });
     }
-    match edge.chain.simulate(&signed_wire(&[0; 64], message)).await.map_err(node)? {
+    match edge
+        .chain
+        .simulate(&signed_wire(&[0; 64], message))
+        .await
+        .map_err(node)?
+    {
         None => Ok(()),
         Some(error) => Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -298,14 +404,22 @@ fn limit_refusal(free_lamports: u64) -> Refusal {
         ..Refusal::new(
             StatusCode::FORBIDDEN,
             "daily_limit",
-            format!("The daily limit leaves {} SOL, fees included.", Sol(free_lamports)),
+            format!(
+                "The daily limit leaves {} SOL, fees included.",
+                Sol(free_lamports)
+            ),
             "Send less, or wait: what was sent 24 hours ago counts no more.",
         )
     }
 }
 
 fn policy_refusal(denial: &Denial) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, "policy_denied", &denial.reason, &denial.fix)
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        "policy_denied",
+        &denial.reason,
+        &denial.fix,
+    )
 }
 
 fn expired() -> Refusal {

@@ -35,6 +35,11 @@ impl FromRequestParts<Arc<Edge>> for Browser {
 
 fn cookie(parts: &Parts, edge: &Edge, cookie: Cookie) -> Option<Token> {
     // HTTP/2 clients may split the header; joined it reads the same.
-    let values: Vec<&str> = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> = parts
+        .headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     edge.cookies.find(cookie, &values.join("; "))
 }

@@ -7,24 +7,46 @@ fn address(byte: u8) -> Address {
 }
 
 fn send(lamports: u64) -> SendSol {
-    SendSol { from: address(1), to: address(2), amount: SendAmount::new(lamports).expect("in range") }
+    SendSol {
+        from: address(1),
+        to: address(2),
+        amount: SendAmount::new(lamports).expect("in range"),
+    }
 }
 
 #[test]
 fn amounts_have_one_spelling_and_a_range() {
     assert_eq!("1".parse(), Ok(SendAmount(1)));
-    assert_eq!("9223372036854775807".parse(), Ok(SendAmount(SendAmount::MAX)));
-    assert_eq!("9223372036854775808".parse::<SendAmount>(), Err(AmountError::TooLarge));
-    assert_eq!("99999999999999999999999".parse::<SendAmount>(), Err(AmountError::TooLarge));
+    assert_eq!(
+        "9223372036854775807".parse(),
+        Ok(SendAmount(SendAmount::MAX))
+    );
+    assert_eq!(
+        "9223372036854775808".parse::<SendAmount>(),
+        Err(AmountError::TooLarge)
+    );
+    assert_eq!(
+        "99999999999999999999999".parse::<SendAmount>(),
+        Err(AmountError::TooLarge)
+    );
     assert_eq!("0".parse::<SendAmount>(), Err(AmountError::Zero));
     for text in ["", "-1", "+1", "1.5", "1e9", " 1", "0x10", "１"] {
-        assert_eq!(text.parse::<SendAmount>(), Err(AmountError::NotANumber), "{text:?}");
+        assert_eq!(
+            text.parse::<SendAmount>(),
+            Err(AmountError::NotANumber),
+            "{text:?}"
+        );
     }
 }
 
 #[test]
 fn sol_is_shown_exactly() {
-    for (lamports, text) in [(0, "0"), (1, "0.000000001"), (1_500_000_000, "1.5"), (u64::MAX, "18446744073.709551615")] {
+    for (lamports, text) in [
+        (0, "0"),
+        (1, "0.000000001"),
+        (1_500_000_000, "1.5"),
+        (u64::MAX, "18446744073.709551615"),
+    ] {
         assert_eq!(Sol(lamports).to_string(), text);
     }
 }
@@ -37,12 +59,19 @@ fn what_is_built_reads_back_the_same() {
     assert_eq!(decoded.blockhash, hash);
     assert_eq!(decoded.programs, [SYSTEM_PROGRAM]);
     let text = decoded.canonical_text(&Hash::new_from_array([9; 32]), 5000);
-    assert!(text.contains("amount: 1.5 SOL (1500000000 lamports)"), "{text}");
-    assert!(text.contains("network fee: 0.000005 SOL (5000 lamports)"), "{text}");
+    assert!(
+        text.contains("amount: 1.5 SOL (1500000000 lamports)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("network fee: 0.000005 SOL (5000 lamports)"),
+        "{text}"
+    );
 }
 
 fn bytes_of(payer: u8, instructions: &[Instruction]) -> Vec<u8> {
-    let message = legacy::Message::new_with_blockhash(instructions, Some(&address(payer)), &Hash::default());
+    let message =
+        legacy::Message::new_with_blockhash(instructions, Some(&address(payer)), &Hash::default());
     VersionedMessage::Legacy(message).serialize()
 }
 
@@ -55,18 +84,41 @@ fn messages_that_do_anything_else_are_refused() {
     let mut longer = transfer(&from, &to, 5);
     longer.data.push(0);
     let cases: [(&str, Vec<u8>); 7] = [
-        ("a second instruction", bytes_of(1, &[transfer(&from, &to, 5), transfer(&from, &to, 5)])),
+        (
+            "a second instruction",
+            bytes_of(1, &[transfer(&from, &to, 5), transfer(&from, &to, 5)]),
+        ),
         ("another program", bytes_of(1, &[foreign])),
         ("assign", bytes_of(1, &[system::assign(&from, &to)])),
-        ("transfer with seed", bytes_of(1, &[system::transfer_with_seed(&from, &to, "s".into(), &from, &to, 5)])),
+        (
+            "transfer with seed",
+            bytes_of(
+                1,
+                &[system::transfer_with_seed(
+                    &from,
+                    &to,
+                    "s".into(),
+                    &from,
+                    &to,
+                    5,
+                )],
+            ),
+        ),
         ("another fee payer", bytes_of(9, &[transfer(&from, &to, 5)])),
         ("trailing data", bytes_of(1, &[longer])),
         ("zero lamports", bytes_of(1, &[transfer(&from, &to, 0)])),
     ];
     for (name, bytes) in cases {
-        assert!(matches!(Decoded::read(&bytes), Err(MessageError::NotASend(_))), "{name}: {:?}", Decoded::read(&bytes));
+        assert!(
+            matches!(Decoded::read(&bytes), Err(MessageError::NotASend(_))),
+            "{name}: {:?}",
+            Decoded::read(&bytes)
+        );
     }
-    assert!(Decoded::read(&bytes_of(1, &[transfer(&from, &to, 5)])).is_ok(), "the plain legacy transfer is fine");
+    assert!(
+        Decoded::read(&bytes_of(1, &[transfer(&from, &to, 5)])).is_ok(),
+        "the plain legacy transfer is fine"
+    );
 }
 
 proptest! {

@@ -9,7 +9,11 @@ fn address(byte: u8) -> Address {
 
 fn transfer(to: u8, lamports: u64) -> Decoded {
     Decoded {
-        send: SendSol { from: address(1), to: address(to), amount: SendAmount::new(lamports).unwrap() },
+        send: SendSol {
+            from: address(1),
+            to: address(to),
+            amount: SendAmount::new(lamports).unwrap(),
+        },
         blockhash: Hash::default(),
         programs: vec![Address::default()],
     }
@@ -33,14 +37,31 @@ fn denied_by(verdict: Verdict) -> Vec<String> {
 #[test]
 fn the_default_allows_small_transfers_and_names_what_refuses_others() {
     let policy = Policy::load("", "").unwrap();
-    assert_eq!(verdict(&policy, &transfer(2, 10_000_000_000)), Verdict::Allowed { by: vec!["send-small-amounts".into()] });
-    assert_eq!(denied_by(verdict(&policy, &transfer(2, 10_000_000_001))), ["transaction-limit"]);
-    assert_eq!(denied_by(verdict(&policy, &transfer(2, SendAmount::MAX))), ["transaction-limit"]);
-    assert_eq!(denied_by(verdict(&policy, &transfer(1, 5))), ["no-self-transfer"]);
+    assert_eq!(
+        verdict(&policy, &transfer(2, 10_000_000_000)),
+        Verdict::Allowed {
+            by: vec!["send-small-amounts".into()]
+        }
+    );
+    assert_eq!(
+        denied_by(verdict(&policy, &transfer(2, 10_000_000_001))),
+        ["transaction-limit"]
+    );
+    assert_eq!(
+        denied_by(verdict(&policy, &transfer(2, SendAmount::MAX))),
+        ["transaction-limit"]
+    );
+    assert_eq!(
+        denied_by(verdict(&policy, &transfer(1, 5))),
+        ["no-self-transfer"]
+    );
     let mut foreign = transfer(2, 5);
     foreign.programs.push(address(9));
     assert_eq!(denied_by(verdict(&policy, &foreign)), ["allowed-programs"]);
-    assert_eq!(denied_by(policy.decide(Uuid::nil(), &transfer(2, 5), 2_000_000)), ["fee-limit"]);
+    assert_eq!(
+        denied_by(policy.decide(Uuid::nil(), &transfer(2, 5), 2_000_000)),
+        ["fee-limit"]
+    );
 }
 
 #[test]
@@ -62,13 +83,19 @@ fn a_permit_that_fails_to_evaluate_denies_even_beside_one_that_allows() {
         r#"permit (principal, action, resource);
            permit (principal, action, resource) when { context.lamports * 9223372036854775807 > 0 };"#,
     );
-    assert!(matches!(verdict(&policy, &transfer(2, 2)), Verdict::Denied(_)));
+    assert!(matches!(
+        verdict(&policy, &transfer(2, 2)),
+        Verdict::Denied(_)
+    ));
 }
 
 #[test]
 fn fees_beyond_the_policy_engine_deny() {
     let policy = policy("permit (principal, action, resource);");
-    assert!(matches!(policy.decide(Uuid::nil(), &transfer(2, 2), u64::MAX), Verdict::Denied(_)));
+    assert!(matches!(
+        policy.decide(Uuid::nil(), &transfer(2, 2), u64::MAX),
+        Verdict::Denied(_)
+    ));
 }
 
 #[test]
@@ -79,12 +106,29 @@ fn nothing_permitting_denies() {
 
 #[test]
 fn wrong_policy_files_are_refused_with_the_reason() {
-    let error = |text: &str| Policy::parse("p.cedar", text, "").err().expect(text).to_string();
+    let error = |text: &str| {
+        Policy::parse("p.cedar", text, "")
+            .err()
+            .expect(text)
+            .to_string()
+    };
     assert!(error("permit (principal").contains("p.cedar is not valid Cedar"));
-    assert!(error("permit (principal, action, resource) when { context.sol > 1 };").contains("does not fit the request schema"));
-    assert!(error("permit (principal, action, resource) when { context.lamports == \"5\" };").contains("schema"));
+    assert!(
+        error("permit (principal, action, resource) when { context.sol > 1 };")
+            .contains("does not fit the request schema")
+    );
+    assert!(
+        error("permit (principal, action, resource) when { context.lamports == \"5\" };")
+            .contains("schema")
+    );
     assert!(error("forbid (principal, action, resource);").contains("permits nothing"));
-    assert!(Policy::load("/nonexistent/p.cedar", "").err().expect("absent").to_string().contains("/nonexistent/p.cedar"));
+    assert!(
+        Policy::load("/nonexistent/p.cedar", "")
+            .err()
+            .expect("absent")
+            .to_string()
+            .contains("/nonexistent/p.cedar")
+    );
 }
 
 #[test]
