@@ -96,25 +96,37 @@ impl Default for Config {
 
 impl Default for Partitions {
     fn default() -> Self {
-        Self { accounts: 4, transactions: 4, slots: 1 }
+        Self {
+            accounts: 4,
+            transactions: 4,
+            slots: 1,
+        }
     }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { records: 65_536, megabytes: 256 }
+        Self {
+            records: 65_536,
+            megabytes: 256,
+        }
     }
 }
 
 impl Default for Spill {
     fn default() -> Self {
-        Self { dir: None, megabytes: 4096 }
+        Self {
+            dir: None,
+            megabytes: 4096,
+        }
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: Some("127.0.0.1:9185".into()) }
+        Self {
+            listen: Some("127.0.0.1:9185".into()),
+        }
     }
 }
 
@@ -130,9 +142,17 @@ pub struct ConfigError {
 impl Config {
     /// Reads and checks the file; afterwards `spill.dir` is set.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let wrong = |problem: String, fix: String| ConfigError { file: file.display().to_string(), problem, fix };
-        let text = fs::read_to_string(file)
-            .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions".into()))?;
+        let wrong = |problem: String, fix: String| ConfigError {
+            file: file.display().to_string(),
+            problem,
+            fix,
+        };
+        let text = fs::read_to_string(file).map_err(|error| {
+            wrong(
+                format!("cannot be read: {error}"),
+                "check the path and its permissions".into(),
+            )
+        })?;
         let mut config = Self::parse(&text).map_err(|(problem, fix)| wrong(problem, fix))?;
         if config.spill.dir.is_none() {
             let beside = file.parent().unwrap_or(Path::new("."));
@@ -142,18 +162,30 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, (String, String)> {
-        let value: Value = json5::from_str(text)
-            .map_err(|error| (format!("is not JSON5: {error}"), "mend the file; comments and trailing commas are allowed".into()))?;
+        let value: Value = json5::from_str(text).map_err(|error| {
+            (
+                format!("is not JSON5: {error}"),
+                "mend the file; comments and trailing commas are allowed".into(),
+            )
+        })?;
         refuse_unknown_keys(&value)?;
-        let config: Self = serde_json::from_value(value)
-            .map_err(|error| (error.to_string(), "see examples/heliograph.json for every key and its form".into()))?;
+        let config: Self = serde_json::from_value(value).map_err(|error| {
+            (
+                error.to_string(),
+                "see examples/heliograph.json for every key and its form".into(),
+            )
+        })?;
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), (String, String)> {
         let require = |holds: bool, problem: &str, fix: &str| {
-            if holds { Ok(()) } else { Err((problem.to_owned(), fix.to_owned())) }
+            if holds {
+                Ok(())
+            } else {
+                Err((problem.to_owned(), fix.to_owned()))
+            }
         };
         require(
             self.validator_identity.is_some(),
@@ -161,29 +193,56 @@ impl Config {
             "write the base58 address that `solana-keygen pubkey IDENTITY.json` prints",
         )?;
         require(
-            !self.name.is_empty() && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
+            !self.name.is_empty()
+                && self
+                    .name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
             "`name` must consist of letters, digits, `-`, `_` and `.`",
             "write for example \"heliograph\"",
         )?;
-        let Partitions { accounts, transactions, slots } = self.partitions;
-        for (key, count) in [("accounts", accounts), ("transactions", transactions), ("slots", slots)] {
+        let Partitions {
+            accounts,
+            transactions,
+            slots,
+        } = self.partitions;
+        for (key, count) in [
+            ("accounts", accounts),
+            ("transactions", transactions),
+            ("slots", slots),
+        ] {
             require(
                 (1..=256).contains(&count),
                 &format!("`partitions.{key}` is {count}"),
                 "write a number from 1 to 256, the same as every reader of the topic",
             )?;
         }
-        require(self.queue.records >= 1024, "`queue.records` is below 1024", "write 65536 or more on mainnet")?;
+        require(
+            self.queue.records >= 1024,
+            "`queue.records` is below 1024",
+            "write 65536 or more on mainnet",
+        )?;
         require(
             (1..=65_536).contains(&self.queue.megabytes),
             "`queue.megabytes` is not between 1 and 65536",
             "write 256 or more on mainnet",
         )?;
-        require(self.spill.megabytes <= 1 << 30, "`spill.megabytes` is above 1073741824", "write the disk space it may take")?;
-        require(self.replication >= 1, "`replication` is below 1", "write 1 for one broker, 3 for a cluster")?;
-        self.kafka
-            .check()
-            .map_err(|error| (format!("`kafka`: {error}"), "see docs of `kafka.brokers` and `kafka.options`".to_owned()))
+        require(
+            self.spill.megabytes <= 1 << 30,
+            "`spill.megabytes` is above 1073741824",
+            "write the disk space it may take",
+        )?;
+        require(
+            self.replication >= 1,
+            "`replication` is below 1",
+            "write 1 for one broker, 3 for a cluster",
+        )?;
+        self.kafka.check().map_err(|error| {
+            (
+                format!("`kafka`: {error}"),
+                "see docs of `kafka.brokers` and `kafka.options`".to_owned(),
+            )
+        })
     }
 
     pub fn lanes(&self) -> Lanes {
@@ -203,12 +262,24 @@ fn refuse_unknown_keys(value: &Value) -> Result<(), (String, String)> {
 }
 
 fn walk(value: &Value, known: &Value, path: &str) -> Result<(), (String, String)> {
-    let (Value::Object(value), Value::Object(known)) = (value, known) else { return Ok(()) };
+    let (Value::Object(value), Value::Object(known)) = (value, known) else {
+        return Ok(());
+    };
     for (key, inner) in value {
-        let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let at = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         let Some(known_inner) = known.get(key) else {
-            let nearest = known.keys().min_by_key(|candidate| distance(key, candidate));
-            let known_keys = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let nearest = known
+                .keys()
+                .min_by_key(|candidate| distance(key, candidate));
+            let known_keys = known
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             let fix = match nearest.filter(|candidate| distance(key, candidate) <= 3) {
                 Some(candidate) => format!("did you mean `{candidate}`? Known here: {known_keys}"),
                 None => format!("remove it. Known here: {known_keys}"),
@@ -258,32 +329,48 @@ mod tests {
         let value: Value = json5::from_str(example).unwrap();
         let known = serde_json::to_value(Config::default()).unwrap();
         for key in known.as_object().unwrap().keys() {
-            assert!(value.get(key).is_some(), "the example does not show `{key}`");
+            assert!(
+                value.get(key).is_some(),
+                "the example does not show `{key}`"
+            );
         }
     }
 
     #[test]
     fn unknown_keys_are_named_with_their_place_and_the_nearest_known_one() {
-        let (problem, fix) = Config::parse(&format!("{{{IDENTITY}, queue: {{record: 3}}}}")).unwrap_err();
+        let (problem, fix) =
+            Config::parse(&format!("{{{IDENTITY}, queue: {{record: 3}}}}")).unwrap_err();
         assert_eq!(problem, "unknown key `queue.record`");
         assert!(fix.contains("did you mean `records`"), "{fix}");
         let (problem, fix) = Config::parse(&format!("{{{IDENTITY}, quite_else: 1}}")).unwrap_err();
-        assert!(problem.contains("`quite_else`") && fix.contains("topic_prefix"), "{fix}");
+        assert!(
+            problem.contains("`quite_else`") && fix.contains("topic_prefix"),
+            "{fix}"
+        );
     }
 
     #[test]
     fn bad_values_name_the_key_and_the_fix() {
         for (text, key) in [
             ("{}".to_owned(), "validator_identity"),
-            (format!("{{{IDENTITY}, partitions: {{slots: 0}}}}"), "partitions.slots"),
+            (
+                format!("{{{IDENTITY}, partitions: {{slots: 0}}}}"),
+                "partitions.slots",
+            ),
             (format!("{{{IDENTITY}, name: 'a/b'}}"), "name"),
             (format!("{{{IDENTITY}, kafka: {{brokers: ''}}}}"), "kafka"),
-            (format!("{{{IDENTITY}, kafka: {{options: {{acks: '1'}}}}}}"), "acks"),
+            (
+                format!("{{{IDENTITY}, kafka: {{options: {{acks: '1'}}}}}}"),
+                "acks",
+            ),
             ("{validator_identity: 'abc'}".to_owned(), "Pubkey"),
             ("{".to_owned(), "JSON5"),
         ] {
             let (problem, fix) = Config::parse(&text).unwrap_err();
-            assert!(problem.contains(key) && !fix.is_empty(), "{text}: {problem}; {fix}");
+            assert!(
+                problem.contains(key) && !fix.is_empty(),
+                "{text}: {problem}; {fix}"
+            );
         }
     }
 
@@ -291,8 +378,15 @@ mod tests {
     fn a_spill_directory_is_derived_from_the_file_and_the_name() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("plugin.json");
-        fs::write(&file, format!("{{libpath: 'x.so', {IDENTITY}, name: 'second', /* note */}}")).unwrap();
+        fs::write(
+            &file,
+            format!("{{libpath: 'x.so', {IDENTITY}, name: 'second', /* note */}}"),
+        )
+        .unwrap();
         let config = Config::load(&file).unwrap();
-        assert_eq!(config.spill.dir, Some(dir.path().join("heliograph-spill/second")));
+        assert_eq!(
+            config.spill.dir,
+            Some(dir.path().join("heliograph-spill/second"))
+        );
     }
 }

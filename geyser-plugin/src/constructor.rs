@@ -35,7 +35,9 @@ fn refuse(mismatch: &host_check::Mismatch) -> ! {
     eprintln!("heliograph: plugin refused: {mismatch}");
     let thread = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
     if thread.trim_end() == LOADING_THREAD {
-        eprintln!("heliograph: the validator runs on without the plugin; its plugin commands answer again after a restart");
+        eprintln!(
+            "heliograph: the validator runs on without the plugin; its plugin commands answer again after a restart"
+        );
         loop {
             std::thread::park();
         }

@@ -144,40 +144,168 @@ impl Counters {
 
     /// Prometheus text format, version 0.0.4. Names are promises: add, never repurpose.
     pub fn render(&self, name: &str) -> String {
-        let mut page = Page { text: String::with_capacity(4096), instance: escape(name) };
-        const OBSERVED: [Kind; 5] = [Kind::Account, Kind::Slot, Kind::Transaction, Kind::Entry, Kind::BlockMeta];
-        page.family("callbacks_total", "counter", "Callbacks from the validator that report something to record.");
+        let mut page = Page {
+            text: String::with_capacity(4096),
+            instance: escape(name),
+        };
+        const OBSERVED: [Kind; 5] = [
+            Kind::Account,
+            Kind::Slot,
+            Kind::Transaction,
+            Kind::Entry,
+            Kind::BlockMeta,
+        ];
+        page.family(
+            "callbacks_total",
+            "counter",
+            "Callbacks from the validator that report something to record.",
+        );
         for kind in OBSERVED {
-            page.value("callbacks_total", &[("kind", kind.as_str())], self.callbacks[kind as usize].get());
+            page.value(
+                "callbacks_total",
+                &[("kind", kind.as_str())],
+                self.callbacks[kind as usize].get(),
+            );
         }
-        page.family("delivered_total", "counter", "Records acknowledged by Kafka.");
+        page.family(
+            "delivered_total",
+            "counter",
+            "Records acknowledged by Kafka.",
+        );
         for kind in OBSERVED.into_iter().chain([Kind::Seal]) {
-            page.value("delivered_total", &[("kind", kind.as_str())], self.delivered[kind as usize].get());
+            page.value(
+                "delivered_total",
+                &[("kind", kind.as_str())],
+                self.delivered[kind as usize].get(),
+            );
         }
-        page.family("lost_total", "counter", "Callbacks whose record did not and will not reach Kafka.");
+        page.family(
+            "lost_total",
+            "counter",
+            "Callbacks whose record did not and will not reach Kafka.",
+        );
         for reason in LossReason::ALL {
-            page.value("lost_total", &[("reason", reason.as_str())], self.lost_for(reason));
+            page.value(
+                "lost_total",
+                &[("reason", reason.as_str())],
+                self.lost_for(reason),
+            );
         }
         let plain: [(&str, &str, &str, &Count); 19] = [
-            ("lost_unplaced_total", "counter", "Of the lost, those the newest slot's seals state instead of their own.", &self.lost_unplaced),
-            ("panics_total", "counter", "Panics contained in callbacks.", &self.panics),
-            ("spilled_total", "counter", "Observations written to the spill.", &self.spilled),
-            ("spilled_seals_total", "counter", "Seals written to the spill.", &self.spilled_seals),
-            ("drained_total", "counter", "Observations read back from the spill and handed to Kafka.", &self.drained),
-            ("drained_seals_total", "counter", "Seals read back from the spill and handed to Kafka.", &self.drained_seals),
-            ("inherited_total", "counter", "Records an earlier instance had spilled, handed to Kafka.", &self.inherited),
-            ("inherited_lost_total", "counter", "Records an earlier instance had spilled that could not be handed to Kafka.", &self.inherited_lost),
-            ("spill_bytes", "gauge", "Bytes on disk that wait for Kafka.", &self.spill_bytes),
-            ("spill_errors_total", "counter", "Failed writes or reads of the spill.", &self.spill_errors),
-            ("queue_records", "gauge", "Records between callbacks and worker.", &self.queue_records),
-            ("queue_bytes", "gauge", "Bytes between callbacks and worker.", &self.queue_bytes),
-            ("kafka_in_flight", "gauge", "Records handed to the Kafka client and not yet acknowledged.", &self.kafka_in_flight),
-            ("kafka_errors_total", "counter", "Failed deliveries, refused sends and failed topic checks.", &self.kafka_errors),
-            ("kafka_ready", "gauge", "1 when Kafka answered and has the topics.", &self.kafka_ready),
-            ("kafka_delivery_micros_total", "counter", "Sum of microseconds from hand-over to acknowledgement.", &self.kafka_latency_micros),
-            ("seals_total", "counter", "Slots sealed for the first time.", &self.seals_sealed),
-            ("amended_seals_total", "counter", "Slots sealed again, because a record came late.", &self.seals_amended),
-            ("unsealed_total", "counter", "Records of slots too old for a seal.", &self.unsealed),
+            (
+                "lost_unplaced_total",
+                "counter",
+                "Of the lost, those the newest slot's seals state instead of their own.",
+                &self.lost_unplaced,
+            ),
+            (
+                "panics_total",
+                "counter",
+                "Panics contained in callbacks.",
+                &self.panics,
+            ),
+            (
+                "spilled_total",
+                "counter",
+                "Observations written to the spill.",
+                &self.spilled,
+            ),
+            (
+                "spilled_seals_total",
+                "counter",
+                "Seals written to the spill.",
+                &self.spilled_seals,
+            ),
+            (
+                "drained_total",
+                "counter",
+                "Observations read back from the spill and handed to Kafka.",
+                &self.drained,
+            ),
+            (
+                "drained_seals_total",
+                "counter",
+                "Seals read back from the spill and handed to Kafka.",
+                &self.drained_seals,
+            ),
+            (
+                "inherited_total",
+                "counter",
+                "Records an earlier instance had spilled, handed to Kafka.",
+                &self.inherited,
+            ),
+            (
+                "inherited_lost_total",
+                "counter",
+                "Records an earlier instance had spilled that could not be handed to Kafka.",
+                &self.inherited_lost,
+            ),
+            (
+                "spill_bytes",
+                "gauge",
+                "Bytes on disk that wait for Kafka.",
+                &self.spill_bytes,
+            ),
+            (
+                "spill_errors_total",
+                "counter",
+                "Failed writes or reads of the spill.",
+                &self.spill_errors,
+            ),
+            (
+                "queue_records",
+                "gauge",
+                "Records between callbacks and worker.",
+                &self.queue_records,
+            ),
+            (
+                "queue_bytes",
+                "gauge",
+                "Bytes between callbacks and worker.",
+                &self.queue_bytes,
+            ),
+            (
+                "kafka_in_flight",
+                "gauge",
+                "Records handed to the Kafka client and not yet acknowledged.",
+                &self.kafka_in_flight,
+            ),
+            (
+                "kafka_errors_total",
+                "counter",
+                "Failed deliveries, refused sends and failed topic checks.",
+                &self.kafka_errors,
+            ),
+            (
+                "kafka_ready",
+                "gauge",
+                "1 when Kafka answered and has the topics.",
+                &self.kafka_ready,
+            ),
+            (
+                "kafka_delivery_micros_total",
+                "counter",
+                "Sum of microseconds from hand-over to acknowledgement.",
+                &self.kafka_latency_micros,
+            ),
+            (
+                "seals_total",
+                "counter",
+                "Slots sealed for the first time.",
+                &self.seals_sealed,
+            ),
+            (
+                "amended_seals_total",
+                "counter",
+                "Slots sealed again, because a record came late.",
+                &self.seals_amended,
+            ),
+            (
+                "unsealed_total",
+                "counter",
+                "Records of slots too old for a seal.",
+                &self.unsealed,
+            ),
         ];
         for (metric, kind, help, count) in plain {
             page.family(metric, kind, help);
@@ -195,11 +323,18 @@ struct Page {
 impl Page {
     fn family(&mut self, metric: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "# HELP heliograph_plugin_{metric} {help}\n# TYPE heliograph_plugin_{metric} {kind}");
+        let _ = writeln!(
+            self.text,
+            "# HELP heliograph_plugin_{metric} {help}\n# TYPE heliograph_plugin_{metric} {kind}"
+        );
     }
 
     fn value(&mut self, metric: &str, labels: &[(&str, &str)], value: u64) {
-        let _ = write!(self.text, "heliograph_plugin_{metric}{{plugin=\"{}\"", self.instance);
+        let _ = write!(
+            self.text,
+            "heliograph_plugin_{metric}{{plugin=\"{}\"",
+            self.instance
+        );
         for (label, content) in labels {
             let _ = write!(self.text, ",{label}=\"{content}\"");
         }
@@ -208,5 +343,8 @@ impl Page {
 }
 
 fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }

@@ -64,7 +64,9 @@ pub fn transaction(out: &mut Vec<u8>, slot: u64, info: &ReplicaTransactionInfoV3
         wire::message(out, 1, 2, |out| {
             wire::bytes(out, 1, info.signature.as_ref());
             wire::boolean(out, 2, info.is_vote);
-            wire::message(out, 3, 2, |out| transaction::transaction(out, info.transaction));
+            wire::message(out, 3, 2, |out| {
+                transaction::transaction(out, info.transaction)
+            });
             wire::message(out, 4, 2, |out| {
                 transaction::status_meta(out, info.transaction_status_meta);
             });

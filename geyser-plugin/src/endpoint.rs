@@ -30,16 +30,21 @@ impl Endpoint {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let thread = thread::Builder::new().name("hgMetrics".into()).spawn(move || {
-            while !stop.load(Ordering::Acquire) {
-                match listener.accept() {
-                    // A client that goes away in the middle is its own affair.
-                    Ok((client, _)) => drop(answer(client, &page)),
-                    Err(_) => thread::sleep(LOOK_EVERY),
+        let thread = thread::Builder::new()
+            .name("hgMetrics".into())
+            .spawn(move || {
+                while !stop.load(Ordering::Acquire) {
+                    match listener.accept() {
+                        // A client that goes away in the middle is its own affair.
+                        Ok((client, _)) => drop(answer(client, &page)),
+                        Err(_) => thread::sleep(LOOK_EVERY),
+                    }
                 }
-            }
-        })?;
-        Ok(Self { address, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            address,
+            thread: Some(thread),
+        })
     }
 
     pub fn address(&self) -> SocketAddr {

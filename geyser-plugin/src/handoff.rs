@@ -44,7 +44,12 @@ pub struct Handoff {
 
 impl Handoff {
     /// `records` and `bytes_max` bound what waits; `record_bytes_max` is the largest value Kafka takes.
-    pub fn new(records: usize, bytes_max: usize, record_bytes_max: usize, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        records: usize,
+        bytes_max: usize,
+        record_bytes_max: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             ready: ArrayQueue::new(records.max(1)),
             pool: ArrayQueue::new(POOLED_BUFFERS.min(records.max(1))),
@@ -57,7 +62,14 @@ impl Handoff {
     }
 
     /// From a callback. Wait-free apart from compare-and-swap; a panic in `encode` is a loss.
-    pub fn offer(&self, slot: u64, lane: Lane, key: Key, fact: Fact, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub fn offer(
+        &self,
+        slot: u64,
+        lane: Lane,
+        key: Key,
+        fact: Fact,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         if let Err(reason) = self.try_offer(slot, lane, key, fact, encode) {
             self.lose(slot, lane, fact, reason);
         }
@@ -66,7 +78,11 @@ impl Handoff {
     pub fn lose(&self, slot: u64, lane: Lane, fact: Fact, reason: LossReason) {
         if let Some(kind) = fact.kind() {
             self.counters.lost(reason, 1);
-            let slot = if fact == Fact::StartupAccount { STARTUP_SLOT } else { slot };
+            let slot = if fact == Fact::StartupAccount {
+                STARTUP_SLOT
+            } else {
+                slot
+            };
             self.losses.add(slot, lane, kind);
         }
     }
@@ -105,17 +121,28 @@ impl Handoff {
             self.recycle(value);
             return Err(LossReason::QueueBytes);
         }
-        self.ready.push(Observation { slot, lane, key, fact, value }).map_err(|rejected| {
-            self.held_bytes.fetch_sub(weight, Ordering::Relaxed);
-            self.recycle(rejected.value);
-            LossReason::QueueRecords
-        })
+        self.ready
+            .push(Observation {
+                slot,
+                lane,
+                key,
+                fact,
+                value,
+            })
+            .map_err(|rejected| {
+                self.held_bytes.fetch_sub(weight, Ordering::Relaxed);
+                self.recycle(rejected.value);
+                LossReason::QueueRecords
+            })
     }
 
     /// The worker's end, in the order of the callbacks.
     pub fn take(&self) -> Option<Observation> {
         let observation = self.ready.pop()?;
-        self.held_bytes.fetch_sub(observation.value.len() + RECORD_OVERHEAD_BYTES, Ordering::Relaxed);
+        self.held_bytes.fetch_sub(
+            observation.value.len() + RECORD_OVERHEAD_BYTES,
+            Ordering::Relaxed,
+        );
         Some(observation)
     }
 
@@ -154,7 +181,9 @@ mod tests {
     }
 
     fn offer(handoff: &Handoff, slot: u64, size: usize) {
-        handoff.offer(slot, Lane(0), Key::of_slot(slot), Fact::Account, |out| out.resize(size, 7));
+        handoff.offer(slot, Lane(0), Key::of_slot(slot), Fact::Account, |out| {
+            out.resize(size, 7)
+        });
     }
 
     #[test]
@@ -165,7 +194,9 @@ mod tests {
         }
         assert_eq!(queue.counters.lost_for(LossReason::QueueRecords), 3);
         let mut slots = Vec::new();
-        queue.losses.sweep(|loss| slots.push((loss.slot, loss.count)));
+        queue
+            .losses
+            .sweep(|loss| slots.push((loss.slot, loss.count)));
         slots.sort_unstable();
         assert_eq!(slots, [(2, 1), (3, 1), (4, 1)]);
         assert_eq!(queue.take().map(|taken| taken.slot), Some(0));
@@ -190,7 +221,9 @@ mod tests {
     #[test]
     fn a_panic_while_encoding_is_a_counted_loss() {
         let queue = handoff(10, 2000);
-        queue.offer(5, Lane(0), Key::of_slot(5), Fact::Transaction, |_| panic!("broken meta"));
+        queue.offer(5, Lane(0), Key::of_slot(5), Fact::Transaction, |_| {
+            panic!("broken meta")
+        });
         assert_eq!(queue.counters.panics.get(), 1);
         assert_eq!(queue.counters.lost_for(LossReason::Panic), 1);
         assert!(queue.is_empty());
@@ -207,6 +240,9 @@ mod tests {
         queue.recycle(taken.value);
         offer(&queue, 2, 400);
         let again = queue.take().unwrap();
-        assert_eq!((again.value.as_ptr(), again.value.capacity()), (place, capacity));
+        assert_eq!(
+            (again.value.as_ptr(), again.value.capacity()),
+            (place, capacity)
+        );
     }
 }

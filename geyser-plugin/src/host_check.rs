@@ -28,13 +28,21 @@ pub struct Making {
 /// Why the host may not call this plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    #[error("the host was built by `{host}`, this plugin by `{plugin}`; build both with the same rustc")]
+    #[error(
+        "the host was built by `{host}`, this plugin by `{plugin}`; build both with the same rustc"
+    )]
     Compiler { host: String, plugin: String },
-    #[error("the host was built with {host}, this plugin with {plugin}; build the plugin for the validator's exact version")]
+    #[error(
+        "the host was built with {host}, this plugin with {plugin}; build the plugin for the validator's exact version"
+    )]
     Crate { host: String, plugin: String },
-    #[error("the host does not say which rustc built it (no .comment section), this plugin was built by `{plugin}`; use an unstripped validator, or, sure of both, set {SKIP_VARIABLE}=1")]
+    #[error(
+        "the host does not say which rustc built it (no .comment section), this plugin was built by `{plugin}`; use an unstripped validator, or, sure of both, set {SKIP_VARIABLE}=1"
+    )]
     Unknown { plugin: String },
-    #[error("the host executable cannot be read ({0}); make /proc readable, or, sure of the compiler, set {SKIP_VARIABLE}=1")]
+    #[error(
+        "the host executable cannot be read ({0}); make /proc readable, or, sure of the compiler, set {SKIP_VARIABLE}=1"
+    )]
     Unreadable(String),
 }
 
@@ -50,29 +58,62 @@ pub fn check_host() -> Result<String, Mismatch> {
 }
 
 /// A difference that is known is refused even when `skip` is set.
-fn compare(host: &Making, built_by: &str, built_with: &str, skip: bool) -> Result<String, Mismatch> {
+fn compare(
+    host: &Making,
+    built_by: &str,
+    built_with: &str,
+    skip: bool,
+) -> Result<String, Mismatch> {
     if host.compilers.is_empty() {
         if !skip {
-            return Err(Mismatch::Unknown { plugin: built_by.into() });
+            return Err(Mismatch::Unknown {
+                plugin: built_by.into(),
+            });
         }
     } else if !host.compilers.contains(built_by) {
-        let host = host.compilers.iter().cloned().collect::<Vec<_>>().join("`, `");
-        return Err(Mismatch::Compiler { host, plugin: built_by.into() });
+        let host = host
+            .compilers
+            .iter()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("`, `");
+        return Err(Mismatch::Compiler {
+            host,
+            plugin: built_by.into(),
+        });
     }
     let mut checked = 0;
     for ours in built_with.split(',').filter(|pair| !pair.is_empty()) {
-        let Some((name, _)) = ours.split_once(' ') else { continue };
-        let theirs: Vec<&String> =
-            host.crates.iter().filter(|pair| pair.split_once(' ').is_some_and(|(other, _)| other == name)).collect();
+        let Some((name, _)) = ours.split_once(' ') else {
+            continue;
+        };
+        let theirs: Vec<&String> = host
+            .crates
+            .iter()
+            .filter(|pair| pair.split_once(' ').is_some_and(|(other, _)| other == name))
+            .collect();
         // Several versions in one host: one of them is the boundary's, and ours must be among them.
         if !theirs.is_empty() && !theirs.iter().any(|pair| *pair == ours) {
-            let host = theirs.iter().map(|pair| pair.as_str()).collect::<Vec<_>>().join(" and ");
-            return Err(Mismatch::Crate { host, plugin: ours.into() });
+            let host = theirs
+                .iter()
+                .map(|pair| pair.as_str())
+                .collect::<Vec<_>>()
+                .join(" and ");
+            return Err(Mismatch::Crate {
+                host,
+                plugin: ours.into(),
+            });
         }
         checked += usize::from(!theirs.is_empty());
     }
-    let compiler = if host.compilers.is_empty() { "not known, trusted by request" } else { "the same" };
-    Ok(format!("compiler {compiler}; {checked} boundary crates of the host show their version, all the same"))
+    let compiler = if host.compilers.is_empty() {
+        "not known, trusted by request"
+    } else {
+        "the same"
+    };
+    Ok(format!(
+        "compiler {compiler}; {checked} boundary crates of the host show their version, all the same"
+    ))
 }
 
 /// Reads what the executable tells. Large binaries are read section by section.
@@ -82,7 +123,9 @@ pub fn examine(path: &Path) -> Result<Making, String> {
     let elf = object::File::parse(&cache).map_err(|error| error.to_string())?;
     let mut making = Making::default();
     if let Some(comment) = elf.section_by_name(".comment") {
-        let data = comment.uncompressed_data().map_err(|error| error.to_string())?;
+        let data = comment
+            .uncompressed_data()
+            .map_err(|error| error.to_string())?;
         making.compilers = data
             .split(|byte| *byte == 0)
             .filter_map(|text| std::str::from_utf8(text).ok())
@@ -92,8 +135,13 @@ pub fn examine(path: &Path) -> Result<Making, String> {
     }
     if let Some(constants) = elf.section_by_name(".rodata") {
         let data = constants.data().map_err(|error| error.to_string())?;
-        for name in BUILT_WITH.split(',').filter_map(|pair| pair.split(' ').next()) {
-            making.crates.extend(versions_in(data, name).map(|version| format!("{name} {version}")));
+        for name in BUILT_WITH
+            .split(',')
+            .filter_map(|pair| pair.split(' ').next())
+        {
+            making
+                .crates
+                .extend(versions_in(data, name).map(|version| format!("{name} {version}")));
         }
     }
     Ok(making)
@@ -109,8 +157,11 @@ fn versions_in<'a>(data: &'a [u8], name: &str) -> impl Iterator<Item = &'a str> 
         .into_iter()
         .filter_map(move |at| {
             let rest = &data[at..data.len().min(at + 40)];
-            let version = std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == b'/')?]).ok()?;
-            version.starts_with(|first: char| first.is_ascii_digit()).then_some(version)
+            let version =
+                std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == b'/')?]).ok()?;
+            version
+                .starts_with(|first: char| first.is_ascii_digit())
+                .then_some(version)
         })
 }
 
@@ -120,7 +171,10 @@ mod tests {
 
     fn making(compilers: &[&str], crates: &[&str]) -> Making {
         let set = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
-        Making { compilers: set(compilers), crates: set(crates) }
+        Making {
+            compilers: set(compilers),
+            crates: set(crates),
+        }
     }
 
     const OURS: &str = "rustc version 1.95.0 (59807616e 2026-04-14)";
@@ -130,14 +184,22 @@ mod tests {
     fn this_test_was_built_as_the_plugin_was() {
         let note = check_host().unwrap();
         assert!(note.contains("compiler the same"), "{note}");
-        assert!(BUILT_WITH.contains("agave-geyser-plugin-interface 4.2.2"), "{BUILT_WITH}");
+        assert!(
+            BUILT_WITH.contains("agave-geyser-plugin-interface 4.2.2"),
+            "{BUILT_WITH}"
+        );
     }
 
     #[test]
     fn another_compiler_is_refused_naming_both_and_the_fix() {
         let host = making(&["rustc version 1.96.1 (abcdef012 2026-07-01)"], &[]);
         let message = compare(&host, OURS, CRATES, true).unwrap_err().to_string();
-        assert!(message.contains("1.96.1") && message.contains("1.95.0") && message.contains("same rustc"), "{message}");
+        assert!(
+            message.contains("1.96.1")
+                && message.contains("1.95.0")
+                && message.contains("same rustc"),
+            "{message}"
+        );
         assert!(!message.contains('\n'));
         // The same release from another commit is another compiler.
         let host = making(&["rustc version 1.95.0 (000000000 2026-04-14)"], &[]);
@@ -148,7 +210,10 @@ mod tests {
     fn another_interface_or_boundary_crate_is_refused() {
         let host = making(&[OURS], &["agave-geyser-plugin-interface 4.3.0"]);
         let message = compare(&host, OURS, CRATES, true).unwrap_err().to_string();
-        assert!(message.contains("4.3.0") && message.contains("4.2.2"), "{message}");
+        assert!(
+            message.contains("4.3.0") && message.contains("4.2.2"),
+            "{message}"
+        );
         let host = making(&[OURS], &["solana-message 3.0.1"]);
         assert!(compare(&host, OURS, CRATES, false).is_err());
         let host = making(&[OURS], &["solana-message 3.0.1", "solana-message 4.4.1"]);
@@ -158,7 +223,10 @@ mod tests {
     #[test]
     fn a_silent_host_needs_an_explicit_word() {
         let host = making(&[], &[]);
-        assert!(matches!(compare(&host, OURS, CRATES, false), Err(Mismatch::Unknown { .. })));
+        assert!(matches!(
+            compare(&host, OURS, CRATES, false),
+            Err(Mismatch::Unknown { .. })
+        ));
         assert!(compare(&host, OURS, CRATES, true).is_ok());
     }
 

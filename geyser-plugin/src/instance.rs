@@ -38,9 +38,13 @@ const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 pub enum StartError {
     #[error("`kafka`: {0}")]
     Kafka(#[from] event_log::Error),
-    #[error("`spill.dir`: {0}. Name a directory this user may write, or set `spill.megabytes` to 0")]
+    #[error(
+        "`spill.dir`: {0}. Name a directory this user may write, or set `spill.megabytes` to 0"
+    )]
     Spill(#[from] SpillError),
-    #[error("`metrics.listen`: cannot listen on {address}: {error}. Write a free address, port 0 for any, or null for none")]
+    #[error(
+        "`metrics.listen`: cannot listen on {address}: {error}. Write a free address, port 0 for any, or null for none"
+    )]
     Metrics { address: String, error: io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -63,7 +67,10 @@ impl Instance {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let lanes = config.lanes();
         let counters = Arc::new(Counters::default());
-        let source = SourceId { validator: config.validator_identity.unwrap_or_default(), instance: unix_micros() };
+        let source = SourceId {
+            validator: config.validator_identity.unwrap_or_default(),
+            instance: unix_micros(),
+        };
         let handoff = Arc::new(Handoff::new(
             config.queue.records,
             config.queue.megabytes << 20,
@@ -76,14 +83,26 @@ impl Instance {
         let stop_others = Arc::new(AtomicBool::new(false));
 
         let spill = match &config.spill.dir {
-            Some(dir) if config.spill.megabytes > 0 => Some(Spill::open(dir, config.spill.megabytes << 20)?),
+            Some(dir) if config.spill.megabytes > 0 => {
+                Some(Spill::open(dir, config.spill.megabytes << 20)?)
+            }
             _ => None,
         };
         let topics = Topics::new(&config.topic_prefix);
-        let outlet = KafkaOutlet::new(config.kafka.clone(), topics, Arc::clone(&deliveries), Arc::clone(&ready))?;
+        let outlet = KafkaOutlet::new(
+            config.kafka.clone(),
+            topics,
+            Arc::clone(&deliveries),
+            Arc::clone(&ready),
+        )?;
         let endpoint = start_endpoint(config, &stop_others, &counters)?;
-        let (topic_check, first_answer) = TopicCheck::start(config, ready, Arc::clone(&stop_others), Arc::clone(&counters))
-            .map_err(StartError::Thread)?;
+        let (topic_check, first_answer) = TopicCheck::start(
+            config,
+            ready,
+            Arc::clone(&stop_others),
+            Arc::clone(&counters),
+        )
+        .map_err(StartError::Thread)?;
         let mut instance = Self {
             lanes,
             handoff: Arc::clone(&handoff),
@@ -109,7 +128,10 @@ impl Instance {
             stop_within: Duration::from_secs(config.unload_seconds),
         };
         let worker = Worker::new(around, outlet, spill);
-        match thread::Builder::new().name("hgWorker".into()).spawn(move || worker.run()) {
+        match thread::Builder::new()
+            .name("hgWorker".into())
+            .spawn(move || worker.run())
+        {
             Ok(thread) => instance.worker = Some(thread),
             Err(error) => {
                 instance.stop();
@@ -150,15 +172,25 @@ fn start_endpoint(
     stop: &Arc<AtomicBool>,
     counters: &Arc<Counters>,
 ) -> Result<Option<Endpoint>, StartError> {
-    let Some(listen) = &config.metrics.listen else { return Ok(None) };
+    let Some(listen) = &config.metrics.listen else {
+        return Ok(None);
+    };
     let (counters, name) = (Arc::clone(counters), config.name.clone());
     let endpoint = Endpoint::start(listen, Arc::clone(stop), move || counters.render(&name))
-        .map_err(|error| StartError::Metrics { address: listen.clone(), error })?;
-    log::info!("heliograph: metrics at http://{}/metrics", endpoint.address());
+        .map_err(|error| StartError::Metrics {
+            address: listen.clone(),
+            error,
+        })?;
+    log::info!(
+        "heliograph: metrics at http://{}/metrics",
+        endpoint.address()
+    );
     Ok(Some(endpoint))
 }
 
 fn unix_micros() -> u64 {
     // A clock before 1970 or after the year 586524 is not one to argue with.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }

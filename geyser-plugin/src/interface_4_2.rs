@@ -32,14 +32,18 @@ pub struct Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeliographPlugin").field("loaded", &self.instance.is_some()).finish()
+        f.debug_struct("HeliographPlugin")
+            .field("loaded", &self.instance.is_some())
+            .finish()
     }
 }
 
 impl Plugin {
     /// What this instance has counted; `None` before `on_load` and after `on_unload`.
     pub fn counters(&self) -> Option<&Counters> {
-        self.instance.as_ref().map(|instance| instance.counters.as_ref())
+        self.instance
+            .as_ref()
+            .map(|instance| instance.counters.as_ref())
     }
 
     /// The parts of the running instance, for tests and hosts that look inside.
@@ -49,7 +53,9 @@ impl Plugin {
 
     /// Counts the callback and runs it; a panic is contained, counted, and costs that callback's record.
     fn observe(&self, kind: Kind, slot: u64, body: impl FnOnce(&Instance)) -> Result<()> {
-        let Some(instance) = &self.instance else { return Ok(()) };
+        let Some(instance) = &self.instance else {
+            return Ok(());
+        };
         instance.counters.callback(kind);
         contain(instance, kind, slot, || body(instance));
         Ok(())
@@ -61,13 +67,21 @@ fn contain(instance: &Instance, kind: Kind, slot: u64, body: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(body)).is_err() {
         instance.counters.panics.add(1);
         instance.counters.lost(LossReason::Panic, 1);
-        instance.handoff.losses.add(slot, instance.lanes.of_slot(slot), kind);
+        instance
+            .handoff
+            .losses
+            .add(slot, instance.lanes.of_slot(slot), kind);
     }
 }
 
 /// The validator passed something this interface version does not.
 fn unreadable(instance: &Instance, slot: u64, fact: Fact) {
-    instance.handoff.lose(slot, instance.lanes.of_slot(slot), fact, LossReason::Unreadable);
+    instance.handoff.lose(
+        slot,
+        instance.lanes.of_slot(slot),
+        fact,
+        LossReason::Unreadable,
+    );
 }
 
 impl GeyserPlugin for Plugin {
@@ -86,10 +100,13 @@ impl GeyserPlugin for Plugin {
     fn on_load(&mut self, config_file: &str, is_reload: bool) -> Result<()> {
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let config = Config::load(Path::new(config_file)).map_err(|error| error.to_string())?;
-            let instance = Instance::start(&config).map_err(|error| format!("{config_file}: {error}"))?;
+            let instance =
+                Instance::start(&config).map_err(|error| format!("{config_file}: {error}"))?;
             Ok::<_, String>((instance, config.startup_accounts))
         }))
-        .unwrap_or_else(|_| Err("a panic while loading; please report it with the lines above".into()));
+        .unwrap_or_else(|_| {
+            Err("a panic while loading; please report it with the lines above".into())
+        });
         match loaded {
             Ok((instance, startup_accounts)) => {
                 log::info!(
@@ -102,17 +119,25 @@ impl GeyserPlugin for Plugin {
                 self.instance = Some(instance);
                 Ok(())
             }
-            Err(problem) => Err(GeyserPluginError::Custom(format!("heliograph: {problem}").into())),
+            Err(problem) => Err(GeyserPluginError::Custom(
+                format!("heliograph: {problem}").into(),
+            )),
         }
     }
 
     fn on_unload(&mut self) {
-        let Some(mut instance) = self.instance.take() else { return };
+        let Some(mut instance) = self.instance.take() else {
+            return;
+        };
         let stopped = catch_unwind(AssertUnwindSafe(|| instance.stop()));
         let counters = &instance.counters;
         log::info!(
             "heliograph unloaded{}: {} callbacks, {} delivered, {} waiting in the spill, {} lost",
-            if stopped.is_ok() { "" } else { " after a panic" },
+            if stopped.is_ok() {
+                ""
+            } else {
+                " after a panic"
+            },
             counters.callbacks_total(),
             counters.delivered_total(),
             counters.spill_pending(),
@@ -120,19 +145,30 @@ impl GeyserPlugin for Plugin {
         );
     }
 
-    fn update_account(&self, account: ReplicaAccountInfoVersions<'_>, slot: u64, is_startup: bool) -> Result<()> {
+    fn update_account(
+        &self,
+        account: ReplicaAccountInfoVersions<'_>,
+        slot: u64,
+        is_startup: bool,
+    ) -> Result<()> {
         if is_startup && !self.startup_accounts {
             return Ok(());
         }
-        let fact = if is_startup { Fact::StartupAccount } else { Fact::Account };
+        let fact = if is_startup {
+            Fact::StartupAccount
+        } else {
+            Fact::Account
+        };
         self.observe(Kind::Account, slot, |instance| match account {
-            ReplicaAccountInfoVersions::V0_0_3(account) if account.pubkey.len() == 32 => instance.handoff.offer(
-                slot,
-                instance.lanes.of_account(account.pubkey),
-                Key::new(account.pubkey),
-                fact,
-                |out| encode::account(out, slot, is_startup, account),
-            ),
+            ReplicaAccountInfoVersions::V0_0_3(account) if account.pubkey.len() == 32 => {
+                instance.handoff.offer(
+                    slot,
+                    instance.lanes.of_account(account.pubkey),
+                    Key::new(account.pubkey),
+                    fact,
+                    |out| encode::account(out, slot, is_startup, account),
+                )
+            }
             _ => unreadable(instance, slot, fact),
         })
     }
@@ -141,13 +177,20 @@ impl GeyserPlugin for Plugin {
         if let Some(instance) = &self.instance {
             contain(instance, Kind::Account, 0, || {
                 let lane = instance.lanes.of_slot(0);
-                instance.handoff.offer(0, lane, Key::of_slot(0), Fact::EndOfStartup, |_| {});
+                instance
+                    .handoff
+                    .offer(0, lane, Key::of_slot(0), Fact::EndOfStartup, |_| {});
             });
         }
         Ok(())
     }
 
-    fn update_slot_status(&self, slot: u64, parent: Option<u64>, status: &SlotStatus) -> Result<()> {
+    fn update_slot_status(
+        &self,
+        slot: u64,
+        parent: Option<u64>,
+        status: &SlotStatus,
+    ) -> Result<()> {
         let life = match status {
             SlotStatus::FirstShredReceived | SlotStatus::Completed => Life::Announced,
             SlotStatus::CreatedBank => Life::Created,
@@ -157,20 +200,28 @@ impl GeyserPlugin for Plugin {
         };
         self.observe(Kind::Slot, slot, |instance| {
             let lane = instance.lanes.of_slot(slot);
-            instance.handoff.offer(slot, lane, Key::of_slot(slot), Fact::Status(life), |out| {
-                encode::slot_status(out, slot, parent, status);
-            });
+            instance
+                .handoff
+                .offer(slot, lane, Key::of_slot(slot), Fact::Status(life), |out| {
+                    encode::slot_status(out, slot, parent, status);
+                });
         })
     }
 
-    fn notify_transaction(&self, transaction: ReplicaTransactionInfoVersions<'_>, slot: u64) -> Result<()> {
+    fn notify_transaction(
+        &self,
+        transaction: ReplicaTransactionInfoVersions<'_>,
+        slot: u64,
+    ) -> Result<()> {
         self.observe(Kind::Transaction, slot, |instance| match transaction {
             ReplicaTransactionInfoVersions::V0_0_3(info) => {
                 let signature = info.signature.as_ref();
                 let lane = instance.lanes.of_transaction(signature);
-                instance.handoff.offer(slot, lane, Key::new(signature), Fact::Transaction, |out| {
-                    encode::transaction(out, slot, info);
-                });
+                instance
+                    .handoff
+                    .offer(slot, lane, Key::new(signature), Fact::Transaction, |out| {
+                        encode::transaction(out, slot, info);
+                    });
             }
             _ => unreadable(instance, slot, Fact::Transaction),
         })
@@ -185,12 +236,26 @@ impl GeyserPlugin for Plugin {
             ReplicaEntryInfoVersions::V0_0_2(entry) => {
                 // A hash of another length is recorded as it is, but ends no slot.
                 let hash = entry.hash.try_into().unwrap_or_default();
-                let fact = Fact::Entry { index: entry.index as u64, hash };
+                let fact = Fact::Entry {
+                    index: entry.index as u64,
+                    hash,
+                };
                 let lane = instance.lanes.of_slot(slot);
-                instance.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| encode::entry(out, entry));
+                instance
+                    .handoff
+                    .offer(slot, lane, Key::of_slot(slot), fact, |out| {
+                        encode::entry(out, entry)
+                    });
             }
             ReplicaEntryInfoVersions::V0_0_1(_) => {
-                unreadable(instance, slot, Fact::Entry { index: 0, hash: [0; 32] });
+                unreadable(
+                    instance,
+                    slot,
+                    Fact::Entry {
+                        index: 0,
+                        hash: [0; 32],
+                    },
+                );
             }
         })
     }
@@ -210,9 +275,21 @@ impl GeyserPlugin for Plugin {
                     entries: block.entry_count,
                 };
                 let lane = instance.lanes.of_slot(slot);
-                instance.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| encode::block_meta(out, block));
+                instance
+                    .handoff
+                    .offer(slot, lane, Key::of_slot(slot), fact, |out| {
+                        encode::block_meta(out, block)
+                    });
             }
-            _ => unreadable(instance, slot, Fact::Block { blockhash: [0; 32], transactions: 0, entries: 0 }),
+            _ => unreadable(
+                instance,
+                slot,
+                Fact::Block {
+                    blockhash: [0; 32],
+                    transactions: 0,
+                    entries: 0,
+                },
+            ),
         })
     }
 

@@ -32,7 +32,11 @@ impl Lanes {
     }
 
     pub fn of_slot(self, slot: u64) -> Lane {
-        Lane(self.accounts + self.transactions + partition_of_slot(Slot(slot), self.slots.into()) as u16)
+        Lane(
+            self.accounts
+                + self.transactions
+                + partition_of_slot(Slot(slot), self.slots.into()) as u16,
+        )
     }
 
     pub fn place(self, lane: Lane) -> (ObservedTopic, u32) {
@@ -42,7 +46,10 @@ impl Lanes {
         } else if number < self.accounts + self.transactions {
             (ObservedTopic::Transactions, (number - self.accounts).into())
         } else {
-            (ObservedTopic::Slots, (number - self.accounts - self.transactions).into())
+            (
+                ObservedTopic::Slots,
+                (number - self.accounts - self.transactions).into(),
+            )
         }
     }
 

@@ -79,7 +79,9 @@ impl LossTable {
             }
             let value = cell.swap(0, Ordering::AcqRel);
             let name = value >> COUNT_BITS;
-            let Ok(kind) = Kind::try_from((name & ((1 << KIND_BITS) - 1)) as u8) else { continue };
+            let Ok(kind) = Kind::try_from((name & ((1 << KIND_BITS) - 1)) as u8) else {
+                continue;
+            };
             take(Loss {
                 slot: name >> (KIND_BITS + LANE_BITS),
                 lane: Lane((name >> KIND_BITS & ((1 << LANE_BITS) - 1)) as u16),
@@ -109,7 +111,11 @@ mod tests {
                     let table = &table;
                     scope.spawn(move || {
                         for i in 0..per_thread {
-                            let kind = if thread == 0 { Kind::Entry } else { Kind::Account };
+                            let kind = if thread == 0 {
+                                Kind::Entry
+                            } else {
+                                Kind::Account
+                            };
                             table.add(400_000_000 + i % 7, Lane((i % 9) as u16), kind);
                         }
                     })
@@ -118,7 +124,9 @@ mod tests {
             let watcher = scope.spawn(|| {
                 let (mut swept, mut unplaced) = (BTreeMap::new(), 0);
                 while !done.load(Ordering::Acquire) {
-                    unplaced += table.sweep(|loss| *swept.entry((loss.slot, loss.lane, loss.kind)).or_insert(0) += loss.count);
+                    unplaced += table.sweep(|loss| {
+                        *swept.entry((loss.slot, loss.lane, loss.kind)).or_insert(0) += loss.count
+                    });
                 }
                 (swept, unplaced)
             });
@@ -128,12 +136,22 @@ mod tests {
             done.store(true, Ordering::Release);
             (swept, unplaced) = watcher.join().unwrap();
         });
-        unplaced += table.sweep(|loss| *swept.entry((loss.slot, loss.lane, loss.kind)).or_insert(0) += loss.count);
+        unplaced += table.sweep(|loss| {
+            *swept.entry((loss.slot, loss.lane, loss.kind)).or_insert(0) += loss.count
+        });
         let total: u64 = swept.values().sum();
         assert_eq!(total + unplaced, 3 * per_thread);
-        let entries: u64 = swept.iter().filter(|((.., kind), _)| *kind == Kind::Entry).map(|(_, count)| count).sum();
+        let entries: u64 = swept
+            .iter()
+            .filter(|((.., kind), _)| *kind == Kind::Entry)
+            .map(|(_, count)| count)
+            .sum();
         assert!(entries <= per_thread && entries + unplaced >= per_thread);
-        assert!(swept.keys().all(|(slot, ..)| (400_000_000..400_000_007).contains(slot)));
+        assert!(
+            swept
+                .keys()
+                .all(|(slot, ..)| (400_000_000..400_000_007).contains(slot))
+        );
     }
 
     #[test]

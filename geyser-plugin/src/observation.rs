@@ -27,7 +27,10 @@ pub enum Fact {
     StartupAccount,
     Status(Life),
     Transaction,
-    Entry { index: u64, hash: [u8; 32] },
+    Entry {
+        index: u64,
+        hash: [u8; 32],
+    },
     Block {
         blockhash: [u8; 32],
         transactions: u64,
@@ -79,7 +82,10 @@ impl Key {
         let mut bytes = [0; 64];
         bytes[..length].copy_from_slice(&key[..length]);
         // At most 64.
-        Self { bytes, length: length as u8 }
+        Self {
+            bytes,
+            length: length as u8,
+        }
     }
 
     pub fn of_slot(slot: u64) -> Self {

@@ -95,7 +95,9 @@ impl Deliveries {
     }
 
     pub fn report(&self, delivery: &Delivery) {
-        let Some(tag) = Tag::unpack(delivery.tag) else { return };
+        let Some(tag) = Tag::unpack(delivery.tag) else {
+            return;
+        };
         match &delivery.outcome {
             Ok(_) if tag.lane.is_some() => self.counters.delivered(tag.kind),
             Ok(_) => {}
@@ -105,11 +107,23 @@ impl Deliveries {
                 if error.action == Action::Stop && !closing {
                     self.broken.store(true, Ordering::Release);
                 }
-                self.count_failed(tag, if closing { LossReason::Unload } else { LossReason::Delivery });
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(tag);
+                self.count_failed(
+                    tag,
+                    if closing {
+                        LossReason::Unload
+                    } else {
+                        LossReason::Delivery
+                    },
+                );
+                self.failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(tag);
             }
         }
-        self.counters.kafka_latency_micros.add(delivery.latency.as_micros() as u64);
+        self.counters
+            .kafka_latency_micros
+            .add(delivery.latency.as_micros() as u64);
         self.reported[self.place(tag.lane)].fetch_add(1, Ordering::Release);
     }
 
@@ -117,7 +131,9 @@ impl Deliveries {
         match tag {
             Tag { lane: None, .. } => self.counters.inherited_lost.add(1),
             // Seals are not observations; a hole in the sequence shows that one is missing.
-            Tag { kind: Kind::Seal, .. } => {}
+            Tag {
+                kind: Kind::Seal, ..
+            } => {}
             _ => self.counters.lost(reason, 1),
         }
     }
@@ -163,12 +179,24 @@ impl KafkaOutlet {
         ready: Arc<AtomicBool>,
     ) -> event_log::Result<Self> {
         let bounded = ["delivery.timeout.ms", "message.timeout.ms"];
-        if !bounded.iter().any(|option| config.options.contains_key(*option)) {
+        if !bounded
+            .iter()
+            .any(|option| config.options.contains_key(*option))
+        {
             // For ever: the client's queue is bounded, and behind it stands the spill. Giving up would make a hole.
-            config.options.insert("delivery.timeout.ms".into(), "0".into());
+            config
+                .options
+                .insert("delivery.timeout.ms".into(), "0".into());
         }
         let producer = build(&config, &deliveries)?;
-        Ok(Self { config, topics, deliveries, ready, producer: Some(producer), built: Instant::now() })
+        Ok(Self {
+            config,
+            topics,
+            deliveries,
+            ready,
+            producer: Some(producer),
+            built: Instant::now(),
+        })
     }
 
     /// A producer with a fatal error never sends again; another one does, with a new producer id.
@@ -211,9 +239,14 @@ impl Outlet for KafkaOutlet {
     ) -> Result<(), SendError> {
         self.replace_broken();
         match &self.producer {
-            Some(producer) if !self.deliveries.broken.load(Ordering::Acquire) => {
-                producer.try_send(self.topics.observed(topic), partition, key, header, value, tag.pack())
-            }
+            Some(producer) if !self.deliveries.broken.load(Ordering::Acquire) => producer.try_send(
+                self.topics.observed(topic),
+                partition,
+                key,
+                header,
+                value,
+                tag.pack(),
+            ),
             _ => Err(SendError::QueueFull),
         }
     }
@@ -223,7 +256,9 @@ impl Outlet for KafkaOutlet {
     }
 
     fn flush(&mut self, timeout: Duration) -> bool {
-        self.producer.as_ref().is_none_or(|producer| producer.flush(timeout))
+        self.producer
+            .as_ref()
+            .is_none_or(|producer| producer.flush(timeout))
     }
 
     fn close(&mut self) {

@@ -65,7 +65,9 @@ struct Block {
 
 impl Execution {
     fn is_complete(&self) -> bool {
-        let Some(block) = &self.block else { return false };
+        let Some(block) = &self.block else {
+            return false;
+        };
         if self.transactions < block.transactions {
             return false;
         }
@@ -119,6 +121,8 @@ pub struct SlotLedger {
     startup_slot: u64,
     root: Option<u64>,
     newest: u64,
+    /// Slots below are sealed as they are.
+    forced_below: u64,
     /// Slots below were forgotten.
     forgotten_below: u64,
     unsealed: u64,
@@ -142,6 +146,7 @@ impl SlotLedger {
             startup_slot: 0,
             root: None,
             newest: 0,
+            forced_below: 0,
             forgotten_below: 0,
             unsealed: 0,
         }
@@ -171,14 +176,18 @@ impl SlotLedger {
             }
             return sequence;
         }
-        self.newest = self.newest.max(slot);
+        // A shred can name any slot; only what this validator executes tells how far it is.
+        if *fact != Fact::Status(Life::Announced) {
+            self.newest = self.newest.max(slot);
+        }
         let state = self.slots.entry(slot).or_default();
+        state.forced |= slot < self.forced_below;
         if let Fact::Status(Life::Created) = fact
             && state.execution.has_content()
         {
             state.execution = Execution::default();
             state.reopened = true;
-            state.forced = false;
+            state.forced = slot < self.forced_below;
         }
         add_record(state, lane, sequence, checksum);
         match *fact {
@@ -190,12 +199,24 @@ impl SlotLedger {
             Fact::Entry { index, hash } => {
                 state.entries += 1;
                 state.execution.entries += 1;
-                if state.execution.last_entry.is_none_or(|(last, _)| index >= last) {
+                if state
+                    .execution
+                    .last_entry
+                    .is_none_or(|(last, _)| index >= last)
+                {
                     state.execution.last_entry = Some((index, hash));
                 }
             }
-            Fact::Block { blockhash, transactions, entries } => {
-                state.execution.block = Some(Block { blockhash, transactions, entries });
+            Fact::Block {
+                blockhash,
+                transactions,
+                entries,
+            } => {
+                state.execution.block = Some(Block {
+                    blockhash,
+                    transactions,
+                    entries,
+                });
             }
             Fact::Status(Life::Settled | Life::Rooted) => state.execution.settled = true,
             Fact::Status(Life::Dead) => {
@@ -222,8 +243,12 @@ impl SlotLedger {
             self.unsealed += loss.count;
             return;
         } else {
-            self.newest = self.newest.max(loss.slot);
-            self.slots.entry(loss.slot).or_default()
+            if loss.kind != Kind::Slot {
+                self.newest = self.newest.max(loss.slot);
+            }
+            let state = self.slots.entry(loss.slot).or_default();
+            state.forced |= loss.slot < self.forced_below;
+            state
         };
         state.shares.entry(loss.lane).or_default().lost += loss.count;
         state.changed = true;
@@ -260,7 +285,12 @@ impl SlotLedger {
     /// Losses nobody could attribute: the newest slot's seals state them, so that no loss goes unstated.
     pub fn lost_unplaced(&mut self, count: u64) {
         let slot = self.newest;
-        self.lost(Loss { slot, lane: self.lanes.of_slot(slot), kind: Kind::Slot, count });
+        self.lost(Loss {
+            slot,
+            lane: self.lanes.of_slot(slot),
+            kind: Kind::Slot,
+            count,
+        });
     }
 
     /// The seals that are due, slot by slot. Ask after each batch.
@@ -298,14 +328,16 @@ impl SlotLedger {
     fn force_passed(&mut self) {
         let behind_newest = self.newest.saturating_sub(FORCE_AFTER_SLOTS);
         let limit = self.root.unwrap_or(0).max(behind_newest);
-        for (slot, state) in self.slots.range_mut(..limit) {
-            if !state.forced {
-                state.forced = true;
-                if state.is_due() {
-                    self.due.insert(*slot);
-                }
+        if limit <= self.forced_below {
+            return;
+        }
+        for (slot, state) in self.slots.range_mut(self.forced_below..limit) {
+            state.forced = true;
+            if state.is_due() {
+                self.due.insert(*slot);
             }
         }
+        self.forced_below = limit;
     }
 
     fn forget_old(&mut self) {
@@ -336,7 +368,12 @@ fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
         .iter()
         .map(|(lane, share)| {
             let (topic, partition) = lanes.place(*lane);
-            SealedPartition { topic: topic as u32, partition, records: share.records, lost: share.lost }
+            SealedPartition {
+                topic: topic as u32,
+                partition,
+                records: share.records,
+                lost: share.lost,
+            }
         })
         .collect();
     let revision = state.revision;

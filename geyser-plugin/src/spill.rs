@@ -82,7 +82,12 @@ impl Spill {
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, SpillError> {
         let failed = |error| SpillError::Io(dir.to_owned(), error);
         fs::create_dir_all(dir).map_err(failed)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("lock"))
+            .map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => failed(io::Error::other(
                 "in use by another plugin instance; give each its own `spill.dir`, or its own `name`",
@@ -99,7 +104,14 @@ impl Spill {
                 .and_then(|number| number.parse::<u64>().ok());
             if let Some(number) = number {
                 let written = fs::metadata(&path).map_err(failed)?.len();
-                found.push((number, Segment { path, written, read: 0 }));
+                found.push((
+                    number,
+                    Segment {
+                        path,
+                        written,
+                        read: 0,
+                    },
+                ));
             }
         }
         found.sort_by_key(|(number, _)| *number);
@@ -142,14 +154,21 @@ impl Spill {
         if self.bytes + size + MAGIC.len() as u64 > self.bytes_max {
             return Err(SpillError::Full(self.bytes_max));
         }
-        if self.segments.back().is_some_and(|last| last.written >= self.segment_bytes) {
+        if self
+            .segments
+            .back()
+            .is_some_and(|last| last.written >= self.segment_bytes)
+        {
             self.writer = None;
         }
         if self.writer.is_none() {
             self.start_segment()?;
         }
         let (Some(writer), Some(segment)) = (&mut self.writer, self.segments.back_mut()) else {
-            return Err(SpillError::Io(self.dir.clone(), io::Error::other("no open segment")));
+            return Err(SpillError::Io(
+                self.dir.clone(),
+                io::Error::other("no open segment"),
+            ));
         };
         if let Err(error) = writer.write_all(&self.frame) {
             // Cut the torn frame off and go on in another segment: what follows a torn frame could not be read.
@@ -198,7 +217,10 @@ impl Spill {
 
     pub fn delete(&mut self, finished: &Finished) {
         if let Err(error) = fs::remove_file(&finished.path) {
-            log::error!("heliograph: cannot delete {}: {error}", finished.path.display());
+            log::error!(
+                "heliograph: cannot delete {}: {error}",
+                finished.path.display()
+            );
         }
         self.bytes = self.bytes.saturating_sub(finished.bytes);
     }
@@ -222,12 +244,20 @@ impl Spill {
     fn start_segment(&mut self) -> Result<(), SpillError> {
         let path = self.dir.join(format!("{:016}.seg", self.next_number));
         let failed = |error| SpillError::Io(path.clone(), error);
-        let mut file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(&path)
+            .map_err(failed)?;
         self.next_number += 1;
         file.write_all(MAGIC).map_err(failed)?;
         self.bytes += MAGIC.len() as u64;
         self.writer = Some(file);
-        self.segments.push_back(Segment { path, written: MAGIC.len() as u64, read: 0 });
+        self.segments.push_back(Segment {
+            path,
+            written: MAGIC.len() as u64,
+            read: 0,
+        });
         Ok(())
     }
 
@@ -238,12 +268,17 @@ impl Spill {
             if self.segments.is_empty() {
                 self.writer = None;
             }
-            finished.push(Finished { path: first.path, bytes: first.written });
+            finished.push(Finished {
+                path: first.path,
+                bytes: first.written,
+            });
         }
     }
 
     fn read_head(&mut self) -> io::Result<()> {
-        let Some(first) = self.segments.front_mut() else { return Ok(()) };
+        let Some(first) = self.segments.front_mut() else {
+            return Ok(());
+        };
         if self.reader.is_none() {
             let mut reader = BufReader::with_capacity(256 << 10, File::open(&first.path)?);
             let mut magic = [0; MAGIC.len()];
@@ -254,7 +289,9 @@ impl Spill {
             first.read = MAGIC.len() as u64;
             self.reader = Some(reader);
         }
-        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let Some(reader) = &mut self.reader else {
+            return Ok(());
+        };
         let mut prefix = [0; FRAME_PREFIX_BYTES as usize];
         reader.read_exact(&mut prefix)?;
         let [l0, l1, l2, l3, c0, c1, c2, c3] = prefix;
@@ -280,7 +317,13 @@ fn decode(body: &[u8]) -> Option<Frame<'_>> {
     let topic = ObservedTopic::try_from(u32::from(prefix[0])).ok()?;
     let (key, value) = rest.split_at_checked(usize::from(prefix[1]))?;
     let partition = u32::from_le_bytes(prefix[2..6].try_into().ok()?);
-    Some(Frame { topic, partition, header: prefix[6..].try_into().ok()?, key, value })
+    Some(Frame {
+        topic,
+        partition,
+        header: prefix[6..].try_into().ok()?,
+        key,
+        value,
+    })
 }
 
 #[cfg(test)]

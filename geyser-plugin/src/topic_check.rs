@@ -64,7 +64,12 @@ impl TopicCheck {
                 nap(&stop, RETRY_EVERY);
             }
         })?;
-        Ok((Self { thread: Some(thread) }, FirstAnswer(first_answer)))
+        Ok((
+            Self {
+                thread: Some(thread),
+            },
+            FirstAnswer(first_answer),
+        ))
     }
 
     pub fn join(&mut self) {

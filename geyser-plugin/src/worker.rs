@@ -101,7 +101,10 @@ impl<O: Outlet> Worker<O> {
                 self.deadline = Some(Instant::now() + self.around.stop_within);
             }
             let Ok(taken) = self.turn() else { break };
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+            {
                 break;
             }
             if taken > 0 {
@@ -109,7 +112,11 @@ impl<O: Outlet> Worker<O> {
             } else if stopping {
                 break;
             } else {
-                thread::sleep(if active.elapsed() < BUSY_FOR { BUSY_NAP } else { IDLE_NAP });
+                thread::sleep(if active.elapsed() < BUSY_FOR {
+                    BUSY_NAP
+                } else {
+                    IDLE_NAP
+                });
             }
         }
         self.finish();
@@ -119,7 +126,9 @@ impl<O: Outlet> Worker<O> {
     fn turn(&mut self) -> Result<usize, Abandoned> {
         let mut done = 0;
         while done < BATCH {
-            let Some(observation) = self.around.handoff.take() else { break };
+            let Some(observation) = self.around.handoff.take() else {
+                break;
+            };
             done += 1;
             self.record(observation)?;
         }
@@ -135,7 +144,13 @@ impl<O: Outlet> Worker<O> {
     }
 
     fn record(&mut self, observation: Observation) -> Result<(), Abandoned> {
-        let Observation { slot, lane, key, fact, value } = observation;
+        let Observation {
+            slot,
+            lane,
+            key,
+            fact,
+            value,
+        } = observation;
         let Some(kind) = fact.kind() else {
             if fact == Fact::EndOfStartup {
                 self.note_losses();
@@ -144,8 +159,17 @@ impl<O: Outlet> Worker<O> {
             }
             return Ok(());
         };
-        let sequence = self.ledger.record(slot, lane, &fact, crc32fast::hash(&value));
-        let placed = self.place(&Numbered { lane, kind, slot, sequence, key: key.as_bytes(), value: &value });
+        let sequence = self
+            .ledger
+            .record(slot, lane, &fact, crc32fast::hash(&value));
+        let placed = self.place(&Numbered {
+            lane,
+            kind,
+            slot,
+            sequence,
+            key: key.as_bytes(),
+            value: &value,
+        });
         if placed.is_err() {
             self.around.counters.lost(LossReason::Unload, 1);
         }
@@ -158,12 +182,23 @@ impl<O: Outlet> Worker<O> {
         for DueSeal { lane, seal } in seals {
             if last_slot.replace(seal.slot) != Some(seal.slot) {
                 let counters = &self.around.counters;
-                if seal.revision == 0 { counters.seals_sealed.add(1) } else { counters.seals_amended.add(1) }
+                if seal.revision == 0 {
+                    counters.seals_sealed.add(1)
+                } else {
+                    counters.seals_amended.add(1)
+                }
             }
             let sequence = self.ledger.number(lane);
             let key = Key::of_slot(seal.slot);
             let value = seal.encode_to_vec();
-            self.place(&Numbered { lane, kind: Kind::Seal, slot: seal.slot, sequence, key: key.as_bytes(), value: &value })?;
+            self.place(&Numbered {
+                lane,
+                kind: Kind::Seal,
+                slot: seal.slot,
+                sequence,
+                key: key.as_bytes(),
+                value: &value,
+            })?;
         }
         Ok(())
     }
@@ -178,7 +213,11 @@ impl<O: Outlet> Worker<O> {
             sequence: Sequence(record.sequence),
         }
         .encode();
-        let tag = Tag { kind: record.kind, lane: Some(record.lane), slot: record.slot };
+        let tag = Tag {
+            kind: record.kind,
+            lane: Some(record.lane),
+            slot: record.slot,
+        };
         let mut since = None;
         let mut refusals = 0;
         loop {
@@ -197,11 +236,17 @@ impl<O: Outlet> Worker<O> {
                 }
             }
             let since: &mut Instant = since.get_or_insert_with(Instant::now);
-            let patient = !spilling && self.deadline.is_none() && since.elapsed() < PATIENCE && !self.around.handoff.is_pressed();
+            let patient = !spilling
+                && self.deadline.is_none()
+                && since.elapsed() < PATIENCE
+                && !self.around.handoff.is_pressed();
             if !patient && self.spill_record(topic, partition, &header, record) {
                 return Ok(());
             }
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+            {
                 return Err(Abandoned);
             }
             if self.around.stop.load(Ordering::Acquire) && self.deadline.is_none() {
@@ -228,7 +273,8 @@ impl<O: Outlet> Worker<O> {
         if !self.outlet.is_ready() {
             return Err(SendError::QueueFull);
         }
-        self.outlet.try_send(topic, partition, key, header, value, tag)?;
+        self.outlet
+            .try_send(topic, partition, key, header, value, tag)?;
         self.sent[self.around.deliveries.place(tag.lane)] += 1;
         Ok(())
     }
@@ -240,11 +286,23 @@ impl<O: Outlet> Worker<O> {
         header: &[u8; ObservedHeader::LENGTH],
         record: &Numbered<'_>,
     ) -> bool {
-        let Some(spill) = &mut self.spill else { return false };
+        let Some(spill) = &mut self.spill else {
+            return false;
+        };
         let counters = &self.around.counters;
-        match spill.append(Frame { topic, partition, header, key: record.key, value: record.value }) {
+        match spill.append(Frame {
+            topic,
+            partition,
+            header,
+            key: record.key,
+            value: record.value,
+        }) {
             Ok(()) => {
-                if record.kind == Kind::Seal { counters.spilled_seals.add(1) } else { counters.spilled.add(1) }
+                if record.kind == Kind::Seal {
+                    counters.spilled_seals.add(1)
+                } else {
+                    counters.spilled.add(1)
+                }
                 true
             }
             Err(error) => {
@@ -252,9 +310,14 @@ impl<O: Outlet> Worker<O> {
                     counters.spill_errors.add(1);
                 }
                 // Once a minute: this happens for every record while it lasts.
-                if self.spill_complained.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
+                if self
+                    .spill_complained
+                    .is_none_or(|at| at.elapsed() > Duration::from_secs(60))
+                {
                     self.spill_complained = Some(Instant::now());
-                    log::error!("heliograph: {error}; Kafka is away as well, so records will be lost and counted");
+                    log::error!(
+                        "heliograph: {error}; Kafka is away as well, so records will be lost and counted"
+                    );
                 }
                 false
             }
@@ -270,10 +333,19 @@ impl<O: Outlet> Worker<O> {
         }
         while drained < most {
             let Some(spill) = &mut self.spill else { break };
-            let Some(frame) = spill.peek(&mut finished) else { break };
+            let Some(frame) = spill.peek(&mut finished) else {
+                break;
+            };
             let tag = tag_of(&frame, &self.around);
             let sent = match tag {
-                Some(tag) => self.outlet.try_send(frame.topic, frame.partition, frame.key, frame.header, frame.value, tag),
+                Some(tag) => self.outlet.try_send(
+                    frame.topic,
+                    frame.partition,
+                    frame.key,
+                    frame.header,
+                    frame.value,
+                    tag,
+                ),
                 None => Err(SendError::Fatal(format!(
                     "its partition {} of topic {:?} is not configured, or its header cannot be read",
                     frame.partition, frame.topic
@@ -287,7 +359,11 @@ impl<O: Outlet> Worker<O> {
                 }
                 Err(SendError::QueueFull) => break,
                 Err(SendError::Fatal(reason)) => {
-                    let foreign = Tag { kind: Kind::Gap, lane: None, slot: 0 };
+                    let foreign = Tag {
+                        kind: Kind::Gap,
+                        lane: None,
+                        slot: 0,
+                    };
                     self.give_up(tag.unwrap_or(foreign), &reason);
                 }
             }
@@ -296,13 +372,21 @@ impl<O: Outlet> Worker<O> {
             }
             let counters = &self.around.counters;
             match tag {
-                Some(Tag { lane: Some(_), kind: Kind::Seal, .. }) => counters.drained_seals.add(1),
+                Some(Tag {
+                    lane: Some(_),
+                    kind: Kind::Seal,
+                    ..
+                }) => counters.drained_seals.add(1),
                 Some(Tag { lane: Some(_), .. }) => counters.drained.add(1),
                 _ => counters.inherited.add(1),
             }
             drained += 1;
         }
-        self.finished.extend(finished.into_iter().map(|segment| (segment, self.sent.clone())));
+        self.finished.extend(
+            finished
+                .into_iter()
+                .map(|segment| (segment, self.sent.clone())),
+        );
         drained
     }
 
@@ -320,14 +404,24 @@ impl<O: Outlet> Worker<O> {
     }
 
     fn give_up(&mut self, tag: Tag, reason: &str) {
-        log::error!("heliograph: Kafka refuses a {} record of slot {}: {reason}", tag.kind.as_str(), tag.slot);
+        log::error!(
+            "heliograph: Kafka refuses a {} record of slot {}: {reason}",
+            tag.kind.as_str(),
+            tag.slot
+        );
         self.around.counters.kafka_errors.add(1);
-        self.around.deliveries.count_failed(tag, LossReason::Delivery);
+        self.around
+            .deliveries
+            .count_failed(tag, LossReason::Delivery);
         self.note_failed(tag);
     }
 
     fn note_failed(&mut self, tag: Tag) {
-        if let Tag { lane: Some(lane), slot, kind } = tag
+        if let Tag {
+            lane: Some(lane),
+            slot,
+            kind,
+        } = tag
             && kind != Kind::Seal
         {
             self.ledger.lost_after_numbering(slot, lane);
@@ -350,7 +444,9 @@ impl<O: Outlet> Worker<O> {
     fn show(&self) {
         let counters = &self.around.counters;
         counters.queue_records.set(self.around.handoff.len() as u64);
-        counters.queue_bytes.set(self.around.handoff.held_bytes() as u64);
+        counters
+            .queue_bytes
+            .set(self.around.handoff.held_bytes() as u64);
         counters.kafka_in_flight.set(self.outlet.in_flight() as u64);
         counters.unsealed.set(self.ledger.unsealed());
         if let Some(spill) = &self.spill {
@@ -366,9 +462,14 @@ impl<O: Outlet> Worker<O> {
                 counters.lost(LossReason::Unload, 1);
             }
         }
-        let left = self.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = self.deadline.map_or(Duration::ZERO, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
         if self.outlet.is_ready() && !self.outlet.flush(left) {
-            log::warn!("heliograph: Kafka did not acknowledge {} records in time", self.outlet.in_flight());
+            log::warn!(
+                "heliograph: Kafka did not acknowledge {} records in time",
+                self.outlet.in_flight()
+            );
         }
         self.around.deliveries.close();
         self.outlet.close();
@@ -391,7 +492,11 @@ fn tag_of(frame: &Frame<'_>, around: &Surroundings) -> Option<Tag> {
     let header = ObservedHeader::decode(frame.header).ok()?;
     let lane = around.lanes.at(frame.topic, frame.partition)?;
     let own = header.source == around.source;
-    Some(Tag { kind: header.kind, lane: own.then_some(lane), slot: header.slot.0 })
+    Some(Tag {
+        kind: header.kind,
+        lane: own.then_some(lane),
+        slot: header.slot.0,
+    })
 }
 
 #[cfg(test)]

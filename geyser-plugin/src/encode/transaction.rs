@@ -31,7 +31,8 @@ fn message(out: &mut Vec<u8>, message: &VersionedMessage) {
     }
     wire::bytes(out, 3, message.recent_blockhash().as_ref());
     for instruction in message.instructions() {
-        let width = wire::varint_width((instruction.accounts.len() + instruction.data.len() + 8) as u64);
+        let width =
+            wire::varint_width((instruction.accounts.len() + instruction.data.len() + 8) as u64);
         wire::message(out, 4, width, |out| compiled_instruction(out, instruction));
     }
     match message {
@@ -65,7 +66,11 @@ fn address_table_lookup(out: &mut Vec<u8>, lookup: &MessageAddressTableLookup) {
 fn transaction_config(out: &mut Vec<u8>, config: &TransactionConfig) {
     wire::optional_uint64(out, 1, config.priority_fee);
     wire::optional_uint64(out, 2, config.compute_unit_limit.map(u64::from));
-    wire::optional_uint64(out, 3, config.loaded_accounts_data_size_limit.map(u64::from));
+    wire::optional_uint64(
+        out,
+        3,
+        config.loaded_accounts_data_size_limit.map(u64::from),
+    );
     wire::optional_uint64(out, 4, config.heap_size.map(u64::from));
 }
 
@@ -124,7 +129,9 @@ fn transaction_error(out: &mut Vec<u8>, error: &TransactionError) {
 fn inner_instructions(out: &mut Vec<u8>, inner: &InnerInstructions) {
     wire::uint64(out, 1, inner.index.into());
     for inner in &inner.instructions {
-        let width = wire::varint_width((inner.instruction.accounts.len() + inner.instruction.data.len() + 10) as u64);
+        let width = wire::varint_width(
+            (inner.instruction.accounts.len() + inner.instruction.data.len() + 10) as u64,
+        );
         wire::message(out, 2, width, |out| {
             compiled_instruction(out, &inner.instruction);
             wire::optional_uint64(out, 4, inner.stack_height.map(u64::from));

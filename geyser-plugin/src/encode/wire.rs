@@ -78,7 +78,12 @@ pub(super) fn packed_uint64(out: &mut Vec<u8>, field: u32, values: &[u64]) {
 }
 
 /// A nested message whose length probably takes `width` bytes: 1 below 128 bytes, 2 below 16 KiB, 3 below 2 MiB.
-pub(super) fn message(out: &mut Vec<u8>, field: u32, width: usize, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn message(
+    out: &mut Vec<u8>,
+    field: u32,
+    width: usize,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     const ROOM: [u8; 10] = [0; 10];
     key(out, field, LENGTH_DELIMITED);
     let start = out.len();

@@ -6,12 +6,24 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LANES: Lanes = Lanes { accounts: 2, transactions: 3, slots: 2 };
+const LANES: Lanes = Lanes {
+    accounts: 2,
+    transactions: 3,
+    slots: 2,
+};
 
 #[derive(Debug, Clone)]
 enum Written {
-    Record { slot: u64, fact: Fact, sequence: u64, checksum: u32 },
-    Seal { sequence: u64, seal: Seal },
+    Record {
+        slot: u64,
+        fact: Fact,
+        sequence: u64,
+        checksum: u32,
+    },
+    Seal {
+        sequence: u64,
+        seal: Seal,
+    },
 }
 
 /// The ledger and the partitions it numbers into.
@@ -24,17 +36,32 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self { ledger: SlotLedger::new(LANES), lanes: vec![Vec::new(); LANES.count()], lost: BTreeMap::new(), checksum: 0 }
+        Self {
+            ledger: SlotLedger::new(LANES),
+            lanes: vec![Vec::new(); LANES.count()],
+            lost: BTreeMap::new(),
+            checksum: 0,
+        }
     }
 
     fn record(&mut self, slot: u64, lane: Lane, fact: Fact) {
         self.checksum = self.checksum.wrapping_mul(31).wrapping_add(7);
         let sequence = self.ledger.record(slot, lane, &fact, self.checksum);
-        self.lanes[usize::from(lane.0)].push(Written::Record { slot, fact, sequence, checksum: self.checksum });
+        self.lanes[usize::from(lane.0)].push(Written::Record {
+            slot,
+            fact,
+            sequence,
+            checksum: self.checksum,
+        });
     }
 
     fn lose(&mut self, slot: u64, lane: Lane, fact: Fact) {
-        self.ledger.lost(Loss { slot, lane, kind: fact.kind().unwrap(), count: 1 });
+        self.ledger.lost(Loss {
+            slot,
+            lane,
+            kind: fact.kind().unwrap(),
+            count: 1,
+        });
         *self.lost.entry((slot, lane)).or_default() += 1;
     }
 
@@ -76,18 +103,37 @@ impl Log {
             let mut so_far: BTreeMap<u64, (u64, u64, u64, SealHash)> = BTreeMap::new();
             for (place, written) in lane.iter().enumerate() {
                 match written {
-                    Written::Record { slot, sequence, checksum, .. } => {
+                    Written::Record {
+                        slot,
+                        sequence,
+                        checksum,
+                        ..
+                    } => {
                         assert_eq!(*sequence, place as u64, "sequences are contiguous");
-                        let share = so_far.entry(*slot).or_insert((0, *sequence, 0, SealHash::default()));
+                        let share =
+                            so_far
+                                .entry(*slot)
+                                .or_insert((0, *sequence, 0, SealHash::default()));
                         share.0 += 1;
                         share.2 = *sequence;
                         share.3.add(*sequence, *checksum);
                     }
                     Written::Seal { sequence, seal } => {
                         assert_eq!(*sequence, place as u64, "seals are numbered as well");
-                        let (records, first, last, hash) = so_far.get(&seal.slot).copied().unwrap_or_default();
-                        assert_eq!((seal.records, seal.first_sequence, seal.last_sequence), (records, first, last));
-                        assert_eq!(seal.hash, if records == 0 { SealHash::default().value() } else { hash.value() });
+                        let (records, first, last, hash) =
+                            so_far.get(&seal.slot).copied().unwrap_or_default();
+                        assert_eq!(
+                            (seal.records, seal.first_sequence, seal.last_sequence),
+                            (records, first, last)
+                        );
+                        assert_eq!(
+                            seal.hash,
+                            if records == 0 {
+                                SealHash::default().value()
+                            } else {
+                                hash.value()
+                            }
+                        );
                         let (topic, partition) = LANES.place(Lane(number as u16));
                         let row = seal
                             .table
@@ -104,7 +150,11 @@ impl Log {
     /// Once all is quiet: the last seals count every record and every loss of the slot, in every lane.
     fn verify_whole(&self, slot: u64) {
         let revision = self.last_revision(slot).expect("the slot is sealed");
-        let last: BTreeMap<Lane, Seal> = self.seals(slot).into_iter().filter(|(_, seal)| seal.revision == revision).collect();
+        let last: BTreeMap<Lane, Seal> = self
+            .seals(slot)
+            .into_iter()
+            .filter(|(_, seal)| seal.revision == revision)
+            .collect();
         for (number, lane) in self.lanes.iter().enumerate() {
             let lane_id = Lane(number as u16);
             let content = lane
@@ -114,11 +164,18 @@ impl Log {
             let lost = self.lost.get(&(slot, lane_id)).copied().unwrap_or(0);
             match last.get(&lane_id) {
                 Some(seal) => {
-                    assert!(seal.records >= content, "slot {slot} lane {number}: {seal:?}");
+                    assert!(
+                        seal.records >= content,
+                        "slot {slot} lane {number}: {seal:?}"
+                    );
                     assert_eq!(seal.lost, lost, "slot {slot} lane {number}: {seal:?}");
                     assert_eq!(seal.table.len(), last.len());
                 }
-                None => assert_eq!((content, lost), (0, 0), "slot {slot} lane {number} has no seal"),
+                None => assert_eq!(
+                    (content, lost),
+                    (0, 0),
+                    "slot {slot} lane {number} has no seal"
+                ),
             }
         }
     }
@@ -136,16 +193,24 @@ struct Plan {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    (0..6_u8, 0..6_u8, 1..5_u8, any::<bool>(), proptest::bool::weighted(0.1), 0..3_u8).prop_map(
-        |(accounts, transactions, entries, led, dead, late_accounts)| Plan {
-            accounts,
-            transactions,
-            entries,
-            led,
-            dead,
-            late_accounts,
-        },
+    (
+        0..6_u8,
+        0..6_u8,
+        1..5_u8,
+        any::<bool>(),
+        proptest::bool::weighted(0.1),
+        0..3_u8,
     )
+        .prop_map(
+            |(accounts, transactions, entries, led, dead, late_accounts)| Plan {
+                accounts,
+                transactions,
+                entries,
+                led,
+                dead,
+                late_accounts,
+            },
+        )
 }
 
 fn hash(slot: u64, index: u64) -> [u8; 32] {
@@ -160,8 +225,19 @@ fn block_facts(slot: u64, plan: &Plan) -> Vec<(Lane, Fact)> {
     let entries = u64::from(plan.entries);
     let mut facts = Vec::new();
     facts.extend((0..plan.accounts).map(|i| (LANES.of_account(&[i, slot as u8]), Fact::Account)));
-    facts.extend((0..plan.transactions).map(|i| (LANES.of_transaction(&[i, slot as u8, 9]), Fact::Transaction)));
-    facts.extend((0..entries).map(|index| (slots, Fact::Entry { index, hash: hash(slot, index) })));
+    facts.extend(
+        (0..plan.transactions)
+            .map(|i| (LANES.of_transaction(&[i, slot as u8, 9]), Fact::Transaction)),
+    );
+    facts.extend((0..entries).map(|index| {
+        (
+            slots,
+            Fact::Entry {
+                index,
+                hash: hash(slot, index),
+            },
+        )
+    }));
     facts.push((
         slots,
         Fact::Block {
@@ -175,7 +251,9 @@ fn block_facts(slot: u64, plan: &Plan) -> Vec<(Lane, Fact)> {
 
 fn shuffle<T>(items: &mut [T], seed: &mut u64) {
     for i in (1..items.len()).rev() {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         items.swap(i, (*seed >> 33) as usize % (i + 1));
     }
 }
@@ -262,7 +340,14 @@ fn status(log: &mut Log, slot: u64, life: Life) {
 }
 
 fn whole_block(log: &mut Log, slot: u64) {
-    let plan = Plan { accounts: 3, transactions: 2, entries: 2, led: false, dead: false, late_accounts: 0 };
+    let plan = Plan {
+        accounts: 3,
+        transactions: 2,
+        entries: 2,
+        led: false,
+        dead: false,
+        late_accounts: 0,
+    };
     for (lane, fact) in block_facts(slot, &plan) {
         log.record(slot, lane, fact);
     }
@@ -297,7 +382,15 @@ fn a_block_without_entries_is_complete_when_it_settled() {
     let mut log = Log::new();
     let slots = LANES.of_slot(4);
     log.record(4, LANES.of_transaction(b"a"), Fact::Transaction);
-    log.record(4, slots, Fact::Block { blockhash: [1; 32], transactions: 1, entries: 0 });
+    log.record(
+        4,
+        slots,
+        Fact::Block {
+            blockhash: [1; 32],
+            transactions: 1,
+            entries: 0,
+        },
+    );
     assert_eq!(log.end_batch(), 0);
     status(&mut log, 4, Life::Settled);
     assert!(log.end_batch() > 0);
@@ -314,7 +407,11 @@ fn a_slot_executed_again_is_sealed_again_when_that_execution_is_whole() {
     status(&mut log, 10, Life::Created);
     log.record(10, LANES.of_account(b"again"), Fact::Account);
     log.end_batch();
-    assert_eq!(log.last_revision(10), Some(0), "the second execution is not whole yet");
+    assert_eq!(
+        log.last_revision(10),
+        Some(0),
+        "the second execution is not whole yet"
+    );
     whole_block(&mut log, 10);
     log.end_batch();
     assert_eq!(log.last_revision(10), Some(1));
@@ -372,7 +469,11 @@ fn the_snapshot_is_sealed_once_under_its_greatest_slot() {
     log.lose(STARTUP_SLOT, LANES.of_account(b"x"), Fact::StartupAccount);
     assert_eq!(log.end_batch(), 0);
     let seals = log.ledger.end_startup();
-    assert!(seals.iter().all(|due| due.seal.slot == 900 && due.seal.accounts == 4));
+    assert!(
+        seals
+            .iter()
+            .all(|due| due.seal.slot == 900 && due.seal.accounts == 4)
+    );
     assert_eq!(seals.iter().map(|due| due.seal.records).sum::<u64>(), 3);
     assert_eq!(seals.iter().map(|due| due.seal.lost).sum::<u64>(), 1);
 }
@@ -386,6 +487,34 @@ fn a_loss_after_numbering_and_one_without_a_place_are_stated() {
     log.ledger.lost_after_numbering(10, lane);
     log.ledger.lost_unplaced(7);
     log.end_batch();
-    let lost: u64 = log.seals(10).iter().filter(|(_, seal)| seal.revision == 1).map(|(_, seal)| seal.lost).sum();
+    let lost: u64 = log
+        .seals(10)
+        .iter()
+        .filter(|(_, seal)| seal.revision == 1)
+        .map(|(_, seal)| seal.lost)
+        .sum();
     assert_eq!(lost, 8);
+}
+
+#[test]
+fn a_shred_of_a_far_slot_hurries_nothing() {
+    let mut log = Log::new();
+    log.record(10, LANES.of_transaction(b"a"), Fact::Transaction);
+    status(&mut log, 10_000_000, Life::Announced);
+    assert_eq!(log.end_batch(), 0);
+    let plan = Plan {
+        accounts: 0,
+        transactions: 1,
+        entries: 1,
+        led: false,
+        dead: false,
+        late_accounts: 0,
+    };
+    for (lane, fact) in block_facts(10, &plan) {
+        if fact != Fact::Transaction {
+            log.record(10, lane, fact);
+        }
+    }
+    assert!(log.end_batch() > 0);
+    log.verify_whole(10);
 }

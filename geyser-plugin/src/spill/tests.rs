@@ -13,7 +13,13 @@ struct Owned {
 
 impl Owned {
     fn frame(&self) -> Frame<'_> {
-        Frame { topic: self.topic, partition: self.partition, header: &self.header, key: &self.key, value: &self.value }
+        Frame {
+            topic: self.topic,
+            partition: self.partition,
+            header: &self.header,
+            key: &self.key,
+            value: &self.value,
+        }
     }
 }
 
@@ -114,7 +120,12 @@ fn a_torn_or_damaged_segment_costs_only_its_rest() {
         drop(spill);
         let path = segments(dir.path()).remove(0);
         let length = fs::metadata(&path).unwrap().len();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(length - cut).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(length - cut)
+            .unwrap();
         let mut spill = Spill::open(dir.path(), 1 << 20).unwrap();
         spill.append(record(9, 10).frame()).unwrap();
         let mut finished = Vec::new();
@@ -146,7 +157,10 @@ fn the_bound_holds_and_space_comes_back() {
         taken += 1;
     }
     assert!((10..20).contains(&taken), "{taken}");
-    assert!(matches!(spill.append(record(0, 500).frame()), Err(SpillError::Full(10_000))));
+    assert!(matches!(
+        spill.append(record(0, 500).frame()),
+        Err(SpillError::Full(10_000))
+    ));
     let mut finished = Vec::new();
     while take(&mut spill, &mut finished).is_some() {}
     for segment in &finished {
@@ -160,7 +174,10 @@ fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let first = Spill::open(dir.path(), 1 << 20).unwrap();
     let error = Spill::open(dir.path(), 1 << 20).unwrap_err().to_string();
-    assert!(error.contains("in use by another plugin instance"), "{error}");
+    assert!(
+        error.contains("in use by another plugin instance"),
+        "{error}"
+    );
     drop(first);
     assert!(Spill::open(dir.path(), 1 << 20).is_ok());
 }

@@ -13,7 +13,11 @@ use event_schema::Seal;
 
 use super::*;
 
-const LANES: Lanes = Lanes { accounts: 2, transactions: 2, slots: 1 };
+const LANES: Lanes = Lanes {
+    accounts: 2,
+    transactions: 2,
+    slots: 1,
+};
 
 #[derive(Debug, Clone)]
 struct Kept {
@@ -40,9 +44,19 @@ impl Outlet {
     fn deliver(&self) {
         let mut broker = self.broker.lock().unwrap();
         while broker.up {
-            let Some((topic, partition, kept, tag)) = broker.waiting.pop_front() else { break };
-            broker.partitions.entry((topic, partition)).or_default().push(kept);
-            self.deliveries.report(&Delivery { tag: tag.pack(), outcome: Ok(0), latency: Duration::ZERO });
+            let Some((topic, partition, kept, tag)) = broker.waiting.pop_front() else {
+                break;
+            };
+            broker
+                .partitions
+                .entry((topic, partition))
+                .or_default()
+                .push(kept);
+            self.deliveries.report(&Delivery {
+                tag: tag.pack(),
+                outcome: Ok(0),
+                latency: Duration::ZERO,
+            });
         }
     }
 }
@@ -71,11 +85,20 @@ impl super::Outlet for Outlet {
             return Err(SendError::QueueFull);
         }
         let header = ObservedHeader::decode(header).unwrap();
-        broker.waiting.push_back((topic, partition, Kept { header, value: value.to_vec() }, tag));
+        broker.waiting.push_back((
+            topic,
+            partition,
+            Kept {
+                header,
+                value: value.to_vec(),
+            },
+            tag,
+        ));
         Ok(())
     }
 
     fn in_flight(&self) -> usize {
+        self.deliver();
         self.broker.lock().unwrap().waiting.len()
     }
 
@@ -86,8 +109,15 @@ impl super::Outlet for Outlet {
 
     fn close(&mut self) {
         for (.., tag) in self.broker.lock().unwrap().waiting.drain(..) {
-            let outcome = Err(DeliveryError { action: Action::Retry, reason: "closed".into() });
-            self.deliveries.report(&Delivery { tag: tag.pack(), outcome, latency: Duration::ZERO });
+            let outcome = Err(DeliveryError {
+                action: Action::Retry,
+                reason: "closed".into(),
+            });
+            self.deliveries.report(&Delivery {
+                tag: tag.pack(),
+                outcome,
+                latency: Duration::ZERO,
+            });
         }
     }
 }
@@ -102,15 +132,32 @@ struct Bed {
 }
 
 impl Bed {
-    fn start(dir: &std::path::Path, queue: usize, spill_bytes: u64, instance: u64, up: bool) -> Self {
+    fn start(
+        dir: &std::path::Path,
+        queue: usize,
+        spill_bytes: u64,
+        instance: u64,
+        up: bool,
+    ) -> Self {
         let counters = Arc::new(Counters::default());
-        let handoff = Arc::new(Handoff::new(queue, 64 << 20, 1 << 20, Arc::clone(&counters)));
+        let handoff = Arc::new(Handoff::new(
+            queue,
+            64 << 20,
+            1 << 20,
+            Arc::clone(&counters),
+        ));
         let deliveries = Arc::new(Deliveries::new(LANES, Arc::clone(&counters)));
         let stop = Arc::new(AtomicBool::new(false));
-        let broker = Arc::new(Mutex::new(Broker { up, ..Broker::default() }));
+        let broker = Arc::new(Mutex::new(Broker {
+            up,
+            ..Broker::default()
+        }));
         let around = Surroundings {
             lanes: LANES,
-            source: SourceId { instance, ..SourceId::default() },
+            source: SourceId {
+                instance,
+                ..SourceId::default()
+            },
             handoff: Arc::clone(&handoff),
             counters: Arc::clone(&counters),
             deliveries: Arc::clone(&deliveries),
@@ -118,9 +165,23 @@ impl Bed {
             stop_within: Duration::from_millis(300),
         };
         let spill = (spill_bytes > 0).then(|| Spill::open(dir, spill_bytes).unwrap());
-        let worker = Worker::new(around, Outlet { broker: Arc::clone(&broker), deliveries }, spill);
+        let worker = Worker::new(
+            around,
+            Outlet {
+                broker: Arc::clone(&broker),
+                deliveries,
+            },
+            spill,
+        );
         let thread = thread::spawn(move || worker.run());
-        Self { broker, handoff, counters, stop, thread, offered: 0 }
+        Self {
+            broker,
+            handoff,
+            counters,
+            stop,
+            thread,
+            offered: 0,
+        }
     }
 
     fn offer(&mut self, slot: u64, fact: Fact, value: &[u8]) {
@@ -131,23 +192,50 @@ impl Bed {
         };
         self.counters.callback(fact.kind().unwrap());
         self.offered += 1;
-        self.handoff.offer(slot, lane, Key::of_slot(slot), fact, |out| out.extend_from_slice(value));
+        self.handoff
+            .offer(slot, lane, Key::of_slot(slot), fact, |out| {
+                out.extend_from_slice(value)
+            });
     }
 
     /// A whole block of `transactions` transactions and as many accounts, without entries.
     fn block(&mut self, slot: u64, transactions: u64) {
         for i in 0..transactions {
-            self.offer(slot, Fact::Account, &[slot.to_le_bytes(), i.to_le_bytes()].concat());
-            self.offer(slot, Fact::Transaction, &[i.to_le_bytes(), slot.to_le_bytes()].concat());
+            self.offer(
+                slot,
+                Fact::Account,
+                &[slot.to_le_bytes(), i.to_le_bytes()].concat(),
+            );
+            self.offer(
+                slot,
+                Fact::Transaction,
+                &[i.to_le_bytes(), slot.to_le_bytes()].concat(),
+            );
         }
-        self.offer(slot, Fact::Block { blockhash: [7; 32], transactions, entries: 0 }, b"block");
-        self.offer(slot, Fact::Status(crate::observation::Life::Settled), b"processed");
+        self.offer(
+            slot,
+            Fact::Block {
+                blockhash: [7; 32],
+                transactions,
+                entries: 0,
+            },
+            b"block",
+        );
+        self.offer(
+            slot,
+            Fact::Status(crate::observation::Life::Settled),
+            b"processed",
+        );
     }
 
     fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !condition(self) {
-            assert!(start.elapsed() < Duration::from_secs(20), "waited too long until {what}: {:?}", self.counters);
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "waited too long until {what}: {:?}",
+                self.counters
+            );
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -198,7 +286,9 @@ fn with_kafka_up_all_is_delivered_and_sealed() {
     for slot in 100..120 {
         bed.block(slot, 20);
     }
-    bed.until("all is delivered", |bed| bed.counters.seals_sealed.get() == 20 && bed.counters.delivered_total() == bed.offered);
+    bed.until("all is delivered", |bed| {
+        bed.counters.seals_sealed.get() == 20 && bed.counters.delivered_total() == bed.offered
+    });
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
     assert_eq!((counters.lost_total(), counters.spilled.get()), (0, 0));
@@ -210,15 +300,21 @@ fn an_outage_goes_to_disk_and_comes_back_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut bed = Bed::start(dir.path(), 10_000, 8 << 20, 1, true);
     bed.block(1, 50);
-    bed.until("the first block is there", |bed| bed.counters.delivered_total() == bed.offered);
+    bed.until("the first block is there", |bed| {
+        bed.counters.delivered_total() == bed.offered
+    });
     bed.broker.lock().unwrap().up = false;
     for slot in 2..30 {
         bed.block(slot, 50);
     }
-    bed.until("records are on disk", |bed| bed.counters.spilled.get() > 100 && bed.handoff.is_empty());
+    bed.until("records are on disk", |bed| {
+        bed.counters.spilled.get() > 100 && bed.handoff.is_empty()
+    });
     bed.broker.lock().unwrap().up = true;
     bed.block(30, 50);
-    bed.until("all is delivered", |bed| bed.counters.delivered_total() == bed.offered && bed.counters.spill_bytes.get() == 0);
+    bed.until("all is delivered", |bed| {
+        bed.counters.delivered_total() == bed.offered && bed.counters.spill_bytes.get() == 0
+    });
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
     assert_eq!(counters.lost_total(), 0);
@@ -232,13 +328,20 @@ fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
     for slot in 1..40 {
         bed.block(slot, 40);
     }
-    bed.until("something is lost", |bed| bed.counters.lost_total() > 0 && bed.counters.spill_bytes.get() > 30_000);
+    bed.until("something is lost", |bed| {
+        bed.counters.lost_total() > 0 && bed.counters.spill_bytes.get() > 30_000
+    });
     bed.broker.lock().unwrap().up = true;
     // Lost metadata leaves slots open; a root far above closes them.
     bed.until("the queue is empty", |bed| bed.handoff.is_empty());
-    bed.offer(5000, Fact::Status(crate::observation::Life::Rooted), b"root");
+    bed.offer(
+        5000,
+        Fact::Status(crate::observation::Life::Rooted),
+        b"root",
+    );
     bed.until("the rest is delivered", |bed| {
-        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered && bed.counters.kafka_in_flight.get() == 0
+        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
+            && bed.counters.kafka_in_flight.get() == 0
     });
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
@@ -254,16 +357,27 @@ fn what_an_earlier_life_spilled_is_delivered_under_its_own_name() {
     for slot in 1..10 {
         bed.block(slot, 30);
     }
-    bed.until("all is on disk", |bed| bed.handoff.is_empty() && bed.counters.spilled.get() > 0);
+    bed.until("all is on disk", |bed| {
+        bed.handoff.is_empty() && bed.counters.spilled.get() > 0
+    });
     let (_, counters, offered) = bed.stop();
     balance(&counters, offered);
     let pending = counters.spill_pending() + counters.spilled_seals.get();
     assert!(pending > 0 && counters.lost_for(LossReason::Unload) <= 16);
 
     let bed = Bed::start(dir.path(), 10_000, 8 << 20, 2, true);
-    bed.until("the inheritance is delivered", |bed| bed.counters.inherited.get() == pending && bed.counters.spill_bytes.get() == 0);
+    bed.until("the inheritance is delivered", |bed| {
+        bed.counters.inherited.get() == pending && bed.counters.spill_bytes.get() == 0
+    });
     let (broker, counters, _) = bed.stop();
-    assert_eq!((counters.delivered_total(), counters.lost_total(), counters.inherited_lost.get()), (0, 0, 0));
+    assert_eq!(
+        (
+            counters.delivered_total(),
+            counters.lost_total(),
+            counters.inherited_lost.get()
+        ),
+        (0, 0, 0)
+    );
     let kept: Vec<&Kept> = broker.partitions.values().flatten().collect();
     assert_eq!(kept.len() as u64, pending);
     assert!(kept.iter().all(|kept| kept.header.source.instance == 1));
@@ -276,8 +390,12 @@ fn a_record_kafka_refuses_is_lost_alone_and_stated() {
     bed.broker.lock().unwrap().refuse = Some(777);
     bed.offer(5, Fact::Account, &[1; 777]);
     bed.block(5, 10);
-    bed.until("the rest is delivered", |bed| bed.counters.delivered_total() == bed.offered - 1);
-    bed.until("the slot is sealed", |bed| bed.counters.seals_sealed.get() == 1);
+    bed.until("the rest is delivered", |bed| {
+        bed.counters.delivered_total() == bed.offered - 1
+    });
+    bed.until("the slot is sealed", |bed| {
+        bed.counters.seals_sealed.get() == 1
+    });
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
     assert_eq!(counters.lost_for(LossReason::Delivery), 1);

@@ -1,0 +1,764 @@
+//! The oracle is prost: each input is turned into protobuf structs the plain way and encoded by prost. Same bytes, same
+//! meaning; and what prost decodes from our bytes is that struct again.
+
+use std::collections::HashSet;
+
+use agave_geyser_plugin_interface::geyser_plugin_interface::{
+    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaEntryInfoV2, ReplicaTransactionInfoV3,
+    SlotStatus,
+};
+use event_schema::proto::{
+    confirmed_block as storage,
+    geyser::{self, SubscribeUpdate, subscribe_update::UpdateOneof},
+};
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+use solana_account_decoder_client_types::token::UiTokenAmount;
+use solana_address::Address;
+use solana_hash::Hash;
+use solana_message::{
+    LegacyMessage, MessageHeader, SanitizedMessage, VersionedMessage,
+    compiled_instruction::CompiledInstruction,
+    legacy,
+    v0::{self, LoadedAddresses, MessageAddressTableLookup},
+    v1::{self, TransactionConfig},
+};
+use solana_signature::Signature;
+use solana_transaction::{sanitized::SanitizedTransaction, versioned::VersionedTransaction};
+use solana_transaction_context::transaction::TransactionReturnData;
+use solana_transaction_error::TransactionError;
+use solana_transaction_status::{
+    InnerInstruction, InnerInstructions, Reward, RewardType, RewardsAndNumPartitions,
+    TransactionStatusMeta, TransactionTokenBalance,
+};
+
+fn check(ours: &[u8], plain: UpdateOneof) {
+    let plain = SubscribeUpdate {
+        filters: Vec::new(),
+        created_at: None,
+        update_oneof: Some(plain),
+    };
+    assert_eq!(
+        SubscribeUpdate::decode(ours).expect("prost decodes our bytes"),
+        plain
+    );
+    assert_eq!(ours, plain.encode_to_vec());
+}
+
+// --- the plain way ---
+
+fn plain_transaction(transaction: &VersionedTransaction) -> storage::Transaction {
+    let message = &transaction.message;
+    let header = message.header();
+    storage::Transaction {
+        signatures: transaction
+            .signatures
+            .iter()
+            .map(|signature| signature.as_ref().to_vec())
+            .collect(),
+        message: Some(storage::Message {
+            header: Some(storage::MessageHeader {
+                num_required_signatures: header.num_required_signatures.into(),
+                num_readonly_signed_accounts: header.num_readonly_signed_accounts.into(),
+                num_readonly_unsigned_accounts: header.num_readonly_unsigned_accounts.into(),
+            }),
+            account_keys: message
+                .static_account_keys()
+                .iter()
+                .map(|key| key.as_ref().to_vec())
+                .collect(),
+            recent_blockhash: message.recent_blockhash().as_ref().to_vec(),
+            instructions: message
+                .instructions()
+                .iter()
+                .map(|instruction| storage::CompiledInstruction {
+                    program_id_index: instruction.program_id_index.into(),
+                    accounts: instruction.accounts.clone(),
+                    data: instruction.data.clone(),
+                })
+                .collect(),
+            versioned: !matches!(message, VersionedMessage::Legacy(_)),
+            address_table_lookups: message
+                .address_table_lookups()
+                .unwrap_or_default()
+                .iter()
+                .map(|lookup| storage::MessageAddressTableLookup {
+                    account_key: lookup.account_key.as_ref().to_vec(),
+                    writable_indexes: lookup.writable_indexes.clone(),
+                    readonly_indexes: lookup.readonly_indexes.clone(),
+                })
+                .collect(),
+            config: match message {
+                VersionedMessage::V1(message) => Some(storage::TransactionConfig {
+                    priority_fee: message.config.priority_fee,
+                    compute_unit_limit: message.config.compute_unit_limit,
+                    loaded_accounts_data_size_limit: message.config.loaded_accounts_data_size_limit,
+                    heap_size: message.config.heap_size,
+                }),
+                _ => None,
+            },
+        }),
+    }
+}
+
+fn plain_reward(reward: &Reward) -> storage::Reward {
+    storage::Reward {
+        pubkey: reward.pubkey.clone(),
+        lamports: reward.lamports,
+        post_balance: reward.post_balance,
+        reward_type: match reward.reward_type {
+            None => storage::RewardType::Unspecified,
+            Some(RewardType::Fee) => storage::RewardType::Fee,
+            Some(RewardType::Rent) => storage::RewardType::Rent,
+            Some(RewardType::Staking) => storage::RewardType::Staking,
+            Some(RewardType::Voting) => storage::RewardType::Voting,
+            Some(RewardType::DeactivatedStake) => storage::RewardType::DeactivatedStake,
+        }
+        .into(),
+        commission: reward
+            .commission
+            .map(|percent| percent.to_string())
+            .unwrap_or_default(),
+        commission_bps: reward
+            .commission_bps
+            .map(|points| points.to_string())
+            .unwrap_or_default(),
+    }
+}
+
+fn plain_balances(balances: &Option<Vec<TransactionTokenBalance>>) -> Vec<storage::TokenBalance> {
+    let balances = balances.iter().flatten();
+    balances
+        .map(|balance| storage::TokenBalance {
+            account_index: balance.account_index.into(),
+            mint: balance.mint.clone(),
+            ui_token_amount: Some(storage::UiTokenAmount {
+                ui_amount: balance.ui_token_amount.ui_amount.unwrap_or_default(),
+                decimals: balance.ui_token_amount.decimals.into(),
+                amount: balance.ui_token_amount.amount.clone(),
+                ui_amount_string: balance.ui_token_amount.ui_amount_string.clone(),
+            }),
+            owner: balance.owner.clone(),
+            program_id: balance.program_id.clone(),
+        })
+        .collect()
+}
+
+fn plain_meta(meta: &TransactionStatusMeta) -> storage::TransactionStatusMeta {
+    storage::TransactionStatusMeta {
+        err: meta
+            .status
+            .as_ref()
+            .err()
+            .map(|error| storage::TransactionError {
+                err: bincode::serialize(error).unwrap(),
+            }),
+        fee: meta.fee,
+        pre_balances: meta.pre_balances.clone(),
+        post_balances: meta.post_balances.clone(),
+        inner_instructions: meta
+            .inner_instructions
+            .iter()
+            .flatten()
+            .map(|inner| storage::InnerInstructions {
+                index: inner.index.into(),
+                instructions: inner
+                    .instructions
+                    .iter()
+                    .map(|inner| storage::InnerInstruction {
+                        program_id_index: inner.instruction.program_id_index.into(),
+                        accounts: inner.instruction.accounts.clone(),
+                        data: inner.instruction.data.clone(),
+                        stack_height: inner.stack_height,
+                    })
+                    .collect(),
+            })
+            .collect(),
+        inner_instructions_none: meta.inner_instructions.is_none(),
+        log_messages: meta.log_messages.clone().unwrap_or_default(),
+        log_messages_none: meta.log_messages.is_none(),
+        pre_token_balances: plain_balances(&meta.pre_token_balances),
+        post_token_balances: plain_balances(&meta.post_token_balances),
+        rewards: meta.rewards.iter().flatten().map(plain_reward).collect(),
+        loaded_writable_addresses: meta
+            .loaded_addresses
+            .writable
+            .iter()
+            .map(|key| key.as_ref().to_vec())
+            .collect(),
+        loaded_readonly_addresses: meta
+            .loaded_addresses
+            .readonly
+            .iter()
+            .map(|key| key.as_ref().to_vec())
+            .collect(),
+        return_data: meta.return_data.as_ref().map(|data| storage::ReturnData {
+            program_id: data.program_id.as_ref().to_vec(),
+            data: data.data.clone(),
+        }),
+        return_data_none: meta.return_data.is_none(),
+        compute_units_consumed: meta.compute_units_consumed,
+        cost_units: meta.cost_units,
+    }
+}
+
+fn check_transaction(
+    slot: u64,
+    index: usize,
+    is_vote: bool,
+    transaction: &VersionedTransaction,
+    meta: &TransactionStatusMeta,
+) {
+    let signature = transaction.signatures.first().copied().unwrap_or_default();
+    let info = ReplicaTransactionInfoV3 {
+        signature: &signature,
+        message_hash: &Hash::default(),
+        is_vote,
+        transaction,
+        transaction_status_meta: meta,
+        index,
+    };
+    let mut ours = Vec::new();
+    super::transaction(&mut ours, slot, &info);
+    check(
+        &ours,
+        UpdateOneof::Transaction(geyser::SubscribeUpdateTransaction {
+            transaction: Some(geyser::SubscribeUpdateTransactionInfo {
+                signature: signature.as_ref().to_vec(),
+                is_vote,
+                transaction: Some(plain_transaction(transaction)),
+                meta: Some(plain_meta(meta)),
+                index: index as u64,
+            }),
+            slot,
+        }),
+    );
+}
+
+// --- any input ---
+
+fn address() -> impl Strategy<Value = Address> {
+    any::<[u8; 32]>().prop_map(Address::from)
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    // The last two cross the widths of a length.
+    prop_oneof![
+        vec(any::<u8>(), 0..40),
+        vec(any::<u8>(), 120..135),
+        vec(any::<u8>(), 16_300..16_400)
+    ]
+}
+
+fn instruction() -> impl Strategy<Value = CompiledInstruction> {
+    (any::<u8>(), vec(any::<u8>(), 0..10), bytes()).prop_map(
+        |(program_id_index, accounts, data)| CompiledInstruction {
+            program_id_index,
+            accounts,
+            data,
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = VersionedMessage> {
+    let header = any::<(u8, u8, u8)>().prop_map(|(signatures, signed, unsigned)| MessageHeader {
+        num_required_signatures: signatures,
+        num_readonly_signed_accounts: signed,
+        num_readonly_unsigned_accounts: unsigned,
+    });
+    let lookup = (address(), vec(any::<u8>(), 0..5), vec(any::<u8>(), 0..200)).prop_map(
+        |(account_key, writable_indexes, readonly_indexes)| MessageAddressTableLookup {
+            account_key,
+            writable_indexes,
+            readonly_indexes,
+        },
+    );
+    let config = any::<(Option<u64>, Option<u32>, Option<u32>, Option<u32>)>().prop_map(
+        |(priority_fee, compute_unit_limit, loaded_accounts_data_size_limit, heap_size)| {
+            TransactionConfig {
+                priority_fee,
+                compute_unit_limit,
+                loaded_accounts_data_size_limit,
+                heap_size,
+            }
+        },
+    );
+    (
+        0..3_u8,
+        header,
+        vec(address(), 0..12),
+        any::<[u8; 32]>(),
+        vec(instruction(), 0..5),
+        vec(lookup, 0..3),
+        config,
+    )
+        .prop_map(
+            |(
+                version,
+                header,
+                account_keys,
+                blockhash,
+                instructions,
+                address_table_lookups,
+                config,
+            )| {
+                let recent_blockhash = Hash::new_from_array(blockhash);
+                match version {
+                    0 => VersionedMessage::Legacy(legacy::Message {
+                        header,
+                        account_keys,
+                        recent_blockhash,
+                        instructions,
+                    }),
+                    1 => VersionedMessage::V0(v0::Message {
+                        header,
+                        account_keys,
+                        recent_blockhash,
+                        instructions,
+                        address_table_lookups,
+                    }),
+                    _ => VersionedMessage::V1(v1::Message {
+                        header,
+                        config,
+                        lifetime_specifier: recent_blockhash,
+                        account_keys,
+                        instructions,
+                    }),
+                }
+            },
+        )
+}
+
+fn transaction() -> impl Strategy<Value = VersionedTransaction> {
+    (vec(any::<[u8; 32]>(), 0..4), message()).prop_map(|(signatures, message)| {
+        VersionedTransaction {
+            signatures: signatures
+                .into_iter()
+                .map(|half| {
+                    let mut whole = [0; 64];
+                    whole[..32].copy_from_slice(&half);
+                    whole[32..].copy_from_slice(&half);
+                    Signature::from(whole)
+                })
+                .collect(),
+            message,
+        }
+    })
+}
+
+fn reward() -> impl Strategy<Value = Reward> {
+    let kind = prop_oneof![
+        Just(None),
+        Just(Some(RewardType::Fee)),
+        Just(Some(RewardType::Rent)),
+        Just(Some(RewardType::Staking)),
+        Just(Some(RewardType::Voting)),
+        Just(Some(RewardType::DeactivatedStake)),
+    ];
+    (
+        "[1-9A-Z]{0,44}",
+        any::<i64>(),
+        any::<u64>(),
+        kind,
+        any::<Option<u8>>(),
+        any::<Option<u16>>(),
+    )
+        .prop_map(
+            |(pubkey, lamports, post_balance, reward_type, commission, commission_bps)| Reward {
+                pubkey,
+                lamports,
+                post_balance,
+                reward_type,
+                commission,
+                commission_bps,
+            },
+        )
+}
+
+fn token_balance() -> impl Strategy<Value = TransactionTokenBalance> {
+    let amount = (
+        prop_oneof![
+            Just(None),
+            Just(Some(0.0)),
+            Just(Some(-0.0)),
+            any::<f64>()
+                .prop_filter("comparable", |f| !f.is_nan())
+                .prop_map(Some)
+        ],
+        any::<u8>(),
+        "[0-9]{0,20}",
+        "[0-9.]{0,130}",
+    )
+        .prop_map(
+            |(ui_amount, decimals, amount, ui_amount_string)| UiTokenAmount {
+                ui_amount,
+                decimals,
+                amount,
+                ui_amount_string,
+            },
+        );
+    (
+        any::<u8>(),
+        "[a-z1-9]{0,44}",
+        amount,
+        "[a-z1-9]{0,44}",
+        "[a-z1-9]{0,44}",
+    )
+        .prop_map(
+            |(account_index, mint, ui_token_amount, owner, program_id)| TransactionTokenBalance {
+                account_index,
+                mint,
+                ui_token_amount,
+                owner,
+                program_id,
+            },
+        )
+}
+
+fn inner() -> impl Strategy<Value = InnerInstructions> {
+    let one = (instruction(), any::<Option<u32>>()).prop_map(|(instruction, stack_height)| {
+        InnerInstruction {
+            instruction,
+            stack_height,
+        }
+    });
+    (any::<u8>(), vec(one, 0..4)).prop_map(|(index, instructions)| InnerInstructions {
+        index,
+        instructions,
+    })
+}
+
+fn meta() -> impl Strategy<Value = TransactionStatusMeta> {
+    let errors = every_error();
+    let status = prop_oneof![
+        Just(Ok(())),
+        (0..errors.len()).prop_map(move |i| Err(errors[i].clone()))
+    ];
+    let money = (
+        status,
+        any::<u64>(),
+        vec(any::<u64>(), 0..30),
+        vec(any::<u64>(), 0..5),
+    );
+    let texts = (
+        option::of(vec(inner(), 0..3)),
+        option::of(vec(".{0,150}", 0..6)),
+    );
+    let tokens = (
+        option::of(vec(token_balance(), 0..3)),
+        option::of(vec(token_balance(), 0..3)),
+        option::of(vec(reward(), 0..3)),
+    );
+    let rest = (
+        vec(address(), 0..4),
+        vec(address(), 0..4),
+        option::of((address(), bytes())),
+        any::<(Option<u64>, Option<u64>)>(),
+    );
+    (money, texts, tokens, rest).prop_map(
+        |(
+            (status, fee, pre_balances, post_balances),
+            (inner_instructions, log_messages),
+            (pre_token_balances, post_token_balances, rewards),
+            (writable, readonly, return_data, (compute_units_consumed, cost_units)),
+        )| TransactionStatusMeta {
+            status,
+            fee,
+            pre_balances,
+            post_balances,
+            inner_instructions,
+            log_messages,
+            pre_token_balances,
+            post_token_balances,
+            rewards,
+            loaded_addresses: LoadedAddresses { writable, readonly },
+            return_data: return_data
+                .map(|(program_id, data)| TransactionReturnData { program_id, data }),
+            compute_units_consumed,
+            cost_units,
+        },
+    )
+}
+
+/// Every variant there is, found by decoding variant numbers until bincode knows no more; instruction errors likewise.
+fn every_error() -> Vec<TransactionError> {
+    let decode = |bytes: &[u8]| {
+        let padded = [bytes, &[0; 64]].concat();
+        bincode::deserialize_from::<_, TransactionError>(padded.as_slice()).ok()
+    };
+    let mut errors: Vec<TransactionError> = (0_u32..)
+        .map_while(|variant| decode(&variant.to_le_bytes()))
+        .collect();
+    let instruction_error = errors
+        .iter()
+        .position(|error| matches!(error, TransactionError::InstructionError(..)))
+        .expect("instructions can fail") as u32;
+    errors.extend((0_u32..).map_while(|variant| {
+        decode(
+            &[
+                &instruction_error.to_le_bytes()[..],
+                &[3],
+                &variant.to_le_bytes(),
+                &0xfeed_u32.to_le_bytes(),
+            ]
+            .concat(),
+        )
+    }));
+    errors
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn transactions(slot: u64, index in 0_usize..100_000, is_vote: bool, transaction in transaction(), meta in meta()) {
+        check_transaction(slot, index, is_vote, &transaction, &meta);
+    }
+
+    #[test]
+    fn accounts(
+        slot: u64, pubkey: [u8; 32], owner: [u8; 32], data in bytes(), is_startup: bool, executable: bool,
+        lamports: u64, rent_epoch: u64, write_version: u64, by: Option<[u8; 32]>,
+    ) {
+        let transaction = by.map(written_by);
+        check_account(slot, is_startup, &ReplicaAccountInfoV3 {
+            pubkey: &pubkey, lamports, owner: &owner, executable, rent_epoch, data: &data, write_version, txn: transaction.as_ref(),
+        });
+    }
+
+    #[test]
+    fn statuses(slot: u64, parent: Option<u64>, error in ".{0,200}") {
+        let statuses = [
+            (SlotStatus::Processed, geyser::SlotStatus::SlotProcessed),
+            (SlotStatus::Confirmed, geyser::SlotStatus::SlotConfirmed),
+            (SlotStatus::Rooted, geyser::SlotStatus::SlotFinalized),
+            (SlotStatus::FirstShredReceived, geyser::SlotStatus::SlotFirstShredReceived),
+            (SlotStatus::Completed, geyser::SlotStatus::SlotCompleted),
+            (SlotStatus::CreatedBank, geyser::SlotStatus::SlotCreatedBank),
+            (SlotStatus::Dead(error.clone()), geyser::SlotStatus::SlotDead),
+        ];
+        for (status, plain) in statuses {
+            let mut ours = Vec::new();
+            super::slot_status(&mut ours, slot, parent, &status);
+            let dead_error = matches!(status, SlotStatus::Dead(_)).then(|| error.clone());
+            check(&ours, UpdateOneof::Slot(geyser::SubscribeUpdateSlot { slot, parent, status: plain.into(), dead_error }));
+        }
+    }
+
+    #[test]
+    fn entries(slot: u64, index in 0_usize..1000, num_hashes: u64, hash: [u8; 32], count: u64, start in 0_usize..100_000) {
+        let mut ours = Vec::new();
+        super::entry(&mut ours, &ReplicaEntryInfoV2 {
+            slot, index, num_hashes, hash: &hash, executed_transaction_count: count, starting_transaction_index: start,
+        });
+        check(&ours, UpdateOneof::Entry(geyser::SubscribeUpdateEntry {
+            slot, index: index as u64, num_hashes, hash: hash.to_vec(), executed_transaction_count: count,
+            starting_transaction_index: start as u64,
+        }));
+    }
+
+    #[test]
+    fn blocks(
+        slots: (u64, u64), counts: (u64, u64), blockhash in "[1-9A-z]{0,44}", parent in "[1-9A-z]{0,44}",
+        rewards in vec(reward(), 0..200), num_partitions: Option<u64>, block_time: Option<i64>, block_height: Option<u64>,
+    ) {
+        check_block(slots, counts, &blockhash, &parent, RewardsAndNumPartitions { rewards, num_partitions }, block_time, block_height);
+    }
+}
+
+fn written_by(half: [u8; 32]) -> SanitizedTransaction {
+    let message = legacy::Message {
+        header: MessageHeader {
+            num_required_signatures: 1,
+            ..MessageHeader::default()
+        },
+        account_keys: vec![Address::from(half)],
+        ..legacy::Message::default()
+    };
+    let mut signature = [7; 64];
+    signature[..32].copy_from_slice(&half);
+    let message = SanitizedMessage::Legacy(LegacyMessage::new(message, &HashSet::default()));
+    SanitizedTransaction::try_new_from_fields(
+        message,
+        Hash::default(),
+        false,
+        vec![Signature::from(signature)],
+    )
+    .unwrap()
+}
+
+fn check_account(slot: u64, is_startup: bool, account: &ReplicaAccountInfoV3<'_>) {
+    let mut ours = Vec::new();
+    super::account(&mut ours, slot, is_startup, account);
+    check(
+        &ours,
+        UpdateOneof::Account(geyser::SubscribeUpdateAccount {
+            account: Some(geyser::SubscribeUpdateAccountInfo {
+                pubkey: account.pubkey.to_vec(),
+                lamports: account.lamports,
+                owner: account.owner.to_vec(),
+                executable: account.executable,
+                rent_epoch: account.rent_epoch,
+                data: account.data.to_vec(),
+                write_version: account.write_version,
+                txn_signature: account
+                    .txn
+                    .map(|transaction| transaction.signature().as_ref().to_vec()),
+            }),
+            slot,
+            is_startup,
+        }),
+    );
+}
+
+fn check_block(
+    (slot, parent_slot): (u64, u64),
+    (transactions, entries): (u64, u64),
+    blockhash: &str,
+    parent_blockhash: &str,
+    rewards: RewardsAndNumPartitions,
+    block_time: Option<i64>,
+    block_height: Option<u64>,
+) {
+    let mut ours = Vec::new();
+    super::block_meta(
+        &mut ours,
+        &ReplicaBlockInfoV4 {
+            parent_slot,
+            parent_blockhash,
+            slot,
+            blockhash,
+            rewards: &rewards,
+            block_time,
+            block_height,
+            executed_transaction_count: transactions,
+            entry_count: entries,
+        },
+    );
+    check(
+        &ours,
+        UpdateOneof::BlockMeta(geyser::SubscribeUpdateBlockMeta {
+            slot,
+            blockhash: blockhash.into(),
+            rewards: Some(storage::Rewards {
+                rewards: rewards.rewards.iter().map(plain_reward).collect(),
+                num_partitions: rewards
+                    .num_partitions
+                    .map(|num_partitions| storage::NumPartitions { num_partitions }),
+            }),
+            block_time: block_time.map(|timestamp| storage::UnixTimestamp { timestamp }),
+            block_height: block_height.map(|block_height| storage::BlockHeight { block_height }),
+            parent_slot,
+            parent_blockhash: parent_blockhash.into(),
+            executed_transaction_count: transactions,
+            entries_count: entries,
+        }),
+    );
+}
+
+#[test]
+fn every_transaction_error_survives() {
+    let errors = every_error();
+    assert!(errors.len() > 80, "only {} errors found", errors.len());
+    let mut seen = std::collections::BTreeSet::new();
+    for error in errors {
+        seen.insert(format!("{error:?}"));
+        let meta = TransactionStatusMeta {
+            status: Err(error.clone()),
+            ..TransactionStatusMeta::default()
+        };
+        check_transaction(1, 0, false, &VersionedTransaction::default(), &meta);
+        let plain = plain_meta(&meta).err.unwrap();
+        assert_eq!(
+            bincode::deserialize::<TransactionError>(&plain.err).unwrap(),
+            error
+        );
+    }
+    for name in [
+        "AccountInUse",
+        "Custom(65261)",
+        "InvalidRentPayingAccount",
+        "CommitCancelled",
+        "ComputationalBudgetExceeded",
+    ] {
+        assert!(
+            seen.iter().any(|error| error.contains(name)),
+            "{name} is not among {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn the_largest_account_and_ten_thousand_rewards() {
+    let data: Vec<u8> = (0..10 << 20).map(|i: u32| i as u8).collect();
+    let owner = [2; 32];
+    check_account(
+        u64::MAX,
+        false,
+        &ReplicaAccountInfoV3 {
+            pubkey: &[1; 32],
+            lamports: u64::MAX,
+            owner: &owner,
+            executable: true,
+            rent_epoch: u64::MAX,
+            data: &data,
+            write_version: u64::MAX,
+            txn: None,
+        },
+    );
+    let reward = Reward {
+        pubkey: "Vote111111111111111111111111111111111111111".into(),
+        lamports: -5,
+        post_balance: 1,
+        reward_type: Some(RewardType::Voting),
+        commission: Some(100),
+        commission_bps: None,
+    };
+    let rewards = RewardsAndNumPartitions {
+        rewards: vec![reward; 10_000],
+        num_partitions: Some(0),
+    };
+    check_block((5, 4), (0, 0), "hash", "parent", rewards, Some(-1), Some(0));
+}
+
+#[test]
+fn an_empty_v1_config_still_tells_v1_from_v0() {
+    let message = VersionedMessage::V1(v1::Message::default());
+    let transaction = VersionedTransaction {
+        signatures: Vec::new(),
+        message,
+    };
+    check_transaction(1, 0, false, &transaction, &TransactionStatusMeta::default());
+    assert!(
+        plain_transaction(&transaction)
+            .message
+            .unwrap()
+            .config
+            .is_some()
+    );
+}
+
+#[test]
+fn a_used_buffer_is_not_grown_again() {
+    let transaction = VersionedTransaction::default();
+    let meta = TransactionStatusMeta {
+        log_messages: Some(vec!["x".repeat(2000)]),
+        ..TransactionStatusMeta::default()
+    };
+    let info = ReplicaTransactionInfoV3 {
+        signature: &Signature::default(),
+        message_hash: &Hash::default(),
+        is_vote: false,
+        transaction: &transaction,
+        transaction_status_meta: &meta,
+        index: 0,
+    };
+    let mut buffer = Vec::new();
+    super::transaction(&mut buffer, 1, &info);
+    let (place, capacity) = (buffer.as_ptr(), buffer.capacity());
+    for _ in 0..10 {
+        buffer.clear();
+        super::transaction(&mut buffer, 1, &info);
+    }
+    assert_eq!((buffer.as_ptr(), buffer.capacity()), (place, capacity));
+}

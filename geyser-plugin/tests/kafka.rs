@@ -1,0 +1,431 @@
+//! The plugin against a real broker: driven through the validator's trait, read back from the topics. One test, because
+//! one broker is enough.
+
+mod validator;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agave_geyser_plugin_interface::geyser_plugin_interface::GeyserPlugin;
+use event_log::{EventLog, KafkaConfig, KafkaLog, ReaderSpec, Start, TopicSpec};
+use event_schema::{
+    Kind, ObservedHeader, ObservedTopic, Seal, SealHash, SourceId, Topics, partition_of,
+    partition_of_slot,
+    proto::{
+        Message as _,
+        geyser::{SubscribeUpdate, subscribe_update::UpdateOneof},
+    },
+};
+use geyser_plugin::{Plugin, counters::Counters};
+use local_services::{Kafka, KafkaOptions};
+use validator::{ENTRIES, Size, run_slot};
+
+const IDENTITIES: [&str; 2] = [
+    "So11111111111111111111111111111111111111112",
+    "Vote111111111111111111111111111111111111111",
+];
+
+fn write_config(dir: &Path, name: &str, identity: &str, brokers: &str, prefix: &str) -> String {
+    let file = dir.join(format!("{name}.json"));
+    let text = format!(
+        "{{ // a test's
+            libpath: 'unused.so', name: '{name}', validator_identity: '{identity}', topic_prefix: '{prefix}',
+            kafka: {{ brokers: '{brokers}', options: {{ 'queue.buffering.max.messages': '500' }} }},
+            partitions: {{ accounts: 3, transactions: 2, slots: 2 }}, metrics: {{ listen: '127.0.0.1:0' }},
+        }}"
+    );
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn loaded(config: &str) -> Plugin {
+    let mut plugin = Plugin::default();
+    plugin.on_load(config, false).unwrap();
+    plugin
+}
+
+fn counters(plugin: &Plugin) -> Arc<Counters> {
+    Arc::clone(&plugin.instance().unwrap().counters)
+}
+
+fn until(what: &str, counters: &Counters, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "waited too long until {what}: {counters:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn assert_balance(counters: &Counters, callbacks: u64) {
+    assert_eq!(counters.callbacks_total(), callbacks);
+    let accounted = counters.delivered_total() + counters.spill_pending() + counters.lost_total();
+    assert_eq!(accounted, callbacks, "{counters:?}");
+}
+
+/// What one source wrote, partition by partition, in order.
+type Partitions = BTreeMap<(ObservedTopic, u32), Vec<(ObservedHeader, Vec<u8>)>>;
+
+fn read_back(brokers: &str, prefix: &str) -> BTreeMap<SourceId, Partitions> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let log = KafkaLog::new(KafkaConfig::new(brokers)).unwrap();
+        let topics = Topics::new(prefix);
+        let mut sources: BTreeMap<SourceId, Partitions> = BTreeMap::new();
+        for topic in ObservedTopic::ALL {
+            let name = topics.observed(topic);
+            let count = log.partitions(name).await.unwrap();
+            let partitions = (0..count)
+                .map(|partition| (Arc::clone(name), partition, Start::Earliest))
+                .collect();
+            let mut reader = log
+                .reader(ReaderSpec {
+                    partitions,
+                    read_committed: false,
+                })
+                .await
+                .unwrap();
+            loop {
+                let records = reader.poll(1000, Duration::from_millis(200)).await.unwrap();
+                if records.is_empty() && reader.lag().await.unwrap() == 0 {
+                    break;
+                }
+                for record in records {
+                    let header = ObservedHeader::decode(&record.header).unwrap();
+                    let partition = record.position.partition;
+                    let place = match topic {
+                        ObservedTopic::Slots => partition_of_slot(header.slot, count),
+                        // Seals go to every partition of the slot, whatever their key.
+                        _ if header.kind == Kind::Seal => partition,
+                        _ => partition_of(&record.key, count),
+                    };
+                    assert_eq!(partition, place, "{header:?}");
+                    let partitions = sources.entry(header.source).or_default();
+                    partitions
+                        .entry((topic, partition))
+                        .or_default()
+                        .push((header, record.value.to_vec()));
+                }
+            }
+        }
+        sources
+    })
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Content {
+    accounts: u64,
+    transactions: u64,
+    entries: u64,
+    blocks: u64,
+    statuses: u64,
+}
+
+/// Checks everything a reader relies on; returns what each slot holds.
+fn verify(partitions: &Partitions) -> BTreeMap<u64, Content> {
+    let mut slots: BTreeMap<u64, Content> = BTreeMap::new();
+    let mut last_seals: BTreeMap<(u64, ObservedTopic, u32), Seal> = BTreeMap::new();
+    for ((topic, partition), records) in partitions {
+        let mut shares: BTreeMap<u64, (u64, u64, u64, SealHash)> = BTreeMap::new();
+        for (place, (header, value)) in records.iter().enumerate() {
+            assert_eq!(
+                header.sequence.0, place as u64,
+                "{topic:?}/{partition} is numbered without a hole or a repetition"
+            );
+            let slot = header.slot.0;
+            if header.kind == Kind::Seal {
+                let seal = Seal::decode(value.as_slice()).unwrap();
+                let (count, first, last, hash) = shares.get(&slot).copied().unwrap_or_default();
+                assert_eq!(
+                    (
+                        seal.slot,
+                        seal.records,
+                        seal.first_sequence,
+                        seal.last_sequence
+                    ),
+                    (slot, count, first, last)
+                );
+                assert_eq!(seal.hash, hash.value());
+                last_seals.insert((slot, *topic, *partition), seal);
+                continue;
+            }
+            let share =
+                shares
+                    .entry(slot)
+                    .or_insert((0, header.sequence.0, 0, SealHash::default()));
+            share.0 += 1;
+            share.2 = header.sequence.0;
+            share.3.add(header.sequence.0, crc32_of(value));
+            let content = slots.entry(slot).or_default();
+            match (
+                header.kind,
+                SubscribeUpdate::decode(value.as_slice())
+                    .unwrap()
+                    .update_oneof
+                    .unwrap(),
+            ) {
+                (Kind::Account, UpdateOneof::Account(update)) => {
+                    assert_eq!(update.slot, slot);
+                    content.accounts += 1;
+                }
+                (Kind::Transaction, UpdateOneof::Transaction(update)) => {
+                    assert_eq!(update.slot, slot);
+                    content.transactions += 1;
+                }
+                (Kind::Entry, UpdateOneof::Entry(_)) => content.entries += 1,
+                (Kind::BlockMeta, UpdateOneof::BlockMeta(_)) => content.blocks += 1,
+                (Kind::Slot, UpdateOneof::Slot(_)) => content.statuses += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    for (slot, content) in &slots {
+        let seals: Vec<(&(u64, ObservedTopic, u32), &Seal)> = last_seals
+            .iter()
+            .filter(|((of, ..), _)| of == slot)
+            .collect();
+        let (_, any) = seals
+            .first()
+            .unwrap_or_else(|| panic!("slot {slot} has no seal"));
+        assert_eq!(
+            (any.accounts, any.transactions, any.entries),
+            (content.accounts, content.transactions, content.entries)
+        );
+        assert_eq!(any.table.len(), seals.len());
+        for ((_, topic, partition), seal) in &seals {
+            assert_eq!((seal.revision, seal.lost), (any.revision, 0));
+            let row = seal
+                .table
+                .iter()
+                .find(|row| row.topic == *topic as u32 && row.partition == *partition)
+                .unwrap();
+            assert_eq!(row.records, seal.records);
+        }
+    }
+    slots
+}
+
+fn crc32_of(value: &[u8]) -> u32 {
+    crc32fast::hash(value)
+}
+
+fn assert_blocks(slots: &BTreeMap<u64, Content>, numbers: impl Iterator<Item = u64>, size: Size) {
+    for slot in numbers {
+        let expected = Content {
+            accounts: size.accounts,
+            transactions: size.transactions,
+            entries: ENTRIES,
+            blocks: 1,
+            statuses: 4,
+        };
+        assert_eq!(slots.get(&slot), Some(&expected), "slot {slot}");
+    }
+}
+
+fn scrape(plugin: &Plugin, path: &str) -> String {
+    let mut stream =
+        TcpStream::connect(plugin.instance().unwrap().metrics_address().unwrap()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn through_a_real_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kafka = Kafka::start(KafkaOptions::default()).unwrap();
+    let brokers = kafka.brokers();
+    two_instances_in_one_process(dir.path(), &brokers);
+    a_broker_killed_in_the_middle(dir.path(), &mut kafka);
+    a_broker_that_is_absent_at_start(dir.path(), &mut kafka);
+    a_topic_with_other_partitions_is_refused(dir.path(), &brokers);
+}
+
+fn two_instances_in_one_process(dir: &Path, brokers: &str) {
+    let size = Size {
+        transactions: 60,
+        accounts: 150,
+    };
+    let mut plugins = [0, 1].map(|i| {
+        loaded(&write_config(
+            dir,
+            &format!("two-{i}"),
+            IDENTITIES[i],
+            brokers,
+            "two",
+        ))
+    });
+    std::thread::scope(|scope| {
+        for (i, plugin) in plugins.iter().enumerate() {
+            scope.spawn(move || {
+                for slot in 100..120 {
+                    run_slot(plugin, slot, size, i == 1 && slot % 2 == 0);
+                }
+            });
+        }
+    });
+    let sources: Vec<SourceId> = plugins
+        .iter()
+        .map(|plugin| plugin.instance().unwrap().source)
+        .collect();
+    for (i, plugin) in plugins.iter().enumerate() {
+        let counters = counters(plugin);
+        let callbacks = 20 * size.callbacks();
+        until("all is delivered and sealed", &counters, || {
+            counters.delivered_total() == callbacks && counters.seals_sealed.get() == 20
+        });
+        until("the queue is shown empty", &counters, || {
+            counters.kafka_in_flight.get() == 0
+        });
+        let page = scrape(plugin, "/metrics");
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        let expected = format!("callbacks_total{{plugin=\"two-{i}\",kind=\"transaction\"}} 1200");
+        assert!(page.contains(&expected), "{page}");
+        assert!(scrape(plugin, "/other").starts_with("HTTP/1.1 404"));
+    }
+    for plugin in &mut plugins {
+        let counters = counters(plugin);
+        plugin.on_unload();
+        assert_balance(&counters, 20 * size.callbacks());
+        assert_eq!((counters.lost_total(), counters.panics.get()), (0, 0));
+    }
+    let read = read_back(brokers, "two");
+    assert_eq!(read.len(), 2);
+    for source in sources {
+        assert_blocks(&verify(&read[&source]), 100..120, size);
+    }
+}
+
+fn a_broker_killed_in_the_middle(dir: &Path, kafka: &mut Kafka) {
+    let size = Size {
+        transactions: 40,
+        accounts: 100,
+    };
+    let brokers = kafka.brokers();
+    let mut plugin = loaded(&write_config(
+        dir,
+        "killed",
+        IDENTITIES[0],
+        &brokers,
+        "killed",
+    ));
+    let counters = counters(&plugin);
+    for slot in 10..20 {
+        run_slot(&plugin, slot, size, false);
+    }
+    until("the first blocks are there", &counters, || {
+        counters.delivered_total() == 10 * size.callbacks()
+    });
+    for slot in 20..25 {
+        run_slot(&plugin, slot, size, false);
+    }
+    kafka.kill();
+    for slot in 25..60 {
+        run_slot(&plugin, slot, size, false);
+    }
+    until("records are on disk", &counters, || {
+        counters.spilled.get() > 1000 && counters.queue_records.get() == 0
+    });
+    assert!(counters.spill_bytes.get() > 0);
+    kafka.restart().unwrap();
+    for slot in 60..65 {
+        run_slot(&plugin, slot, size, false);
+    }
+    until("all is delivered", &counters, || {
+        counters.delivered_total() == 55 * size.callbacks()
+    });
+    until("the spill is empty", &counters, || {
+        counters.spill_bytes.get() == 0 && counters.spill_pending() == 0
+    });
+    let source = plugin.instance().unwrap().source;
+    plugin.on_unload();
+    assert_balance(&counters, 55 * size.callbacks());
+    assert_eq!(counters.lost_total(), 0);
+    assert_blocks(
+        &verify(&read_back(&brokers, "killed")[&source]),
+        10..65,
+        size,
+    );
+}
+
+fn a_broker_that_is_absent_at_start(dir: &Path, kafka: &mut Kafka) {
+    let size = Size {
+        transactions: 10,
+        accounts: 30,
+    };
+    let brokers = kafka.brokers();
+    let config = write_config(dir, "absent", IDENTITIES[0], &brokers, "absent");
+    kafka.kill();
+    let start = Instant::now();
+    let mut first = loaded(&config);
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "loading does not wait for Kafka"
+    );
+    for slot in 10..20 {
+        run_slot(&first, slot, size, true);
+    }
+    let earlier = counters(&first);
+    until("all is on disk", &earlier, || {
+        earlier.spilled.get() == 10 * size.callbacks()
+    });
+    let source = first.instance().unwrap().source;
+    // The validator stops before Kafka is back; what it spilled belongs to the next life.
+    first.on_unload();
+    assert_balance(&earlier, 10 * size.callbacks());
+    assert_eq!((earlier.lost_total(), earlier.delivered_total()), (0, 0));
+
+    let mut second = loaded(&config);
+    let later = counters(&second);
+    for slot in 20..25 {
+        run_slot(&second, slot, size, true);
+    }
+    kafka.restart().unwrap();
+    until("both lives are delivered", &later, || {
+        later.delivered_total() == 5 * size.callbacks() && later.spill_bytes.get() == 0
+    });
+    let second_source = second.instance().unwrap().source;
+    second.on_unload();
+    assert_eq!((later.lost_total(), later.inherited_lost.get()), (0, 0));
+    let read = read_back(&brokers, "absent");
+    assert_blocks(&verify(&read[&source]), 10..20, size);
+    assert_blocks(&verify(&read[&second_source]), 20..25, size);
+}
+
+fn a_topic_with_other_partitions_is_refused(dir: &Path, brokers: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let spec = TopicSpec {
+        name: "other.observed.accounts".into(),
+        partitions: 7,
+        compacted: false,
+        config: Vec::new(),
+        replication: 1,
+    };
+    let log = KafkaLog::new(KafkaConfig::new(brokers)).unwrap();
+    runtime.block_on(log.ensure_topics(&[spec])).unwrap();
+    let config = write_config(dir, "other", IDENTITIES[0], brokers, "other");
+    let error = Plugin::default()
+        .on_load(&config, false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("7 partitions but 3 are configured"),
+        "{error}"
+    );
+}

@@ -1,0 +1,216 @@
+//! The built library as a validator meets it: `dlopen`, `_create_plugin`, callbacks, `on_unload`, `dlclose`.
+
+mod validator;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use agave_geyser_plugin_interface::geyser_plugin_interface::GeyserPlugin;
+use libloading::{Library, Symbol};
+use validator::{Size, run_slot};
+
+/// Set: this process plays a host that loads the library named here and drives a slot through it.
+const PLAY_HOST: &str = "HELIOGRAPH_TEST_LOADS";
+
+/// Beside the test's own executable.
+fn library() -> PathBuf {
+    let beside = env::current_exe().unwrap().parent().unwrap().to_owned();
+    let found = [
+        beside.join("libgeyser_plugin.so"),
+        beside.join("../libgeyser_plugin.so"),
+    ];
+    found
+        .iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("none of {found:?} exists"))
+        .clone()
+}
+
+/// As the validator does it, in its order.
+#[allow(unsafe_code)]
+fn load(path: &Path) -> (Box<dyn GeyserPlugin>, Library) {
+    type Constructor = unsafe extern "C" fn() -> *mut dyn GeyserPlugin;
+    // SAFETY: the library is this workspace's plugin, built together with this test.
+    unsafe {
+        let library = Library::new(path).unwrap();
+        let constructor: Symbol<Constructor> = library.get(b"_create_plugin").unwrap();
+        (Box::from_raw(constructor()), library)
+    }
+}
+
+fn config(dir: &Path, more: &str) -> String {
+    let file = dir.join("plugin.json");
+    let text = format!(
+        "{{ libpath: 'unused', validator_identity: 'So11111111111111111111111111111111111111112',
+            kafka: {{ brokers: '127.0.0.1:1' }}, metrics: {{ listen: '127.0.0.1:0' }}, unload_seconds: 1, {more} }}"
+    );
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn entries(dir: &str) -> usize {
+    fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn loading_and_unloading_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "");
+    let path = library();
+    let mut after_first = None;
+    for round in 0..4 {
+        let (mut plugin, library) = load(&path);
+        plugin
+            .setup_logger(log::logger(), log::max_level())
+            .unwrap();
+        plugin.on_load(&config, round > 0).unwrap();
+        run_slot(
+            plugin.as_ref(),
+            50 + round,
+            Size {
+                transactions: 20,
+                accounts: 20,
+            },
+            false,
+        );
+        plugin.on_unload();
+        drop(plugin);
+        library.close().unwrap();
+        let now = (entries("/proc/self/task"), entries("/proc/self/fd"));
+        // The first round settles what the process itself keeps.
+        let first = *after_first.get_or_insert(now);
+        assert_eq!(
+            now, first,
+            "threads and file descriptors after round {round}"
+        );
+    }
+    // Kafka was never there: all of it waits in the spill.
+    assert!(
+        entries(
+            dir.path()
+                .join("heliograph-spill/heliograph")
+                .to_str()
+                .unwrap()
+        ) > 1
+    );
+}
+
+#[test]
+fn bad_configuration_is_an_answer_not_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut plugin, library) = load(&library());
+    let mut refusal = |config: &str| plugin.on_load(config, false).unwrap_err().to_string();
+    let message = refusal(&config(dir.path(), "quue: {}"));
+    assert!(
+        message.contains("`quue`") && message.contains("did you mean `queue`"),
+        "{message}"
+    );
+    let message = refusal("/nonexistent/plugin.json");
+    assert!(message.contains("/nonexistent/plugin.json"), "{message}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = fs::read_to_string(config(dir.path(), ""))
+        .unwrap()
+        .replace("127.0.0.1:0", &address.to_string());
+    let file = dir.path().join("taken.json");
+    fs::write(&file, text).unwrap();
+    let message = refusal(file.to_str().unwrap());
+    assert!(
+        message.contains(&address.to_string()) && message.contains("metrics.listen"),
+        "{message}"
+    );
+    drop(plugin);
+    library.close().unwrap();
+}
+
+#[test]
+fn a_host_of_another_compiler_is_refused_with_both_versions_and_an_exit_code() {
+    if let Ok(path) = env::var(PLAY_HOST) {
+        let (plugin, _library) = load(Path::new(&path));
+        assert_eq!(plugin.name(), "heliograph");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ours = fs::read(env::current_exe().unwrap()).unwrap();
+    let play = |bytes: &[u8], skip: &str| {
+        let host = dir.path().join("host");
+        fs::write(&host, bytes).unwrap();
+        fs::set_permissions(&host, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let output = Command::new(&host)
+            .args([
+                "--exact",
+                "a_host_of_another_compiler_is_refused_with_both_versions_and_an_exit_code",
+                "--nocapture",
+            ])
+            .env(PLAY_HOST, library())
+            .env("HELIOGRAPH_UNSAFE_SKIP_ABI_CHECK", skip)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(play(&ours, "0").0, Some(0), "an unchanged copy is taken");
+
+    let (version, release) = (geyser_plugin::host_check::BUILT_BY, "1.95.0");
+    assert!(
+        version.contains(release),
+        "the toolchain moved on: adapt this test to {version}"
+    );
+    let other = replace(
+        &ours,
+        format!("rustc version {release}").as_bytes(),
+        b"rustc version 1.90.0",
+    );
+    let (code, stderr) = play(&other, "0");
+    assert_eq!(
+        code,
+        Some(geyser_plugin::constructor::EXIT_REFUSED),
+        "{stderr}"
+    );
+    let line = stderr
+        .lines()
+        .find(|line| line.contains("plugin refused"))
+        .expect("one line says so");
+    assert!(
+        line.contains("1.90.0") && line.contains(release) && line.contains("same rustc"),
+        "{line}"
+    );
+    assert_eq!(
+        play(&other, "1").0,
+        code,
+        "a known difference cannot be waved through"
+    );
+
+    let silent = replace(&ours, b"rustc version ", b"somec version ");
+    let (code, stderr) = play(&silent, "0");
+    assert_eq!(
+        code,
+        Some(geyser_plugin::constructor::EXIT_REFUSED),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("HELIOGRAPH_UNSAFE_SKIP_ABI_CHECK=1"),
+        "{stderr}"
+    );
+    assert_eq!(
+        play(&silent, "1").0,
+        Some(0),
+        "an unknown one can, by explicit word"
+    );
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = bytes.to_vec();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, from).collect();
+    assert!(!places.is_empty());
+    for place in places {
+        bytes[place..place + to.len()].copy_from_slice(to);
+    }
+    bytes
+}
