@@ -1,1 +1,7 @@
-fn main() {}
+//! See the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service_host::run::<stream_router::service::StreamRouter>()
+}

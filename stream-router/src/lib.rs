@@ -1,0 +1,42 @@
+//! Several validators' observations become one canonical stream; live subscribers get it at once.
+//!
+//! ```text
+//! observed topics ─▶ intake ─▶ observation ─▶ router (pure) ─▶ publication ─▶ canonical topic   (one Kafka transaction)
+//!                                                      └─▶ fan-out ─▶ WebSocket subscribers    (at once)
+//! ```
+//!
+//! * A block is published once, whole, in canonical order, when a source's seals prove that all of it is here.
+//! * Then its standing: confirmed, finalized or abandoned, inferred from reports, descendants and roots.
+//! * A hole is a gap record with its exact extent, never a silent publication.
+//! * After SIGKILL at any point the next life continues: nothing lost, nothing twice.
+//!
+//! What this crate deliberately does not do: it asks no validator for anything, keeps no history beyond what fork choice
+//! and deduplication need, never re-encodes an event, and never mixes two sources' account updates into one block.
+//!
+//! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `assembly`, `dedup`, `announce`, `router` (all
+//! pure); `canonical`, `state`, `publication`; `subscription`, `encoding`, `live`, `fanout`; `intake`, `pipeline`,
+//! `jsonrpc`, `server`, `board`, `metrics`.
+
+pub mod announce;
+pub mod assembly;
+pub mod board;
+pub mod canonical;
+pub mod commitment;
+pub mod config;
+pub mod dedup;
+pub mod encoding;
+pub mod fanout;
+pub mod intake;
+pub mod jsonrpc;
+pub mod live;
+pub mod metrics;
+pub mod observation;
+pub mod pipeline;
+pub mod publication;
+pub mod router;
+pub mod sequence;
+pub mod server;
+pub mod service;
+pub mod slot_tree;
+pub mod state;
+pub mod subscription;

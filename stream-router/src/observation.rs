@@ -1,0 +1,302 @@
+//! A record of an observed topic, decoded once. A record that cannot be read keeps its place (source, slot, sequence) when
+//! its header says so, so that the hole it leaves is known exactly.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event_schema::{
+    Blockhash, Kind, ObservedHeader, ObservedTopic, Pubkey, Seal, Signature, Slot, SourceId,
+    WriteVersion,
+    proto::{
+        Message,
+        geyser::{
+            SlotStatus, SubscribeUpdate, SubscribeUpdateAccountInfo, SubscribeUpdateBlockMeta,
+            SubscribeUpdateTransactionInfo, subscribe_update::UpdateOneof,
+        },
+    },
+};
+
+use crate::{dedup::EventId, slot_tree::BlockId};
+
+/// One partition of an observed topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    pub topic: ObservedTopic,
+    pub partition: u32,
+}
+
+/// Where and when a record stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub lane: Lane,
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch, as the log says.
+    pub timestamp_ms: i64,
+}
+
+/// One validator's report.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    pub place: Place,
+    pub source: SourceId,
+    pub slot: Slot,
+    pub sequence: u64,
+    pub report: Report,
+}
+
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// Belongs into the block.
+    Content(Content),
+    Status {
+        status: SlotStatus,
+        parent: Option<Slot>,
+    },
+    Seal(Box<Seal>),
+    /// State loaded before the validator followed the chain; in no block.
+    Startup,
+    /// Its value cannot be read; it was dead-lettered. `content`: it was part of the block.
+    Damaged { content: bool },
+}
+
+/// A record that is part of a block, with the bytes to forward.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub id: EventId,
+    pub bytes: Bytes,
+    pub body: Body,
+}
+
+/// Decoded values, shared with live subscribers.
+#[derive(Debug, Clone)]
+pub enum Body {
+    Account(Arc<SubscribeUpdateAccountInfo>),
+    Transaction(Arc<SubscribeUpdateTransactionInfo>),
+    Entry,
+    BlockMeta(Arc<MetaView>),
+}
+
+/// Block metadata with its identities read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetaView {
+    pub block: BlockId,
+    pub parent: BlockId,
+    pub transactions: u64,
+    pub entries: u64,
+    pub meta: SubscribeUpdateBlockMeta,
+}
+
+impl Content {
+    pub fn kind(&self) -> Kind {
+        match self.id {
+            EventId::Account(..) => Kind::Account,
+            EventId::Transaction(..) => Kind::Transaction,
+            EventId::Entry(_) => Kind::Entry,
+            EventId::BlockMeta => Kind::BlockMeta,
+        }
+    }
+}
+
+/// Why a record is dead-lettered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    #[error("header: {0}")]
+    Header(#[from] event_schema::HeaderError),
+    #[error("{kind} record: {problem}")]
+    Value { kind: &'static str, problem: String },
+}
+
+/// Reads a record. The second value tells why the record is to be dead-lettered; without an observation its place in the
+/// stream is not known either.
+pub fn read(place: Place, header: &[u8], value: &Bytes) -> (Option<Observation>, Option<Poison>) {
+    let header = match ObservedHeader::decode(header) {
+        Ok(header) => header,
+        Err(error) => return (None, Some(error.into())),
+    };
+    let (report, poison) = match report(&header, place.lane.topic, value) {
+        Ok(report) => (report, None),
+        Err(problem) => (
+            Report::Damaged {
+                content: matches!(
+                    header.kind,
+                    Kind::Account | Kind::Transaction | Kind::Entry | Kind::BlockMeta
+                ),
+            },
+            Some(Poison::Value {
+                kind: header.kind.as_str(),
+                problem,
+            }),
+        ),
+    };
+    let observation = Observation {
+        place,
+        source: header.source,
+        slot: header.slot,
+        sequence: header.sequence.0,
+        report,
+    };
+    (Some(observation), poison)
+}
+
+fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
+    let belongs = match header.kind {
+        Kind::Account => topic == ObservedTopic::Accounts,
+        Kind::Transaction => topic == ObservedTopic::Transactions,
+        Kind::Slot | Kind::Entry | Kind::BlockMeta => topic == ObservedTopic::Slots,
+        Kind::Seal => true,
+        Kind::Gap | Kind::Status => false,
+    };
+    if !belongs {
+        return Err(format!("does not belong into the {topic:?} topic"));
+    }
+    if header.kind == Kind::Seal {
+        let seal = Seal::decode(value.clone()).map_err(|error| error.to_string())?;
+        same_slot(header, seal.slot)?;
+        return Ok(Report::Seal(Box::new(seal)));
+    }
+    let update = SubscribeUpdate::decode(value.clone()).map_err(|error| error.to_string())?;
+    let (id, body) = match (header.kind, update.update_oneof) {
+        (Kind::Account, Some(UpdateOneof::Account(update))) => {
+            same_slot(header, update.slot)?;
+            if update.is_startup {
+                return Ok(Report::Startup);
+            }
+            let account = update.account.ok_or("no account in the update")?;
+            let pubkey = Pubkey::try_from(account.pubkey.as_slice()).map_err(|e| e.to_string())?;
+            Pubkey::try_from(account.owner.as_slice()).map_err(|e| format!("owner: {e}"))?;
+            (
+                EventId::Account(WriteVersion(account.write_version), pubkey),
+                Body::Account(Arc::new(account)),
+            )
+        }
+        (Kind::Transaction, Some(UpdateOneof::Transaction(update))) => {
+            same_slot(header, update.slot)?;
+            let transaction = update.transaction.ok_or("no transaction in the update")?;
+            let signature = Signature::try_from(transaction.signature.as_slice())
+                .map_err(|e| e.to_string())?;
+            (
+                EventId::Transaction(transaction.index, signature),
+                Body::Transaction(Arc::new(transaction)),
+            )
+        }
+        (Kind::Entry, Some(UpdateOneof::Entry(entry))) => {
+            same_slot(header, entry.slot)?;
+            (EventId::Entry(entry.index), Body::Entry)
+        }
+        (Kind::BlockMeta, Some(UpdateOneof::BlockMeta(meta))) => {
+            same_slot(header, meta.slot)?;
+            let hash = |what: &str, text: &str| {
+                text.parse::<Blockhash>()
+                    .map_err(|error| format!("{what}: {error}"))
+            };
+            let view = MetaView {
+                block: BlockId::new(header.slot, hash("blockhash", &meta.blockhash)?),
+                parent: BlockId::new(
+                    Slot(meta.parent_slot),
+                    hash("parent blockhash", &meta.parent_blockhash)?,
+                ),
+                transactions: meta.executed_transaction_count,
+                entries: meta.entries_count,
+                meta,
+            };
+            (EventId::BlockMeta, Body::BlockMeta(Arc::new(view)))
+        }
+        (Kind::Slot, Some(UpdateOneof::Slot(update))) => {
+            same_slot(header, update.slot)?;
+            return Ok(Report::Status {
+                status: update.status(),
+                parent: update.parent.map(Slot),
+            });
+        }
+        _ => return Err("the value is not what the header says".to_owned()),
+    };
+    Ok(Report::Content(Content {
+        id,
+        bytes: value.clone(),
+        body,
+    }))
+}
+
+fn same_slot(header: &ObservedHeader, slot: u64) -> Result<(), String> {
+    if header.slot.0 == slot {
+        return Ok(());
+    }
+    Err(format!(
+        "the header says slot {}, the value says {slot}",
+        header.slot
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use event_schema::Sequence;
+
+    fn place(topic: ObservedTopic) -> Place {
+        Place {
+            lane: Lane {
+                topic,
+                partition: 0,
+            },
+            offset: 0,
+            timestamp_ms: 0,
+        }
+    }
+
+    fn header(kind: Kind) -> [u8; ObservedHeader::LENGTH] {
+        ObservedHeader {
+            kind,
+            slot: Slot(7),
+            source: SourceId::default(),
+            sequence: Sequence(3),
+        }
+        .encode()
+    }
+
+    #[test]
+    fn a_damaged_value_keeps_its_place() {
+        let value = Bytes::from_static(b"\xff\xff\xff");
+        let (observation, poison) = read(
+            place(ObservedTopic::Accounts),
+            &header(Kind::Account),
+            &value,
+        );
+        let observation = observation.expect("the header is fine");
+        assert_eq!((observation.slot, observation.sequence), (Slot(7), 3));
+        assert!(matches!(
+            observation.report,
+            Report::Damaged { content: true }
+        ));
+        assert!(poison.unwrap().to_string().starts_with("account record:"));
+    }
+
+    #[test]
+    fn a_record_in_the_wrong_topic_is_poison() {
+        let (_, poison) = read(
+            place(ObservedTopic::Slots),
+            &header(Kind::Account),
+            &Bytes::new(),
+        );
+        assert!(poison.unwrap().to_string().contains("Slots topic"));
+    }
+
+    #[test]
+    fn without_a_header_nothing_is_known() {
+        let (observation, poison) = read(place(ObservedTopic::Slots), b"?", &Bytes::new());
+        assert!(observation.is_none());
+        assert_eq!(
+            poison.unwrap().to_string(),
+            "header: header has 1 bytes, expected 62"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(kind in 1u8..=8, value: Vec<u8>) {
+            let kind = Kind::try_from(kind).unwrap();
+            for topic in ObservedTopic::ALL {
+                read(place(topic), &header(kind), &Bytes::from(value.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Wiring only.
+//!
+//! | queue | depth | when full |
+//! |---|---|---|
+//! | reader → loop, one per observed topic | 2 batches of 4,000 records | the topic is not read further |
+//! | open slots in the core | `limits.open_mebibytes` | from half on, a topic ahead of the others by `limits.skew_ms` waits; at the limit the oldest incomplete slot becomes a gap |
+//! | loop → fan-out | 256 batches of effects | the loop waits: fan-out never waits for a subscriber |
+//! | fan-out → subscriber | `websocket.queue_*` | the subscriber is disconnected with the reason |
+//!
+//! The loop takes what the readers have, lets the core conclude, tells live subscribers, and commits. A lost broker or an
+//! unknown commit outcome ends one life of the publication; the next reads the state and goes on. A newer router ends the
+//! process.
+
+use std::{sync::Arc, time::Duration};
+
+use event_log::{Action, Error as LogError, EventLog};
+use event_schema::ObservedTopic;
+use service_host::Host;
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{info, warn};
+
+use crate::{
+    board::Board,
+    config::Config,
+    intake::{self, Batch, LogTime},
+    metrics::Metrics,
+    observation::Lane,
+    publication::{Publication, Settings},
+    router::Effect,
+};
+
+/// Batches of effects between the loop and the fan-out.
+pub const FANOUT_BATCHES: usize = 256;
+const TICK: Duration = Duration::from_millis(250);
+/// Progress alone (nothing to publish) is committed this often.
+const PROGRESS_COMMIT: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the loop tells the rest of the process.
+#[derive(Clone)]
+pub struct Outlets {
+    pub fanout: mpsc::Sender<Vec<Effect>>,
+    pub board: Board,
+    pub metrics: Metrics,
+}
+
+/// Runs lives of the publication until drained; fails only when a newer router has taken over.
+pub async fn run(
+    config: &Config,
+    log: Arc<dyn EventLog>,
+    outlets: Outlets,
+    host: Host,
+) -> anyhow::Result<()> {
+    let drain = host.drain();
+    tokio::pin!(drain);
+    loop {
+        let life = one_life(config, &log, &outlets, &host);
+        let ended = tokio::select! {
+            ended = life => ended,
+            () = &mut drain => return Ok(()),
+        };
+        host.ready("log", false);
+        match ended {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.downcast_ref::<LogError>() {
+                Some(LogError::Fenced { .. }) => return Err(error),
+                Some(known)
+                    if matches!(
+                        known,
+                        LogError::PartitionCount { .. } | LogError::Config { .. }
+                    ) =>
+                {
+                    return Err(error);
+                }
+                _ => warn!(error = format!("{error:#}"), "waiting, then starting over from the log"),
+            },
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_PAUSE) => {}
+            () = &mut drain => return Ok(()),
+        }
+    }
+}
+
+async fn one_life(
+    config: &Config,
+    log: &Arc<dyn EventLog>,
+    outlets: &Outlets,
+    host: &Host,
+) -> anyhow::Result<()> {
+    let settings = config.settings();
+    let publication = Publication::open(log.as_ref(), settings.clone()).await?;
+    info!(
+        remembered_blocks = publication.router().remembered_blocks(),
+        "took over; reading the observed topics"
+    );
+    host.ready("log", true);
+    let mut readers = JoinSet::new();
+    let mut queues = Vec::new();
+    for topic in ObservedTopic::ALL {
+        let reader = log.reader(publication.reader_spec(topic)).await?;
+        let (sender, receiver) = mpsc::channel(intake::QUEUE_BATCHES);
+        readers.spawn(intake::read(topic, Arc::clone(log), reader, sender));
+        queues.push(receiver);
+    }
+    let [accounts, transactions, slots]: [mpsc::Receiver<Batch>; 3] = queues
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("one queue per observed topic"))?;
+    let body = Loop {
+        config,
+        publication,
+        outlets,
+        time: LogTime::new(lanes(&settings)),
+        host,
+    };
+    tokio::select! {
+        ended = body.run(accounts, transactions, slots) => ended,
+        Some(ended) = readers.join_next() => match ended {
+            Ok(ended) => ended,
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn lanes(settings: &Settings) -> Vec<Lane> {
+    ObservedTopic::ALL
+        .into_iter()
+        .flat_map(|topic| {
+            (0..settings.partitions_of(topic)).map(move |partition| Lane { topic, partition })
+        })
+        .collect()
+}
+
+/// The one loop: it owns the publication.
+struct Loop<'a> {
+    config: &'a Config,
+    publication: Publication,
+    outlets: &'a Outlets,
+    time: LogTime,
+    host: &'a Host,
+}
+
+impl Loop<'_> {
+    async fn run(
+        mut self,
+        mut accounts: mpsc::Receiver<Batch>,
+        mut transactions: mpsc::Receiver<Batch>,
+        mut slots: mpsc::Receiver<Batch>,
+    ) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_commit = tokio::time::Instant::now();
+        let mut batches = Vec::new();
+        loop {
+            tokio::select! {
+                batch = accounts.recv(), if self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
+                batch = transactions.recv(), if self.may_read(ObservedTopic::Transactions) => batches.extend(batch),
+                batch = slots.recv(), if self.may_read(ObservedTopic::Slots) => batches.extend(batch),
+                _ = tick.tick() => {
+                    let effects = self.publication.tick(self.time.now_ms());
+                    self.tell(effects).await;
+                    self.show();
+                }
+            }
+            // Whatever else is ready goes into the same transaction.
+            for queue in [&mut accounts, &mut transactions, &mut slots] {
+                batches.extend(queue.try_recv());
+            }
+            for batch in batches.drain(..) {
+                self.time.take(&batch);
+                self.outlets.metrics.lag(batch.topic, batch.lag);
+                self.outlets.board.lag(batch.topic, batch.lag);
+                let effects = self.publication.absorb(&batch.records);
+                self.tell(effects).await;
+            }
+            if self.publication.has_pending() || last_commit.elapsed() >= PROGRESS_COMMIT {
+                self.commit().await?;
+                last_commit = tokio::time::Instant::now();
+            }
+            if self.host.draining() {
+                return self.commit().await;
+            }
+        }
+    }
+
+    /// While memory is tight, a topic ahead of the slowest one waits for it.
+    fn may_read(&self, topic: ObservedTopic) -> bool {
+        let limits = &self.config.limits;
+        if self.publication.router().open_bytes() < (limits.open_mebibytes << 20) / 2 {
+            return true;
+        }
+        let slowest = self.time.now_ms();
+        self.time.of_topic(topic) <= slowest.saturating_add(limits.skew_ms as i64)
+    }
+
+    async fn commit(&mut self) -> anyhow::Result<()> {
+        let started = tokio::time::Instant::now();
+        loop {
+            match self.publication.commit().await {
+                Ok(()) => break,
+                Err(error) if error.action() == Action::Retry => {
+                    warn!(%error, "the transaction was not committed; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.outlets.metrics.committed(started.elapsed());
+        Ok(())
+    }
+
+    async fn tell(&self, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        self.outlets.metrics.effects(&effects);
+        self.outlets.board.effects(&effects);
+        // Closed only when the process ends.
+        let _ = self.outlets.fanout.send(effects).await;
+    }
+
+    fn show(&self) {
+        let router = self.publication.router();
+        self.outlets.metrics.router(router, self.publication.dead_letters());
+        self.outlets.board.router(router, self.publication.dead_letters());
+    }
+}

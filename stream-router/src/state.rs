@@ -1,0 +1,224 @@
+//! Pure: what the router remembers across lives, as records of the compacted state topic.
+//!
+//! One record per remembered thing, the newest per key counts, an empty value forgets. They are written in the same Kafka
+//! transaction as the canonical records they belong to, so that state and stream never disagree.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use event_log::{NewRecord, Record};
+use event_schema::{ObservedTopic, Slot, SourceId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    assembly::Extent, commitment::Standing, observation::Lane, router::Router, slot_tree::BlockId,
+};
+
+const POSITIONS: u8 = b'p';
+const BLOCK: u8 = b'b';
+const CLOSED: u8 = b'c';
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LanePosition {
+    topic: u32,
+    partition: u32,
+    offset: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BlockState {
+    block: BlockId,
+    parent: BlockId,
+    told: Standing,
+    /// Order of publication.
+    number: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ClosedState {
+    slot: Slot,
+    source: SourceId,
+    block: Option<BlockId>,
+    extent: Extent,
+    number: u64,
+}
+
+/// A state record that cannot be read: the topic was written by something else, or damaged.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state at {position} cannot be read ({problem}). Delete the router-state topic to start over (the router then \
+     reads the observed topics from their beginning and publishes every block again), or restore it"
+)]
+pub struct StateError {
+    pub position: String,
+    pub problem: String,
+}
+
+/// Writes state records; counts what it writes so that age survives compaction.
+#[derive(Debug)]
+pub struct StateWriter {
+    topic: std::sync::Arc<str>,
+    number: u64,
+}
+
+impl StateWriter {
+    pub fn positions(&self, lanes: &BTreeMap<Lane, i64>) -> NewRecord {
+        let positions: Vec<LanePosition> = lanes
+            .iter()
+            .map(|(lane, offset)| LanePosition {
+                topic: lane.topic as u32,
+                partition: lane.partition,
+                offset: *offset,
+            })
+            .collect();
+        self.record(Bytes::from_static(&[POSITIONS]), &positions)
+    }
+
+    pub fn block(&mut self, block: BlockId, parent: BlockId, told: Standing) -> NewRecord {
+        self.number += 1;
+        let state = BlockState {
+            block,
+            parent,
+            told,
+            number: self.number,
+        };
+        self.record(block_key(block), &state)
+    }
+
+    pub fn closed(
+        &mut self,
+        slot: Slot,
+        source: SourceId,
+        block: Option<BlockId>,
+        extent: Extent,
+    ) -> NewRecord {
+        self.number += 1;
+        let state = ClosedState {
+            slot,
+            source,
+            block,
+            extent,
+            number: self.number,
+        };
+        self.record(closed_key(slot, source), &state)
+    }
+
+    pub fn forget_block(&self, block: BlockId) -> NewRecord {
+        self.raw(block_key(block), Bytes::new())
+    }
+
+    pub fn forget_closed(&self, slot: Slot, source: SourceId) -> NewRecord {
+        self.raw(closed_key(slot, source), Bytes::new())
+    }
+
+    fn record<T: Serialize>(&self, key: Bytes, value: &T) -> NewRecord {
+        // These types have string keys only: they always serialize.
+        let value = serde_json::to_vec(value).unwrap_or_default();
+        self.raw(key, value.into())
+    }
+
+    fn raw(&self, key: Bytes, value: Bytes) -> NewRecord {
+        NewRecord {
+            topic: self.topic.clone(),
+            partition: 0,
+            key,
+            header: Bytes::new(),
+            value,
+        }
+    }
+}
+
+/// Collects the state topic's records, then rebuilds the router.
+#[derive(Debug, Default)]
+pub struct StateReader {
+    newest: HashMap<Bytes, Record>,
+}
+
+impl StateReader {
+    pub fn push(&mut self, record: Record) {
+        if record.value.is_empty() {
+            self.newest.remove(&record.key);
+        } else {
+            self.newest.insert(record.key.clone(), record);
+        }
+    }
+
+    /// Fills the router. Returns the positions to read the observed topics from, and the writer that continues.
+    pub fn restore(
+        self,
+        topic: std::sync::Arc<str>,
+        router: &mut Router,
+    ) -> Result<(BTreeMap<Lane, i64>, StateWriter), StateError> {
+        let mut positions = BTreeMap::new();
+        let mut blocks: Vec<BlockState> = Vec::new();
+        let mut closed: Vec<ClosedState> = Vec::new();
+        for record in self.newest.into_values() {
+            match record.key.first() {
+                Some(&POSITIONS) => {
+                    for position in read::<Vec<LanePosition>>(&record)? {
+                        let topic = ObservedTopic::try_from(position.topic).map_err(|topic| {
+                            StateError {
+                                position: record.position.to_string(),
+                                problem: format!("unknown topic {topic}"),
+                            }
+                        })?;
+                        let lane = Lane {
+                            topic,
+                            partition: position.partition,
+                        };
+                        positions.insert(lane, position.offset);
+                    }
+                }
+                Some(&BLOCK) => blocks.push(read(&record)?),
+                Some(&CLOSED) => closed.push(read(&record)?),
+                _ => {
+                    return Err(StateError {
+                        position: record.position.to_string(),
+                        problem: "unknown key".to_owned(),
+                    });
+                }
+            }
+        }
+        blocks.sort_by_key(|block| block.number);
+        closed.sort_by_key(|closed| closed.number);
+        let number = [
+            blocks.last().map(|block| block.number),
+            closed.last().map(|closed| closed.number),
+        ]
+        .into_iter()
+        .flatten()
+        .max()
+        .unwrap_or(0);
+        for state in blocks {
+            router.restore_published(state.block, state.parent, state.told);
+        }
+        for state in closed {
+            router.restore_closed(state.slot, state.source, state.block, state.extent);
+        }
+        Ok((positions, StateWriter { topic, number }))
+    }
+}
+
+fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StateError> {
+    serde_json::from_slice(&record.value).map_err(|error| StateError {
+        position: record.position.to_string(),
+        problem: error.to_string(),
+    })
+}
+
+fn block_key(block: BlockId) -> Bytes {
+    let mut key = BytesMut::with_capacity(41);
+    key.put_u8(BLOCK);
+    key.put_u64(block.slot.0);
+    key.put_slice(block.blockhash.as_bytes());
+    key.freeze()
+}
+
+fn closed_key(slot: Slot, source: SourceId) -> Bytes {
+    let mut key = BytesMut::with_capacity(49);
+    key.put_u8(CLOSED);
+    key.put_u64(slot.0);
+    key.put_slice(source.validator.as_bytes());
+    key.put_u64(source.instance);
+    key.freeze()
+}

@@ -1,0 +1,417 @@
+//! Histories with forks, and what validators would write about them: the oracle and the plugin's model.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use event_schema::{
+    Blockhash, Kind, ObservedHeader, ObservedTopic, Pubkey, Seal, SealHash, SealedPartition,
+    Sequence, Slot, SourceId, partition_of, partition_of_slot,
+    proto::{
+        Message,
+        confirmed_block::{self, BlockHeight, UnixTimestamp},
+        geyser::{
+            SlotStatus, SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateAccountInfo,
+            SubscribeUpdateBlockMeta, SubscribeUpdateEntry, SubscribeUpdateSlot,
+            SubscribeUpdateTransaction, SubscribeUpdateTransactionInfo,
+            subscribe_update::UpdateOneof,
+        },
+    },
+};
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use stream_router::{observation::Lane, slot_tree::BlockId};
+
+pub const PARTITIONS: u32 = 3;
+
+/// What a block truly contains.
+#[derive(Debug, Clone)]
+pub struct TrueBlock {
+    pub id: BlockId,
+    pub parent: BlockId,
+    pub on_chain: bool,
+    pub accounts: u64,
+    pub transactions: u64,
+    pub entries: u64,
+}
+
+/// A history: blocks by slot, and which of them are on the chain that wins.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub blocks: Vec<TrueBlock>,
+}
+
+pub fn blockhash(slot: u64, fork: u8) -> Blockhash {
+    let mut hash = [fork; 32];
+    hash[..8].copy_from_slice(&slot.to_be_bytes());
+    Blockhash(hash)
+}
+
+impl History {
+    /// A chain with skipped slots, forks that live a while, and rival blocks in one slot.
+    pub fn random(rng: &mut StdRng, slots: u64, first: u64) -> Self {
+        let mut blocks: Vec<TrueBlock> = Vec::new();
+        let mut tip = BlockId::new(Slot(first - 1), blockhash(first - 1, 0));
+        let mut forks: Vec<BlockId> = Vec::new();
+        let mut new = |rng: &mut StdRng, slot: u64, fork: u8, parent: BlockId, on_chain: bool| {
+            let id = BlockId::new(Slot(slot), blockhash(slot, fork));
+            blocks.push(TrueBlock {
+                id,
+                parent,
+                on_chain,
+                accounts: rng.random_range(0..6),
+                transactions: rng.random_range(0..5),
+                entries: rng.random_range(0..4),
+            });
+            id
+        };
+        for slot in first..first + slots {
+            let previous = tip;
+            let skipped = rng.random_bool(0.15);
+            if !skipped {
+                tip = new(rng, slot, 0, tip, true);
+            }
+            if rng.random_bool(0.2) {
+                let parent = forks.choose(rng).copied().unwrap_or(previous);
+                let number = 1 + rng.random_range(0..3);
+                let fork = new(rng, slot, number, parent, false);
+                forks.push(fork);
+            }
+            if rng.random_bool(0.1) {
+                forks.clear();
+            }
+        }
+        // The tip is on the chain, so that the chain passes every fork below it by.
+        new(rng, first + slots, 0, tip, true);
+        Self { blocks }
+    }
+
+    /// Single blocks from slots far apart, as recorded blocks are.
+    pub fn sparse(rng: &mut StdRng, count: u64) -> Self {
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            let slot = rng.random_range(10..400_000_000u64);
+            blocks.push(TrueBlock {
+                id: BlockId::new(Slot(slot), blockhash(slot, 0)),
+                parent: BlockId::new(Slot(slot - 1), blockhash(slot - 1, 0)),
+                on_chain: true,
+                accounts: rng.random_range(0..6),
+                transactions: rng.random_range(0..5),
+                entries: rng.random_range(0..4),
+            });
+        }
+        blocks.dedup_by_key(|block| block.id.slot);
+        Self { blocks }
+    }
+}
+
+/// One record of one source, before it has an offset.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub lane: Lane,
+    pub kind: Kind,
+    pub slot: Slot,
+    pub key: Bytes,
+    pub header: Bytes,
+    pub value: Bytes,
+}
+
+/// The plugin's model: numbers records per partition and seals slots.
+pub struct Source {
+    pub id: SourceId,
+    next: BTreeMap<Lane, u64>,
+    write_version: u64,
+    pub written: Vec<Written>,
+    shares: BTreeMap<Lane, (u64, u64, u64, SealHash)>,
+}
+
+impl Source {
+    pub fn new(instance: u64) -> Self {
+        Self {
+            id: SourceId {
+                validator: Pubkey([7; 32]),
+                instance,
+            },
+            next: BTreeMap::new(),
+            // Every validator process has its own write versions.
+            write_version: instance * 1_000,
+            written: Vec::new(),
+            shares: BTreeMap::new(),
+        }
+    }
+
+    /// Everything this source reports of the history. `holds` decides which block of a slot it has.
+    pub fn observe(&mut self, history: &History, mut holds: impl FnMut(&TrueBlock) -> bool) {
+        let mut held: BTreeMap<Slot, &TrueBlock> = BTreeMap::new();
+        let mut order: Vec<&TrueBlock> = Vec::new();
+        for block in &history.blocks {
+            if holds(block) && !held.contains_key(&block.id.slot) {
+                held.insert(block.id.slot, block);
+                order.push(block);
+            }
+        }
+        for (index, block) in order.iter().enumerate() {
+            self.block(block);
+            // Roots trail by a few blocks; some confirmations never come.
+            if index % 3 != 0 && block.on_chain {
+                self.status(block.id.slot, None, SlotStatus::SlotConfirmed);
+            }
+            if index >= 4 {
+                self.root(order[index - 4]);
+            }
+        }
+        for block in order.iter().rev().take(4).rev() {
+            self.root(block);
+        }
+    }
+
+    fn root(&mut self, block: &TrueBlock) {
+        if block.on_chain {
+            self.status(
+                block.id.slot,
+                Some(block.parent.slot),
+                SlotStatus::SlotFinalized,
+            );
+        }
+    }
+
+    /// One block as a validator makes it: accounts, transactions and entries around its metadata, then its seals.
+    pub fn block(&mut self, block: &TrueBlock) {
+        let slot = block.id.slot;
+        self.shares.clear();
+        self.status(slot, Some(block.parent.slot), SlotStatus::SlotCreatedBank);
+        for index in 0..block.accounts {
+            self.write_version += 1;
+            let account = account(block, index, self.write_version);
+            let key = account.account.as_ref().map(|a| a.pubkey.clone()).unwrap();
+            self.record(Kind::Account, slot, key, UpdateOneof::Account(account));
+        }
+        let metadata_first = block.id.slot.0.is_multiple_of(2);
+        if metadata_first {
+            self.metadata(block);
+        }
+        for index in 0..block.transactions {
+            let transaction = transaction(block, index);
+            let key = transaction
+                .transaction
+                .as_ref()
+                .map(|t| t.signature.clone())
+                .unwrap();
+            self.record(
+                Kind::Transaction,
+                slot,
+                key,
+                UpdateOneof::Transaction(transaction),
+            );
+        }
+        for index in 0..block.entries {
+            let entry = SubscribeUpdateEntry {
+                slot: slot.0,
+                index,
+                hash: vec![index as u8; 32],
+                ..SubscribeUpdateEntry::default()
+            };
+            self.record(
+                Kind::Entry,
+                slot,
+                slot.0.to_be_bytes().to_vec(),
+                UpdateOneof::Entry(entry),
+            );
+        }
+        if !metadata_first {
+            self.metadata(block);
+        }
+        self.seal(block, 0);
+        self.status(slot, Some(block.parent.slot), SlotStatus::SlotProcessed);
+    }
+
+    fn metadata(&mut self, block: &TrueBlock) {
+        let slot = block.id.slot;
+        let meta = SubscribeUpdateBlockMeta {
+            slot: slot.0,
+            blockhash: block.id.blockhash.to_string(),
+            parent_slot: block.parent.slot.0,
+            parent_blockhash: block.parent.blockhash.to_string(),
+            executed_transaction_count: block.transactions,
+            entries_count: block.entries,
+            block_time: Some(UnixTimestamp { timestamp: 1 }),
+            block_height: Some(BlockHeight {
+                block_height: slot.0,
+            }),
+            ..SubscribeUpdateBlockMeta::default()
+        };
+        self.record(
+            Kind::BlockMeta,
+            slot,
+            slot.0.to_be_bytes().to_vec(),
+            UpdateOneof::BlockMeta(meta),
+        );
+    }
+
+    pub fn status(&mut self, slot: Slot, parent: Option<Slot>, status: SlotStatus) {
+        let update = SubscribeUpdateSlot {
+            slot: slot.0,
+            parent: parent.map(|parent| parent.0),
+            status: status as i32,
+            ..SubscribeUpdateSlot::default()
+        };
+        self.record(
+            Kind::Slot,
+            slot,
+            slot.0.to_be_bytes().to_vec(),
+            UpdateOneof::Slot(update),
+        );
+    }
+
+    fn record(&mut self, kind: Kind, slot: Slot, key: Vec<u8>, update: UpdateOneof) {
+        let topic = match kind {
+            Kind::Account => ObservedTopic::Accounts,
+            Kind::Transaction => ObservedTopic::Transactions,
+            _ => ObservedTopic::Slots,
+        };
+        let lane = Lane {
+            topic,
+            partition: if topic == ObservedTopic::Slots {
+                partition_of_slot(slot, 1)
+            } else {
+                partition_of(&key, PARTITIONS)
+            },
+        };
+        let value = SubscribeUpdate {
+            update_oneof: Some(update),
+            ..SubscribeUpdate::default()
+        };
+        let sequence = self.write(lane, kind, slot, key.into(), value.encode_to_vec().into());
+        let share = self
+            .shares
+            .entry(lane)
+            .or_insert((0, sequence, sequence, SealHash::default()));
+        share.0 += 1;
+        share.2 = sequence;
+    }
+
+    /// Appends the slot's seals, for the records since the last call of `block`.
+    pub fn seal(&mut self, block: &TrueBlock, revision: u32) {
+        let shares = self.shares.clone();
+        let table: Vec<SealedPartition> = shares
+            .iter()
+            .map(|(lane, share)| SealedPartition {
+                topic: lane.topic as u32,
+                partition: lane.partition,
+                records: share.0,
+                lost: 0,
+            })
+            .collect();
+        for (lane, (records, first, last, hash)) in shares {
+            let seal = Seal {
+                slot: block.id.slot.0,
+                revision,
+                records,
+                first_sequence: first,
+                last_sequence: last,
+                hash: hash.value(),
+                lost: 0,
+                table: table.clone(),
+                transactions: block.transactions,
+                entries: block.entries,
+                accounts: block.accounts,
+            };
+            self.write(
+                lane,
+                Kind::Seal,
+                block.id.slot,
+                Bytes::copy_from_slice(&block.id.slot.0.to_be_bytes()),
+                seal.encode_to_vec().into(),
+            );
+        }
+    }
+
+    /// An account update that comes after the seal, and the amended seals.
+    pub fn late_account(&mut self, block: &TrueBlock) {
+        self.write_version += 1;
+        let account = account(block, block.accounts, self.write_version);
+        let key = account.account.as_ref().map(|a| a.pubkey.clone()).unwrap();
+        self.record(Kind::Account, block.id.slot, key, UpdateOneof::Account(account));
+        self.seal(block, 1);
+    }
+
+    fn write(&mut self, lane: Lane, kind: Kind, slot: Slot, key: Bytes, value: Bytes) -> u64 {
+        let next = self.next.entry(lane).or_default();
+        let sequence = *next;
+        *next += 1;
+        let header = ObservedHeader {
+            kind,
+            slot,
+            source: self.id,
+            sequence: Sequence(sequence),
+        };
+        self.written.push(Written {
+            lane,
+            kind,
+            slot,
+            key,
+            header: Bytes::copy_from_slice(&header.encode()),
+            value,
+        });
+        sequence
+    }
+}
+
+pub fn account(block: &TrueBlock, index: u64, write_version: u64) -> SubscribeUpdateAccount {
+    let mut pubkey = block.id.blockhash.0.to_vec();
+    pubkey[31] = index as u8;
+    SubscribeUpdateAccount {
+        slot: block.id.slot.0,
+        is_startup: false,
+        account: Some(SubscribeUpdateAccountInfo {
+            pubkey,
+            lamports: 1 + index,
+            owner: vec![3; 32],
+            data: vec![index as u8; 5],
+            rent_epoch: u64::MAX,
+            write_version,
+            ..SubscribeUpdateAccountInfo::default()
+        }),
+    }
+}
+
+pub fn signature(block: &TrueBlock, index: u64) -> Vec<u8> {
+    let mut signature = vec![index as u8; 64];
+    signature[..32].copy_from_slice(&block.id.blockhash.0);
+    signature
+}
+
+fn transaction(block: &TrueBlock, index: u64) -> SubscribeUpdateTransaction {
+    SubscribeUpdateTransaction {
+        slot: block.id.slot.0,
+        transaction: Some(SubscribeUpdateTransactionInfo {
+            signature: signature(block, index),
+            index,
+            transaction: Some(confirmed_block::Transaction::default()),
+            meta: Some(confirmed_block::TransactionStatusMeta {
+                fee: 5000,
+                log_messages: vec![format!("log {index}")],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+    }
+}
+
+/// Merges several sources' records into the order of each partition: every source keeps its own order, skew is random.
+pub fn interleave(rng: &mut StdRng, sources: &[&Source]) -> BTreeMap<Lane, Vec<Written>> {
+    let mut cursors: Vec<std::slice::Iter<'_, Written>> =
+        sources.iter().map(|source| source.written.iter()).collect();
+    let mut lanes: BTreeMap<Lane, Vec<Written>> = BTreeMap::new();
+    while !cursors.is_empty() {
+        let chosen = rng.random_range(0..cursors.len());
+        for _ in 0..rng.random_range(1..40) {
+            match cursors[chosen].next() {
+                Some(record) => lanes.entry(record.lane).or_default().push(record.clone()),
+                None => {
+                    drop(cursors.swap_remove(chosen));
+                    break;
+                }
+            }
+        }
+    }
+    lanes
+}

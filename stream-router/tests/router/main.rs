@@ -1,0 +1,8 @@
+//! The router against an oracle that knows the whole history: the pure core, the publication on the in-memory log with
+//! crashes, the real binary on a real broker, and subscribers.
+
+mod chain;
+mod crash;
+mod kafka;
+mod oracle;
+mod subscribers;
