@@ -55,7 +55,10 @@ pub struct Transition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// How long can a transaction with this blockhash live?
-    Lifetime { id: DeliveryId, blockhash: Blockhash },
+    Lifetime {
+        id: DeliveryId,
+        blockhash: Blockhash,
+    },
     /// Its life is over and the stream has a hole there: did it land?
     Absence {
         id: DeliveryId,
@@ -159,9 +162,9 @@ impl Book {
     pub fn status(&mut self, slot: Slot, blockhash: Blockhash, commitment: Option<Commitment>) {
         let finalized = self.chain.commit(&blockhash, commitment);
         match commitment {
-            Some(commitment) => self.update(|delivery| {
-                delivery.block_committed(slot, &blockhash, commitment)
-            }),
+            Some(commitment) => {
+                self.update(|delivery| delivery.block_committed(slot, &blockhash, commitment))
+            }
             None => {
                 self.update(|delivery| delivery.block_abandoned(slot, &blockhash));
                 self.send_all_due();
@@ -305,7 +308,13 @@ impl Book {
 
     fn update(&mut self, mut change: impl FnMut(&mut Delivery) -> bool) {
         for (id, entry) in &mut self.open {
-            apply(*id, entry, &mut change, &mut self.changed, &mut self.transitions);
+            apply(
+                *id,
+                entry,
+                &mut change,
+                &mut self.changed,
+                &mut self.transitions,
+            );
         }
     }
 

@@ -102,53 +102,113 @@ impl Default for LeadersConfig {
 
 /// What each key means, for `--print-config`.
 pub const DOCS: &[(&str, &str)] = &[
-    ("database_connections", "PostgreSQL connections, at least 2."),
-    ("stream_start", "Without a stored position read the canonical stream from \"latest\" or \"earliest\"."),
-    ("open_transactions_max", "Transactions that may be open at once; further ones are answered with error -32005."),
+    (
+        "database_connections",
+        "PostgreSQL connections, at least 2.",
+    ),
+    (
+        "stream_start",
+        "Without a stored position read the canonical stream from \"latest\" or \"earliest\".",
+    ),
+    (
+        "open_transactions_max",
+        "Transactions that may be open at once; further ones are answered with error -32005.",
+    ),
     ("quic", "Connections to leaders."),
     ("quic.bind", "UDP address the connections leave from."),
-    ("quic.identity_keypair", "Keypair file (solana-keygen format) whose stake leaders see; empty for a new key at each start."),
-    ("quic.ack_timeout_ms", "An attempt not acknowledged by then is sent again, milliseconds."),
-    ("quic.queue_depth", "Transactions that may wait per leader; further ones wait for the next leader's window."),
+    (
+        "quic.identity_keypair",
+        "Keypair file (solana-keygen format) whose stake leaders see; empty for a new key at each start.",
+    ),
+    (
+        "quic.ack_timeout_ms",
+        "An attempt not acknowledged by then is sent again, milliseconds.",
+    ),
+    (
+        "quic.queue_depth",
+        "Transactions that may wait per leader; further ones wait for the next leader's window.",
+    ),
     ("leaders", "Whom to send to."),
-    ("leaders.fanout", "Leaders each transaction is sent to per window: the current one and those after it."),
-    ("leaders.warm", "Leaders ahead that a connection is kept to."),
-    ("leaders.slot_poll_ms", "Time between two getSlot calls, milliseconds."),
-    ("leaders.schedule_refresh_ms", "Time between two fetches of the schedule and the addresses, milliseconds."),
-    ("leaders.fallback_ms", "Without a new slot for this long, send again to the last known leaders, milliseconds."),
+    (
+        "leaders.fanout",
+        "Leaders each transaction is sent to per window: the current one and those after it.",
+    ),
+    (
+        "leaders.warm",
+        "Leaders ahead that a connection is kept to.",
+    ),
+    (
+        "leaders.slot_poll_ms",
+        "Time between two getSlot calls, milliseconds.",
+    ),
+    (
+        "leaders.schedule_refresh_ms",
+        "Time between two fetches of the schedule and the addresses, milliseconds.",
+    ),
+    (
+        "leaders.fallback_ms",
+        "Without a new slot for this long, send again to the last known leaders, milliseconds.",
+    ),
 ];
 
 impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |field: &str, problem: String, fix: &str| Err(ConfigError::new(field, problem, fix));
+        let wrong =
+            |field: &str, problem: String, fix: &str| Err(ConfigError::new(field, problem, fix));
         if !self.rpc_url.starts_with("http://") && !self.rpc_url.starts_with("https://") {
             let problem = format!("\"{}\" is not an HTTP address", self.rpc_url);
-            return wrong("rpc_url", problem, "Write http://host:port of a validator's JSON-RPC");
+            return wrong(
+                "rpc_url",
+                problem,
+                "Write http://host:port of a validator's JSON-RPC",
+            );
         }
-        if !self.database_url.starts_with("postgres://") && !self.database_url.starts_with("postgresql://") {
+        if !self.database_url.starts_with("postgres://")
+            && !self.database_url.starts_with("postgresql://")
+        {
             let problem = format!("\"{}\" is not a PostgreSQL address", self.database_url);
-            return wrong("database_url", problem, "Write postgres://user@host:port/database");
+            return wrong(
+                "database_url",
+                problem,
+                "Write postgres://user@host:port/database",
+            );
         }
         if self.topic_prefix.is_empty() {
-            return wrong("topic_prefix", "is empty".into(), "Write the prefix that the router uses, by default \"heliograph\"");
+            return wrong(
+                "topic_prefix",
+                "is empty".into(),
+                "Write the prefix that the router uses, by default \"heliograph\"",
+            );
         }
         if let Err(error) = self.kafka.check() {
             return wrong("kafka", error.to_string(), "Correct the [kafka] table");
         }
         let at_least: [(&str, u64, u64); 9] = [
             ("database_connections", self.database_connections.into(), 2),
-            ("open_transactions_max", self.open_transactions_max as u64, 1),
+            (
+                "open_transactions_max",
+                self.open_transactions_max as u64,
+                1,
+            ),
             ("quic.ack_timeout_ms", self.quic.ack_timeout_ms, 10),
             ("quic.queue_depth", self.quic.queue_depth as u64, 1),
             ("leaders.fanout", self.leaders.fanout as u64, 1),
             ("leaders.warm", self.leaders.warm as u64, 1),
             ("leaders.slot_poll_ms", self.leaders.slot_poll_ms, 10),
-            ("leaders.schedule_refresh_ms", self.leaders.schedule_refresh_ms, 100),
+            (
+                "leaders.schedule_refresh_ms",
+                self.leaders.schedule_refresh_ms,
+                100,
+            ),
             ("leaders.fallback_ms", self.leaders.fallback_ms, 100),
         ];
         for (field, value, least) in at_least {
             if value < least {
-                return wrong(field, format!("{value} is too small"), &format!("Write {least} or more"));
+                return wrong(
+                    field,
+                    format!("{value} is too small"),
+                    &format!("Write {least} or more"),
+                );
             }
         }
         Ok(())

@@ -127,7 +127,9 @@ impl Engine {
         tokio::pin!(drain);
         let mut draining = false;
         loop {
-            let wake = self.wake(&mut desk, &mut tick, &mut answers, drain.as_mut(), draining).await;
+            let wake = self
+                .wake(&mut desk, &mut tick, &mut answers, drain.as_mut(), draining)
+                .await;
             match wake {
                 Wake::Accepted(entries) => {
                     for (id, entry) in entries {
@@ -462,5 +464,7 @@ impl Desk {
 pub fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }

@@ -147,17 +147,32 @@ fn request(value: Value) -> Request {
         )),
     };
     let Value::Object(mut fields) = value else {
-        return invalid(None, "not an object", "send {\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": …, \"params\": […]}");
+        return invalid(
+            None,
+            "not an object",
+            "send {\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": …, \"params\": […]}",
+        );
     };
     let id = fields.remove("id");
-    if matches!(id, Some(Value::Object(_) | Value::Array(_) | Value::Bool(_))) {
-        return invalid(None, "the id is neither a number, a string nor null", "use a number as id");
+    if matches!(
+        id,
+        Some(Value::Object(_) | Value::Array(_) | Value::Bool(_))
+    ) {
+        return invalid(
+            None,
+            "the id is neither a number, a string nor null",
+            "use a number as id",
+        );
     }
     if fields.get("jsonrpc") != Some(&Value::from("2.0")) {
         return invalid(id, "jsonrpc is not \"2.0\"", "add \"jsonrpc\": \"2.0\"");
     }
     let Some(Value::String(name)) = fields.remove("method") else {
-        return invalid(id, "method is missing or no string", "add \"method\": \"sendTransaction\"");
+        return invalid(
+            id,
+            "method is missing or no string",
+            "add \"method\": \"sendTransaction\"",
+        );
     };
     let params = match fields.remove("params") {
         None | Some(Value::Null) => Vec::new(),
@@ -165,7 +180,11 @@ fn request(value: Value) -> Request {
         Some(_) => {
             return Request {
                 id,
-                method: Err(RpcError::params("params", "not an array", "pass parameters by position")),
+                method: Err(RpcError::params(
+                    "params",
+                    "not an array",
+                    "pass parameters by position",
+                )),
             };
         }
     };
@@ -174,7 +193,9 @@ fn request(value: Value) -> Request {
         "getSendStatus" => get_send_status(params),
         other => Err(RpcError::new(
             METHOD_NOT_FOUND,
-            format!("Method not found: {other}. The sender knows sendTransaction and getSendStatus"),
+            format!(
+                "Method not found: {other}. The sender knows sendTransaction and getSendStatus"
+            ),
             "ask a validator's JSON-RPC for everything else",
         )),
     };

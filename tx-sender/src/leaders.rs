@@ -87,9 +87,8 @@ async fn ask_slot(validator: &Validator, view: &watch::Sender<LeaderView>) -> Re
 }
 
 fn runs_out(view: &LeaderView) -> bool {
-    view.slot.is_some_and(|slot| {
-        view.schedule.windows_ahead(window_of(slot)) < WINDOWS_AHEAD_MIN
-    })
+    view.slot
+        .is_some_and(|slot| view.schedule.windows_ahead(window_of(slot)) < WINDOWS_AHEAD_MIN)
 }
 
 async fn ask_schedule(
@@ -107,7 +106,9 @@ async fn ask_schedule(
         Err(AskError::Refused { .. }) => {
             let begun = epoch.slot_index - epoch.slot_index % SLOTS_PER_WINDOW;
             let left = epoch.slots_in_epoch.saturating_sub(begun);
-            validator.slot_leaders(first, left.min(SLOTS_FETCHED)).await?
+            validator
+                .slot_leaders(first, left.min(SLOTS_FETCHED))
+                .await?
         }
         Err(error) => return Err(error),
     };

@@ -34,7 +34,10 @@ pub enum Told {
         commitment: Option<Commitment>,
     },
     /// Every record of the partition before this offset has been told.
-    ReadUpTo { partition: u32, next_offset: i64 },
+    ReadUpTo {
+        partition: u32,
+        next_offset: i64,
+    },
 }
 
 /// What to read, and where it was left.
@@ -88,7 +91,13 @@ impl Outcomes {
                 None => Start::Earliest,
                 Some(&offset) if (low..=high).contains(&offset) => Start::At(offset),
                 Some(&offset) => {
-                    tracing::warn!(partition, offset, low, high, "the stored position is not on the log any more: reading what there is, asking the validator for the rest");
+                    tracing::warn!(
+                        partition,
+                        offset,
+                        low,
+                        high,
+                        "the stored position is not on the log any more: reading what there is, asking the validator for the rest"
+                    );
                     Start::Earliest
                 }
             };
@@ -194,7 +203,12 @@ fn tell(partition: u32, event: CanonicalEvent) -> Option<Told> {
         }),
         // The chain notices the hole by itself: the block after it does not link.
         CanonicalEvent::Gap { gap, .. } => {
-            tracing::warn!(first_slot = gap.first_slot, last_slot = gap.last_slot, detail = gap.detail, "the canonical stream has a hole; expiries across it are asked of the validator");
+            tracing::warn!(
+                first_slot = gap.first_slot,
+                last_slot = gap.last_slot,
+                detail = gap.detail,
+                "the canonical stream has a hole; expiries across it are asked of the validator"
+            );
             None
         }
     }
@@ -231,7 +245,15 @@ fn error_of(meta: Option<&TransactionStatusMeta>) -> Option<Arc<str>> {
         .ok()
         .and_then(|error| serde_json::to_string(&error).ok());
     // An error this release cannot name is still an error.
-    Some(json.unwrap_or_else(|| format!("{{\"Unknown\":\"{}\"}}", bs58::encode(&error.err).into_string())).into())
+    Some(
+        json.unwrap_or_else(|| {
+            format!(
+                "{{\"Unknown\":\"{}\"}}",
+                bs58::encode(&error.err).into_string()
+            )
+        })
+        .into(),
+    )
 }
 
 #[cfg(test)]

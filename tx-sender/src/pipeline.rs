@@ -15,7 +15,10 @@ use event_log::EventLog;
 use event_schema::Topics;
 use service_host::Host;
 use solana_keypair::{Keypair, Signer, read_keypair_file};
-use tokio::{net::TcpListener, sync::{mpsc, watch}};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 
 use crate::{
     config::Config,
@@ -56,18 +59,30 @@ pub async fn run(
     }
 
     let (ended_in, ended) = mpsc::unbounded_channel();
-    let quic = Quic::new(quic_settings(&config), tls::certificate_of(&identity(&config)?)?, ended_in)?;
+    let quic = Quic::new(
+        quic_settings(&config),
+        tls::certificate_of(&identity(&config)?)?,
+        ended_in,
+    )?;
 
     let (view_in, view) = watch::channel(leaders::LeaderView::default());
     let refresh = Refresh {
         slot: Duration::from_millis(config.leaders.slot_poll_ms),
         schedule: Duration::from_millis(config.leaders.schedule_refresh_ms),
     };
-    let leaders = leaders::follow(validator.clone(), refresh, view_in, readiness(&host, "leaders"));
+    let leaders = leaders::follow(
+        validator.clone(),
+        refresh,
+        view_in,
+        readiness(&host, "leaders"),
+    );
     host.spawn("leaders", until_drained(&host, leaders));
 
     let (told_in, told) = mpsc::channel(TOLD_DEPTH);
-    let positions = store.positions(&topics.canonical).await.context("reading stored positions")?;
+    let positions = store
+        .positions(&topics.canonical)
+        .await
+        .context("reading stored positions")?;
     let outcomes = Outcomes {
         log,
         topic: topics.canonical.clone(),
@@ -78,7 +93,10 @@ pub async fn run(
     let outcomes = outcomes.follow(told_in, readiness(&host, "stream"));
     host.spawn("outcomes", until_drained(&host, outcomes));
 
-    let resumed = store.open_deliveries().await.context("reading open transactions")?;
+    let resumed = store
+        .open_deliveries()
+        .await
+        .context("reading open transactions")?;
     if !resumed.is_empty() {
         tracing::info!(transactions = resumed.len(), "resuming what was left open");
     }
@@ -142,7 +160,9 @@ fn identity(config: &Config) -> anyhow::Result<Keypair> {
         return Ok(keypair);
     }
     read_keypair_file(path).map_err(|error| {
-        anyhow::anyhow!("quic.identity_keypair: {path}: {error}; write the path of a solana-keygen file")
+        anyhow::anyhow!(
+            "quic.identity_keypair: {path}: {error}; write the path of a solana-keygen file"
+        )
     })
 }
 

@@ -90,8 +90,9 @@ impl Quic {
         identity: tls::IdentityCertificate,
         ended: mpsc::UnboundedSender<Ended>,
     ) -> anyhow::Result<Self> {
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls::client_config(identity)?)
-            .context("TLS 1.3 for QUIC")?;
+        let crypto =
+            quinn::crypto::rustls::QuicClientConfig::try_from(tls::client_config(identity)?)
+                .context("TLS 1.3 for QUIC")?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         let mut transport = quinn::TransportConfig::default();
         transport
@@ -126,7 +127,14 @@ impl Quic {
                 mpsc::error::TrySendError::Full(job) => (job, Outcome::QueueFull),
                 mpsc::error::TrySendError::Closed(job) => (job, Outcome::Unreachable),
             };
-            report(&self.ended, target.leader, job.id, job.window, outcome, Duration::ZERO);
+            report(
+                &self.ended,
+                target.leader,
+                job.id,
+                job.window,
+                outcome,
+                Duration::ZERO,
+            );
         }
     }
 
@@ -146,10 +154,14 @@ impl Quic {
 
     /// Lets the leaders' tasks finish what they hold, within `limit`.
     pub async fn drain(self, limit: Duration) {
-        let tasks: Vec<JoinHandle<()>> =
-            self.peers.into_values().map(|peer| peer.task).collect();
-        if timeout(limit, futures::future::join_all(tasks)).await.is_err() {
-            tracing::info!("drain: some attempts were still open; they are sent again after the next start");
+        let tasks: Vec<JoinHandle<()>> = self.peers.into_values().map(|peer| peer.task).collect();
+        if timeout(limit, futures::future::join_all(tasks))
+            .await
+            .is_err()
+        {
+            tracing::info!(
+                "drain: some attempts were still open; they are sent again after the next start"
+            );
         }
         self.endpoint.close(VarInt::from_u32(0), b"drained");
     }
@@ -256,7 +268,9 @@ impl Link {
         let Target { leader, tpu_quic } = self.target;
         pace.connecting(Instant::now());
         let attempt = async {
-            let connecting = self.endpoint.connect(tpu_quic, &tls::server_name(tpu_quic))?;
+            let connecting = self
+                .endpoint
+                .connect(tpu_quic, &tls::server_name(tpu_quic))?;
             anyhow::Ok(timeout(HANDSHAKE_TIMEOUT, connecting).await??)
         };
         match attempt.await {
@@ -280,7 +294,14 @@ impl Link {
     }
 
     fn end(&self, job: &Job, outcome: Outcome, took: Duration) {
-        report(&self.ended, self.target.leader, job.id, job.window, outcome, took);
+        report(
+            &self.ended,
+            self.target.leader,
+            job.id,
+            job.window,
+            outcome,
+            took,
+        );
     }
 }
 

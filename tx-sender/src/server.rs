@@ -195,7 +195,13 @@ async fn status(door: &Door, name: &str) -> Result<Value, RpcError> {
 async fn one(State(door): State<Arc<Door>>, Path(name): Path<String>) -> Response {
     let name: Name = match name.parse() {
         Ok(name) => name,
-        Err(problem) => return rest_error(StatusCode::BAD_REQUEST, &problem, "use the id or the signature"),
+        Err(problem) => {
+            return rest_error(
+                StatusCode::BAD_REQUEST,
+                &problem,
+                "use the id or the signature",
+            );
+        }
     };
     match door.store.status(name).await {
         Ok(Some(status)) => Json(describe(&status)).into_response(),
@@ -256,7 +262,9 @@ impl Page {
                         .ok_or_else(|| wrong(format!("use a number from 1 to {PAGE_MAX}")))?;
                 }
                 "before" => {
-                    let id = value.parse().map_err(|_| wrong("use \"next\" of the page before".into()))?;
+                    let id = value
+                        .parse()
+                        .map_err(|_| wrong("use \"next\" of the page before".into()))?;
                     page.before = Some(DeliveryId(id));
                 }
                 _ => {
@@ -272,12 +280,20 @@ impl Page {
 }
 
 fn rest_error(code: StatusCode, message: &str, fix: &str) -> Response {
-    (code, Json(json!({"error": {"message": message, "fix": fix}}))).into_response()
+    (
+        code,
+        Json(json!({"error": {"message": message, "fix": fix}})),
+    )
+        .into_response()
 }
 
 fn rest_unavailable(error: &sqlx::Error) -> Response {
     let error = unavailable(error);
-    rest_error(StatusCode::SERVICE_UNAVAILABLE, &error.message, "ask again shortly")
+    rest_error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &error.message,
+        "ask again shortly",
+    )
 }
 
 /// A transaction as callers see it. Field names are promises.

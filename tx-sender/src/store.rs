@@ -9,7 +9,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use event_schema::{Blockhash, Pubkey, Signature, Slot};
 use sqlx::{
-    PgPool, Row,
+    PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use uuid::Uuid;
@@ -109,11 +109,17 @@ impl Store {
         // Services share a database: each keeps its own record of migrations, in its own schema.
         migrator.create_schema("sender");
         migrator.dangerous_set_table_name("sender.migrations");
-        migrator.run(&self.pool).await.context("migrating schema sender")
+        migrator
+            .run(&self.pool)
+            .await
+            .context("migrating schema sender")
     }
 
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ())
+        sqlx::query("SELECT 1")
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
     }
 
     /// Stores a transaction for good, unless it is there. The same signature is the same transaction; the same key with
@@ -123,64 +129,32 @@ impl Store {
         transaction: &SignedTransaction,
         key: Option<&str>,
     ) -> Result<Accepted, AcceptError> {
+        let Some(key) = key else {
+            // One statement is one transaction.
+            let mut connection = self.pool.acquire().await?;
+            return Ok(insert(&mut connection, transaction).await?);
+        };
         let mut tx = self.pool.begin().await?;
-        if let Some(key) = key {
-            refuse_taken(&mut tx, key, &transaction.signature).await?;
-        }
-        let inserted = sqlx::query(
-            "INSERT INTO sender.transactions
-                (id, signature, wire, version, fee_payer, recent_blockhash, nonce_account)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (signature) DO NOTHING
-             RETURNING id, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms",
+        refuse_taken(&mut tx, key, &transaction.signature).await?;
+        let accepted = insert(&mut tx, transaction).await?;
+        sqlx::query(
+            "INSERT INTO sender.idempotency_keys (key, transaction_id) VALUES ($1, $2)
+             ON CONFLICT (key) DO NOTHING",
         )
-        .bind(Uuid::now_v7())
-        .bind(&transaction.signature.0[..])
-        .bind(&transaction.wire[..])
-        .bind(transaction.version.map(i16::from))
-        .bind(&transaction.fee_payer.0[..])
-        .bind(&transaction.blockhash.0[..])
-        .bind(transaction.nonce_account.as_ref().map(|key| &key.0[..]))
-        .fetch_optional(&mut *tx)
+        .bind(key)
+        .bind(accepted.id.0)
+        .execute(&mut *tx)
         .await?;
-        let new = inserted.is_some();
-        let row = match inserted {
-            Some(row) => row,
-            None => {
-                sqlx::query(
-                    "SELECT id, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms
-                     FROM sender.transactions WHERE signature = $1",
-                )
-                .bind(&transaction.signature.0[..])
-                .fetch_one(&mut *tx)
-                .await?
-            }
-        };
-        let accepted = Accepted {
-            id: DeliveryId(row.try_get("id")?),
-            new,
-            accepted_at_ms: unsigned(row.try_get("accepted_ms")?),
-        };
-        if let Some(key) = key {
-            sqlx::query(
-                "INSERT INTO sender.idempotency_keys (key, transaction_id) VALUES ($1, $2)
-                 ON CONFLICT (key) DO NOTHING",
-            )
-            .bind(key)
-            .bind(accepted.id.0)
-            .execute(&mut *tx)
-            .await?;
-            // Another request may have taken the key since the first look: its row is visible now.
-            refuse_taken(&mut tx, key, &transaction.signature).await?;
-        }
+        // Another request may have taken the key since the first look: its row is visible now.
+        refuse_taken(&mut tx, key, &transaction.signature).await?;
         tx.commit().await?;
         Ok(accepted)
     }
 
     pub async fn status(&self, name: Name) -> Result<Option<Status>, sqlx::Error> {
-        let row = match name {
-            Name::Id(id) => {
-                sqlx::query(concat!(
+        let row =
+            match name {
+                Name::Id(id) => sqlx::query(concat!(
                     "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,",
                     " (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,",
                     " (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms",
@@ -188,10 +162,8 @@ impl Store {
                 ))
                 .bind(id.0)
                 .fetch_optional(&self.pool)
-                .await?
-            }
-            Name::Signature(signature) => {
-                sqlx::query(concat!(
+                .await?,
+                Name::Signature(signature) => sqlx::query(concat!(
                     "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,",
                     " (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,",
                     " (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms",
@@ -199,9 +171,8 @@ impl Store {
                 ))
                 .bind(&signature.0[..])
                 .fetch_optional(&self.pool)
-                .await?
-            }
-        };
+                .await?,
+            };
         row.as_ref().map(status_of).transpose()
     }
 
@@ -244,11 +215,8 @@ impl Store {
             .map(|row| {
                 let status = status_of(row)?;
                 let wire: Vec<u8> = row.try_get("wire")?;
-                let mut delivery = Delivery::new(
-                    status.signature,
-                    status.recent_blockhash,
-                    lifetime_of(row)?,
-                );
+                let mut delivery =
+                    Delivery::new(status.signature, status.recent_blockhash, lifetime_of(row)?);
                 delivery.attempts = status.attempts;
                 delivery.acked = status.attempts_acked;
                 delivery.recent = serde_json::from_value::<Vec<Attempt>>(status.recent_attempts)
@@ -269,12 +237,11 @@ impl Store {
 
     /// Where to begin reading, per partition.
     pub async fn positions(&self, topic: &str) -> Result<BTreeMap<u32, i64>, sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT partition, \"offset\" FROM sender.positions WHERE topic = $1",
-        )
-        .bind(topic)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows =
+            sqlx::query("SELECT partition, \"offset\" FROM sender.positions WHERE topic = $1")
+                .bind(topic)
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter()
             .map(|row| {
                 let partition: i32 = row.try_get("partition")?;
@@ -313,6 +280,47 @@ impl Store {
         }
         tx.commit().await
     }
+}
+
+/// Inserts it, or finds it.
+async fn insert(
+    connection: &mut PgConnection,
+    transaction: &SignedTransaction,
+) -> Result<Accepted, sqlx::Error> {
+    let accepted = |row: &PgRow, new| {
+        Ok(Accepted {
+            id: DeliveryId(row.try_get("id")?),
+            new,
+            accepted_at_ms: unsigned(row.try_get("accepted_ms")?),
+        })
+    };
+    let inserted = sqlx::query(
+        "INSERT INTO sender.transactions
+            (id, signature, wire, version, fee_payer, recent_blockhash, nonce_account)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (signature) DO NOTHING
+         RETURNING id, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms",
+    )
+    .bind(Uuid::now_v7())
+    .bind(&transaction.signature.0[..])
+    .bind(&transaction.wire[..])
+    .bind(transaction.version.map(i16::from))
+    .bind(&transaction.fee_payer.0[..])
+    .bind(&transaction.blockhash.0[..])
+    .bind(transaction.nonce_account.as_ref().map(|key| &key.0[..]))
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(row) = inserted {
+        return accepted(&row, true);
+    }
+    let row = sqlx::query(
+        "SELECT id, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms
+         FROM sender.transactions WHERE signature = $1",
+    )
+    .bind(&transaction.signature.0[..])
+    .fetch_one(&mut *connection)
+    .await?;
+    accepted(&row, false)
 }
 
 async fn refuse_taken(

@@ -35,9 +35,8 @@ pub fn certificate_of(identity: &Keypair) -> anyhow::Result<IdentityCertificate>
     let mut der = PKCS8_ED25519_PREFIX.to_vec();
     der.extend_from_slice(identity.secret_bytes());
     let pkcs8 = PrivatePkcs8KeyDer::from(der);
-    let key_pair =
-        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
-            .context("the identity keypair is not an Ed25519 key")?;
+    let key_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
+        .context("the identity keypair is not an Ed25519 key")?;
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?
         .self_signed(&key_pair)
         .context("the identity certificate could not be signed")?;

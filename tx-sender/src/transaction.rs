@@ -115,8 +115,8 @@ pub fn decode(text: &str, encoding: Encoding) -> Result<SignedTransaction, Refus
     check_size(&wire, encoding)?;
     let transaction: VersionedTransaction = wincode::deserialize_exact(&wire[..])
         .map_err(|error| Refusal::Malformed(error.to_string()))?;
-    let canonical = wincode::serialize(&transaction)
-        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let canonical =
+        wincode::serialize(&transaction).map_err(|error| Refusal::Malformed(error.to_string()))?;
     if canonical != wire {
         return Err(Refusal::Malformed(
             "the bytes are not the canonical form of the transaction they decode to".into(),

@@ -164,10 +164,7 @@ impl Validator {
     }
 
     /// Searches its whole history. `None`: it knows nothing of the signature.
-    pub async fn signature_status(
-        &self,
-        signature: &Signature,
-    ) -> Answer<Option<SignatureStatus>> {
+    pub async fn signature_status(&self, signature: &Signature) -> Answer<Option<SignatureStatus>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Status {

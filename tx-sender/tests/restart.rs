@@ -35,12 +35,18 @@ fn open_transactions_go_on_after_a_cut() {
     });
     let sender = world.start();
     for transaction in &landed {
-        sender.wait_for(&transaction.signatures[0].to_string(), "landed", Some("finalized"));
+        sender.wait_for(
+            &transaction.signatures[0].to_string(),
+            "landed",
+            Some("finalized"),
+        );
     }
     world.rpc.set_slot(48);
     for transaction in open {
         let again = wire(transaction);
-        eventually("an open one is sent after the restart", || world.leaders[0].count(&again) >= 1);
+        eventually("an open one is sent after the restart", || {
+            world.leaders[0].count(&again) >= 1
+        });
     }
     let open: Vec<_> = open.iter().collect();
     world.runtime.block_on(async {
@@ -48,7 +54,11 @@ fn open_transactions_go_on_after_a_cut() {
         world.chain.finalize(43).await;
     });
     for transaction in &open {
-        sender.wait_for(&transaction.signatures[0].to_string(), "landed", Some("finalized"));
+        sender.wait_for(
+            &transaction.signatures[0].to_string(),
+            "landed",
+            Some("finalized"),
+        );
     }
 }
 
@@ -66,7 +76,13 @@ fn a_restart_still_proves_expiry_by_the_stream_alone() {
     world.runtime.block_on(world.chain.grow(101..=192));
     let sender = world.start();
     let status = sender.wait_for(&signature, "expired", None);
-    assert!(status["reason"].as_str().unwrap().contains("every finalized block"), "{status}");
+    assert!(
+        status["reason"]
+            .as_str()
+            .unwrap()
+            .contains("every finalized block"),
+        "{status}"
+    );
     assert_eq!(world.rpc.calls("getSignatureStatuses"), 0);
 }
 
@@ -77,7 +93,9 @@ fn a_drain_writes_what_is_known() {
     world.runtime.block_on(world.chain.grow(1..=39));
     let transaction = transfer(1, hash(39));
     let signature = sender.send(&transaction);
-    eventually("the leader has it", || world.leaders[0].count(&wire(&transaction)) == 1);
+    eventually("the leader has it", || {
+        world.leaders[0].count(&wire(&transaction)) == 1
+    });
     sender.host.request_drain();
     std::thread::sleep(Duration::from_millis(500));
     sender.kill();
@@ -105,10 +123,18 @@ fn a_database_that_goes_away_loses_nothing() {
     });
     let answer = sender.send_with(&during, json!({}));
     assert_eq!(answer["error"]["code"], -32005, "{answer}");
-    assert!(answer["error"]["message"].as_str().unwrap().contains("nothing was accepted"), "{answer}");
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("nothing was accepted"),
+        "{answer}"
+    );
     postgres.restart().unwrap();
     sender.wait_for(&signature, "landed", Some("finalized"));
-    eventually("it accepts again", || sender.send_with(&during, json!({}))["result"].is_string());
+    eventually("it accepts again", || {
+        sender.send_with(&during, json!({}))["result"].is_string()
+    });
 }
 
 /// The real binary, killed by SIGKILL in the middle of accepting, again and again. Every answer it gave is kept.
@@ -129,9 +155,13 @@ fn sigkill_forgets_nothing() {
         ),
     )
     .unwrap();
-    let spec = ChildSpec::new("tx-sender", env!("CARGO_BIN_EXE_tx-sender"), folder.path().join("sender.log"))
-        .arg("--config")
-        .arg(&config);
+    let spec = ChildSpec::new(
+        "tx-sender",
+        env!("CARGO_BIN_EXE_tx-sender"),
+        folder.path().join("sender.log"),
+    )
+    .arg("--config")
+    .arg(&config);
     let mut child = Child::spawn(spec).unwrap();
     let http = reqwest::Client::new();
     let url = format!("http://{}", world.config.listen);
@@ -153,7 +183,9 @@ fn sigkill_forgets_nothing() {
                         answered.push(transaction);
                     }
                     // Not there yet, or killed: after the first answer it means killed.
-                    None if answered.is_empty() => tokio::time::sleep(Duration::from_millis(20)).await,
+                    None if answered.is_empty() => {
+                        tokio::time::sleep(Duration::from_millis(20)).await
+                    }
                     None => break,
                 }
             }
@@ -161,7 +193,9 @@ fn sigkill_forgets_nothing() {
         });
         let leader = &world.leaders[0];
         let before = leader.taken().len();
-        eventually("it sends", || leader.taken().len() > before + 3 + 7 * round as usize);
+        eventually("it sends", || {
+            leader.taken().len() > before + 3 + 7 * round as usize
+        });
         child.kill();
         answered.extend(world.runtime.block_on(sending).unwrap());
     }
@@ -170,7 +204,8 @@ fn sigkill_forgets_nothing() {
     world.rpc.set_slot(400);
     for transaction in &answered {
         let signature = transaction.signatures[0].to_string();
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "getSendStatus", "params": [signature]});
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "getSendStatus", "params": [signature]});
         let mut status = Value::Null;
         eventually("its status is known", || {
             if let Some(answer) = world.runtime.block_on(post(&http, &url, &body)) {
@@ -188,7 +223,14 @@ fn sigkill_forgets_nothing() {
 }
 
 async fn post(http: &reqwest::Client, url: &str, body: &Value) -> Option<Value> {
-    http.post(url).json(body).send().await.ok()?.json().await.ok()
+    http.post(url)
+        .json(body)
+        .send()
+        .await
+        .ok()?
+        .json()
+        .await
+        .ok()
 }
 
 #[test]
@@ -206,7 +248,8 @@ fn a_bad_configuration_names_the_key() {
             .arg(&config)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(named), "{said}");
     }

@@ -53,14 +53,32 @@ fn finalize(book: &mut Book, n: u64) {
 #[test]
 fn accepted_sent_landed_finalized_stored_and_gone() {
     let mut book = Book::default();
-    book.turn(Turn { window: 1, repeat: 0 }, vec![leader(1), leader(2)]);
+    book.turn(
+        Turn {
+            window: 1,
+            repeat: 0,
+        },
+        vec![leader(1), leader(2)],
+    );
     book.block(block(5, &[]));
     book.open(id(1), entry(1, 5));
     let sends = book.take_sends();
-    assert_eq!(sends.iter().map(|send| send.leader).collect::<Vec<_>>(), [leader(1), leader(2)]);
-    assert_eq!(book.get(id(1)).unwrap().delivery.lifetime, Lifetime::of_block(5));
+    assert_eq!(
+        sends.iter().map(|send| send.leader).collect::<Vec<_>>(),
+        [leader(1), leader(2)]
+    );
+    assert_eq!(
+        book.get(id(1)).unwrap().delivery.lifetime,
+        Lifetime::of_block(5)
+    );
     book.block(block(6, &[1]));
-    book.turn(Turn { window: 2, repeat: 0 }, vec![leader(2), leader(3)]);
+    book.turn(
+        Turn {
+            window: 2,
+            repeat: 0,
+        },
+        vec![leader(2), leader(3)],
+    );
     assert_eq!(book.take_sends(), []);
     let changed = book.take_changed(false);
     assert_eq!(changed[0].1.state(), State::Landed);
@@ -80,7 +98,13 @@ fn accepted_sent_landed_finalized_stored_and_gone() {
 #[test]
 fn what_landed_before_it_was_accepted_is_known() {
     let mut book = Book::default();
-    book.turn(Turn { window: 1, repeat: 0 }, vec![leader(1)]);
+    book.turn(
+        Turn {
+            window: 1,
+            repeat: 0,
+        },
+        vec![leader(1)],
+    );
     book.block(block(5, &[]));
     book.block(block(6, &[1]));
     finalize(&mut book, 6);
@@ -97,19 +121,33 @@ fn a_blockhash_learnt_later_gives_the_exact_life() {
     book.learn_lifetime(id(1), Lifetime::seen_at(60, true));
     assert_eq!(book.questions(), []);
     book.block(block(50, &[]));
-    assert_eq!(book.get(id(1)).unwrap().delivery.lifetime, Lifetime::of_block(50));
+    assert_eq!(
+        book.get(id(1)).unwrap().delivery.lifetime,
+        Lifetime::of_block(50)
+    );
 }
 
 #[test]
 fn an_abandoned_block_sends_again_at_once() {
     let mut book = Book::default();
-    book.turn(Turn { window: 1, repeat: 0 }, vec![leader(1)]);
+    book.turn(
+        Turn {
+            window: 1,
+            repeat: 0,
+        },
+        vec![leader(1)],
+    );
     book.open(id(1), entry(1, 5));
     assert_eq!(book.take_sends().len(), 1);
     book.block(block(6, &[1]));
     book.status(Slot(6), hash(6), None);
     assert_eq!(book.take_sends().len(), 1);
-    let lost = Attempt { leader: leader(1), window_slot: 4, outcome: Outcome::ConnectionLost, took_us: 1 };
+    let lost = Attempt {
+        leader: leader(1),
+        window_slot: 4,
+        outcome: Outcome::ConnectionLost,
+        took_us: 1,
+    };
     book.attempt_ended(id(1), lost);
     assert_eq!(book.take_sends().len(), 1, "a lost attempt is repeated");
 }
@@ -145,7 +183,10 @@ fn beyond_a_hole_the_validator_is_asked() {
     assert_ne!(book.get(id(1)).unwrap().delivery.state(), State::Expired);
     assert!(matches!(book.questions()[..], [Question::Absence { .. }]));
     book.absent(id(1));
-    assert_eq!(book.get(id(1)).unwrap().delivery.proof(), Some(Proof::Validator));
+    assert_eq!(
+        book.get(id(1)).unwrap().delivery.proof(),
+        Some(Proof::Validator)
+    );
     assert_eq!(book.questions(), []);
 }
 
@@ -176,11 +217,18 @@ fn world() -> impl Strategy<Value = World> {
             // A signature lands once on one fork, and only within its life (blocks 1 to 151 for blockhash 0).
             let mut seen = std::collections::HashSet::new();
             for (n, transaction) in held.iter_mut().enumerate() {
-                if transaction.is_some_and(|t| n == 0 || n as u64 > MAX_PROCESSING_AGE + 1 || !seen.insert(t)) {
+                if transaction
+                    .is_some_and(|t| n == 0 || n as u64 > MAX_PROCESSING_AGE + 1 || !seen.insert(t))
+                {
                     *transaction = None;
                 }
             }
-            World { held, missing, beside, jitter }
+            World {
+                held,
+                missing,
+                beside,
+                jitter,
+            }
         })
 }
 

@@ -36,9 +36,16 @@ fn coverage_reaches_to_the_first_hole() {
     }
     assert_eq!(chain.covered_from(), None);
     assert_eq!(chain.commit(&hash(5), Some(Commitment::Finalized)).len(), 2);
-    assert_eq!((chain.finalized_height(), chain.covered_from()), (Some(5), Some(4)));
+    assert_eq!(
+        (chain.finalized_height(), chain.covered_from()),
+        (Some(5), Some(4))
+    );
     // The late block closes the hole, and with it finalizes all that is linked.
-    let finalized: Vec<Slot> = chain.insert(block(3)).into_iter().map(|(slot, _)| slot).collect();
+    let finalized: Vec<Slot> = chain
+        .insert(block(3))
+        .into_iter()
+        .map(|(slot, _)| slot)
+        .collect();
     assert_eq!(finalized, [Slot(3), Slot(2), Slot(1)]);
     assert_eq!(chain.covered_from(), Some(1));
 }
@@ -49,9 +56,15 @@ fn a_signature_is_found_where_it_is() {
     chain.insert(block(7));
     let landings = chain.landings(&signature(7));
     assert_eq!(landings.len(), 1);
-    assert_eq!((landings[0].slot, landings[0].commitment), (Slot(7), Commitment::Processed));
+    assert_eq!(
+        (landings[0].slot, landings[0].commitment),
+        (Slot(7), Commitment::Processed)
+    );
     chain.commit(&hash(7), Some(Commitment::Confirmed));
-    assert_eq!(chain.landings(&signature(7))[0].commitment, Commitment::Confirmed);
+    assert_eq!(
+        chain.landings(&signature(7))[0].commitment,
+        Commitment::Confirmed
+    );
     chain.commit(&hash(7), None);
     assert_eq!(chain.landings(&signature(7)), []);
     assert_eq!(chain.landings(&signature(8)), []);
@@ -60,10 +73,16 @@ fn a_signature_is_found_where_it_is() {
 #[test]
 fn a_block_without_height_takes_its_parents() {
     let mut chain = Chain::default();
-    chain.insert(BlockSummary { height: None, ..block(3) });
+    chain.insert(BlockSummary {
+        height: None,
+        ..block(3)
+    });
     assert_eq!(chain.height_of(&hash(3)), None, "no parent to count from");
     chain.insert(block(4));
-    chain.insert(BlockSummary { height: None, ..block(5) });
+    chain.insert(BlockSummary {
+        height: None,
+        ..block(5)
+    });
     assert_eq!(chain.height_of(&hash(5)), Some(5));
 }
 

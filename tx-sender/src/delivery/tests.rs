@@ -43,9 +43,15 @@ fn each_leader_is_sent_to_once_per_turn() {
     assert_eq!(delivery.take_turn(turn(5), &targets, None), targets);
     assert_eq!(delivery.state(), State::Sending);
     assert_eq!(delivery.take_turn(turn(5), &targets, None), []);
-    assert_eq!(delivery.take_turn(turn(5), &[leader(2), leader(3)], None), [leader(3)]);
+    assert_eq!(
+        delivery.take_turn(turn(5), &[leader(2), leader(3)], None),
+        [leader(3)]
+    );
     assert_eq!(delivery.take_turn(turn(6), &targets, None), targets);
-    let repeat = Turn { window: 6, repeat: 1 };
+    let repeat = Turn {
+        window: 6,
+        repeat: 1,
+    };
     assert_eq!(delivery.take_turn(repeat, &targets, None), targets);
 }
 
@@ -55,7 +61,11 @@ fn a_failed_attempt_is_repeated_at_once_but_not_for_ever() {
     let targets = [leader(1)];
     delivery.take_turn(turn(1), &targets, None);
     for _ in 1..SENDS_PER_LEADER_TURN_MAX {
-        assert!(delivery.attempt_ended(attempt(leader(1), Outcome::ConnectionLost), &targets, None));
+        assert!(delivery.attempt_ended(
+            attempt(leader(1), Outcome::ConnectionLost),
+            &targets,
+            None
+        ));
     }
     assert!(!delivery.attempt_ended(attempt(leader(1), Outcome::ConnectionLost), &targets, None));
     assert_eq!(delivery.attempts, u64::from(SENDS_PER_LEADER_TURN_MAX));
@@ -121,7 +131,11 @@ fn expiry_needs_the_whole_proof() {
         (Some(162), None, false),
         (None, Some(1), false),
     ] {
-        assert_eq!(delivery.absence_is_proven(tip, covered_from), proven, "{tip:?} {covered_from:?}");
+        assert_eq!(
+            delivery.absence_is_proven(tip, covered_from),
+            proven,
+            "{tip:?} {covered_from:?}"
+        );
     }
     assert!(!fresh(Lifetime::Unknown).absence_is_proven(Some(u64::MAX), Some(0)));
     assert!(!fresh(Lifetime::Nonce(leader(1))).absence_is_proven(Some(u64::MAX), Some(0)));
@@ -135,7 +149,10 @@ fn sending_ends_with_the_life_but_the_state_waits_for_the_proof() {
     assert_eq!(delivery.take_turn(turn(9), &[leader(1)], Some(162)), []);
     assert_ne!(delivery.state(), State::Expired);
     assert!(delivery.expire(Proof::Stream));
-    assert_eq!((delivery.state(), delivery.settled()), (State::Expired, true));
+    assert_eq!(
+        (delivery.state(), delivery.settled()),
+        (State::Expired, true)
+    );
 }
 
 #[test]

@@ -34,28 +34,53 @@ fn what_web3_js_sends_is_understood() {
 #[test]
 fn base58_is_the_default_as_in_solana() {
     let request = one(&call("sendTransaction", r#"["AbC"]"#));
-    assert!(matches!(request.method, Ok(Method::SendTransaction { encoding: Encoding::Base58, .. })));
+    assert!(matches!(
+        request.method,
+        Ok(Method::SendTransaction {
+            encoding: Encoding::Base58,
+            ..
+        })
+    ));
 }
 
 #[test]
 fn refusals_have_the_code_and_name_the_thing() {
-    let long_key = format!(r#"["A",{{"idempotencyKey":"{}"}}]"#, "k".repeat(KEY_LENGTH_MAX + 1));
+    let long_key = format!(
+        r#"["A",{{"idempotencyKey":"{}"}}]"#,
+        "k".repeat(KEY_LENGTH_MAX + 1)
+    );
     for (params, code, named) in [
         ("[]", INVALID_PARAMS, "params[0]"),
         ("[5]", INVALID_PARAMS, "params[0]"),
         (r#"["A", 5]"#, INVALID_PARAMS, "params[1]"),
         (r#"["A", {}, 1]"#, INVALID_PARAMS, "params[2]"),
-        (r#"["A", {"encoding": "json"}]"#, INVALID_PARAMS, "base58, base64"),
+        (
+            r#"["A", {"encoding": "json"}]"#,
+            INVALID_PARAMS,
+            "base58, base64",
+        ),
         (r#"["A", {"encodng": "base64"}]"#, INVALID_PARAMS, "encodng"),
-        (r#"["A", {"idempotencyKey": ""}]"#, INVALID_PARAMS, "idempotencyKey"),
-        (r#"["A", {"idempotencyKey": 1}]"#, INVALID_PARAMS, "idempotencyKey"),
+        (
+            r#"["A", {"idempotencyKey": ""}]"#,
+            INVALID_PARAMS,
+            "idempotencyKey",
+        ),
+        (
+            r#"["A", {"idempotencyKey": 1}]"#,
+            INVALID_PARAMS,
+            "idempotencyKey",
+        ),
         (long_key.as_str(), INVALID_PARAMS, "idempotencyKey"),
         (r#"{"a": 1}"#, INVALID_PARAMS, "params"),
     ] {
         let error = refused(&call("sendTransaction", params));
         assert_eq!(error.code, code, "{params}");
         assert!(error.message.contains(named), "{params}: {}", error.message);
-        assert!(error.data["fix"].as_str().is_some_and(|fix| !fix.is_empty()));
+        assert!(
+            error.data["fix"]
+                .as_str()
+                .is_some_and(|fix| !fix.is_empty())
+        );
     }
     let error = refused(&call("getBalance", "[]"));
     assert_eq!(error.code, METHOD_NOT_FOUND);
@@ -94,10 +119,17 @@ fn a_batch_keeps_its_order_and_notifications_have_no_id() {
 
 #[test]
 fn a_bad_signature_reads_as_solana_says_it() {
-    let refusal = Refusal::Signature { index: 0, signer: event_schema::Pubkey([1; 32]) };
+    let refusal = Refusal::Signature {
+        index: 0,
+        signer: event_schema::Pubkey([1; 32]),
+    };
     let error = RpcError::from(refusal);
     assert_eq!(error.code, SIGNATURE_VERIFICATION_FAILURE);
-    assert!(error.message.starts_with("Transaction signature verification failure"));
+    assert!(
+        error
+            .message
+            .starts_with("Transaction signature verification failure")
+    );
     assert!(error.message.contains("sign the message again"));
     let answer = response(&json!(1), Err(error));
     assert_eq!(answer["error"]["code"], -32003);

@@ -34,7 +34,10 @@ fn a_legacy_transfer_is_read_in_both_encodings() {
     ] {
         let read = decode(&text, encoding).unwrap();
         assert_eq!(read.wire, bytes);
-        assert_eq!(read.signature.to_string(), transaction.signatures[0].to_string());
+        assert_eq!(
+            read.signature.to_string(),
+            transaction.signatures[0].to_string()
+        );
         assert_eq!(read.fee_payer.to_string(), payer.pubkey().to_string());
         assert_eq!(read.blockhash, Blockhash([7; 32]));
         assert_eq!((read.version, read.nonce_account), (None, None));
@@ -61,7 +64,8 @@ fn v1_transaction(data: usize) -> Vec<u8> {
         accounts: vec![solana_instruction::AccountMeta::new(payer.pubkey(), true)],
         data: vec![3; data],
     };
-    let message = v1::Message::try_compile(&payer.pubkey(), &[instruction], Hash::default()).unwrap();
+    let message =
+        v1::Message::try_compile(&payer.pubkey(), &[instruction], Hash::default()).unwrap();
     let transaction =
         VersionedTransaction::try_new(VersionedMessage::V1(message), &[&payer]).unwrap();
     wire(&transaction)
@@ -86,7 +90,13 @@ fn sizes_are_limited_by_version() {
     let mut too_large = largest;
     too_large.push(0);
     let refusal = decode(&base64(&too_large), Encoding::Base64).unwrap_err();
-    assert!(matches!(refusal, Refusal::TextTooLong { .. } | Refusal::TooLarge { .. }), "{refusal}");
+    assert!(
+        matches!(
+            refusal,
+            Refusal::TextTooLong { .. } | Refusal::TooLarge { .. }
+        ),
+        "{refusal}"
+    );
 
     let refusal = decode(&base64(&[1; LEGACY_SIZE_MAX + 1]), Encoding::Base64).unwrap_err();
     let expected = Refusal::TooLarge {
@@ -107,9 +117,13 @@ fn every_signature_is_checked_and_the_wrong_one_named() {
     let mut instruction = system::transfer(&payer.pubkey(), &keypair(3).pubkey(), 1);
     instruction
         .accounts
-        .push(solana_instruction::AccountMeta::new_readonly(second.pubkey(), true));
+        .push(solana_instruction::AccountMeta::new_readonly(
+            second.pubkey(),
+            true,
+        ));
     let message = Message::new(&[instruction], Some(&payer.pubkey()));
-    let good = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&payer, &second]).unwrap();
+    let good = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&payer, &second])
+        .unwrap();
     decode(&base64(&wire(&good)), Encoding::Base64).unwrap();
     for (index, signer) in [(0, &payer), (1, &second)] {
         let mut bad = good.clone();
@@ -118,8 +132,15 @@ fn every_signature_is_checked_and_the_wrong_one_named() {
         bad.signatures[index] = signature.into();
         let refusal = decode(&base64(&wire(&bad)), Encoding::Base64).unwrap_err();
         assert!(refusal.is_signature_failure());
-        assert!(refusal.to_string().contains("Transaction signature verification failure"));
-        assert!(refusal.to_string().contains(&signer.pubkey().to_string()), "{refusal}");
+        assert!(
+            refusal
+                .to_string()
+                .contains("Transaction signature verification failure")
+        );
+        assert!(
+            refusal.to_string().contains(&signer.pubkey().to_string()),
+            "{refusal}"
+        );
     }
 }
 
@@ -170,7 +191,10 @@ fn a_durable_nonce_is_recognized() {
     let transaction =
         VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&payer]).unwrap();
     let read = decode(&base64(&wire(&transaction)), Encoding::Base64).unwrap();
-    assert_eq!(read.nonce_account.map(|key| key.0), Some(nonce.pubkey().to_bytes()));
+    assert_eq!(
+        read.nonce_account.map(|key| key.0),
+        Some(nonce.pubkey().to_bytes())
+    );
 }
 
 proptest! {
@@ -218,7 +242,11 @@ fn real_transactions_are_accepted() {
         }
     }
     eprintln!("real transactions accepted, by version: {versions:?}");
-    assert!(versions.len() == 3, "expected legacy, v0 and v1 in {}: {versions:?}", folder.display());
+    assert!(
+        versions.len() == 3,
+        "expected legacy, v0 and v1 in {}: {versions:?}",
+        folder.display()
+    );
 }
 
 /// `"transaction": ["…", "base64"]`, wherever it is.
@@ -227,12 +255,16 @@ fn encoded_transactions(value: &serde_json::Value) -> Vec<&str> {
         serde_json::Value::Array(items) => items.iter().flat_map(encoded_transactions).collect(),
         serde_json::Value::Object(fields) => fields
             .iter()
-            .flat_map(|(key, value)| match (key.as_str(), value.as_array().map(Vec::as_slice)) {
-                ("transaction", Some([serde_json::Value::String(text), encoding])) if encoding == "base64" => {
-                    vec![text.as_str()]
-                }
-                _ => encoded_transactions(value),
-            })
+            .flat_map(
+                |(key, value)| match (key.as_str(), value.as_array().map(Vec::as_slice)) {
+                    ("transaction", Some([serde_json::Value::String(text), encoding]))
+                        if encoding == "base64" =>
+                    {
+                        vec![text.as_str()]
+                    }
+                    _ => encoded_transactions(value),
+                },
+            )
             .collect(),
         _ => Vec::new(),
     }

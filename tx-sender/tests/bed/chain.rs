@@ -1,6 +1,8 @@
 //! Publishes blocks into the canonical topic as the router does.
 
-use event_log::{EventLog, MemoryLog, NewRecord, TopicSpec};
+use std::{sync::Arc, time::Duration};
+
+use event_log::{Action, EventLog, NewRecord, TopicSpec, TransactionalWriter};
 use event_schema::{
     Blockhash, CanonicalHeader, CanonicalSeal, Kind, Slot, Topics, partition_of_slot,
     proto::{
@@ -19,9 +21,12 @@ const PARTITIONS: u32 = 4;
 
 /// Block `n` has slot and height `n`.
 pub struct TestChain {
-    log: MemoryLog,
+    log: Arc<dyn EventLog>,
     topics: Topics,
+    writer: tokio::sync::Mutex<Box<dyn TransactionalWriter>>,
 }
+
+const WRITER: &str = "test-router";
 
 /// Blockhash of block `n`.
 pub fn hash(n: u64) -> [u8; 32] {
@@ -32,7 +37,7 @@ pub fn hash(n: u64) -> [u8; 32] {
 }
 
 impl TestChain {
-    pub async fn new(log: MemoryLog) -> Self {
+    pub async fn new(log: Arc<dyn EventLog>) -> Self {
         let topics = Topics::new(Topics::DEFAULT_PREFIX);
         let spec = |name: &str, partitions| TopicSpec {
             name: name.to_owned(),
@@ -41,14 +46,25 @@ impl TestChain {
             config: Vec::new(),
             replication: 1,
         };
-        log.ensure_topics(&[spec(&topics.canonical, PARTITIONS), spec(&topics.dead_letters, 1)])
-            .await
-            .expect("topics");
-        Self { log, topics }
+        log.ensure_topics(&[
+            spec(&topics.canonical, PARTITIONS),
+            spec(&topics.dead_letters, 1),
+        ])
+        .await
+        .expect("topics");
+        let writer = log.transactional_writer(WRITER).await.expect("a writer");
+        Self {
+            log,
+            topics,
+            writer: tokio::sync::Mutex::new(writer),
+        }
     }
 
     pub async fn publish(&self, n: u64, transactions: &[&VersionedTransaction]) {
-        let with_outcome: Vec<_> = transactions.iter().map(|transaction| (*transaction, None)).collect();
+        let with_outcome: Vec<_> = transactions
+            .iter()
+            .map(|transaction| (*transaction, None))
+            .collect();
         self.publish_fork(n, hash(n), &with_outcome).await;
     }
 
@@ -63,9 +79,11 @@ impl TestChain {
         for (index, (transaction, error)) in transactions.iter().enumerate() {
             let signature: [u8; 64] = transaction.signatures[0].into();
             let meta = confirmed_block::TransactionStatusMeta {
-                err: error.as_ref().map(|error| confirmed_block::TransactionError {
-                    err: bincode::serialize(error).expect("serializes"),
-                }),
+                err: error
+                    .as_ref()
+                    .map(|error| confirmed_block::TransactionError {
+                        err: bincode::serialize(error).expect("serializes"),
+                    }),
                 ..Default::default()
             };
             let info = SubscribeUpdateTransactionInfo {
@@ -74,8 +92,14 @@ impl TestChain {
                 index: index as u64,
                 ..Default::default()
             };
-            let update = SubscribeUpdateTransaction { transaction: Some(info), slot: n };
-            values.push((Kind::Transaction, update_of(UpdateOneof::Transaction(update))));
+            let update = SubscribeUpdateTransaction {
+                transaction: Some(info),
+                slot: n,
+            };
+            values.push((
+                Kind::Transaction,
+                update_of(UpdateOneof::Transaction(update)),
+            ));
         }
         let meta = SubscribeUpdateBlockMeta {
             slot: n,
@@ -105,9 +129,14 @@ impl TestChain {
     }
 
     pub async fn status(&self, n: u64, blockhash: [u8; 32], status: SlotStatus) {
-        let update = SubscribeUpdateSlot { slot: n, status: status.into(), ..Default::default() };
+        let update = SubscribeUpdateSlot {
+            slot: n,
+            status: status.into(),
+            ..Default::default()
+        };
         let value = update_of(UpdateOneof::Slot(update));
-        self.append(vec![self.record(Kind::Status, n, blockhash, 0, value)]).await;
+        self.append(vec![self.record(Kind::Status, n, blockhash, 0, value)])
+            .await;
     }
 
     pub async fn confirm(&self, n: u64) {
@@ -136,11 +165,27 @@ impl TestChain {
 
     /// Records in the dead-letter topic.
     pub async fn dead_letters(&self) -> i64 {
-        self.log.watermarks(&self.topics.dead_letters, 0).await.expect("watermarks").1
+        self.log
+            .watermarks(&self.topics.dead_letters, 0)
+            .await
+            .expect("watermarks")
+            .1
     }
 
-    fn record(&self, kind: Kind, n: u64, blockhash: [u8; 32], index: u32, value: Vec<u8>) -> NewRecord {
-        let header = CanonicalHeader { kind, slot: Slot(n), blockhash: Blockhash(blockhash), index };
+    fn record(
+        &self,
+        kind: Kind,
+        n: u64,
+        blockhash: [u8; 32],
+        index: u32,
+        value: Vec<u8>,
+    ) -> NewRecord {
+        let header = CanonicalHeader {
+            kind,
+            slot: Slot(n),
+            blockhash: Blockhash(blockhash),
+            index,
+        };
         NewRecord {
             topic: self.topics.canonical.clone(),
             partition: partition_of_slot(Slot(n), PARTITIONS),
@@ -150,12 +195,27 @@ impl TestChain {
         }
     }
 
+    /// A commit that failed is made again by a new writer, as the router does: nobody has seen the failed one.
     async fn append(&self, records: Vec<NewRecord>) {
-        let mut writer = self.log.transactional_writer("test-router").await.expect("a writer");
-        writer.commit(records).await.expect("committed");
+        let mut writer = self.writer.lock().await;
+        loop {
+            match writer.commit(records.clone()).await {
+                Ok(_) => return,
+                Err(error) => assert_eq!(error.action(), Action::Retry, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if let Ok(again) = self.log.transactional_writer(WRITER).await {
+                *writer = again;
+            }
+        }
     }
 }
 
 fn update_of(update: UpdateOneof) -> Vec<u8> {
-    SubscribeUpdate { filters: Vec::new(), update_oneof: Some(update), created_at: None }.encode_to_vec()
+    SubscribeUpdate {
+        filters: Vec::new(),
+        update_oneof: Some(update),
+        created_at: None,
+    }
+    .encode_to_vec()
 }

@@ -74,7 +74,8 @@ impl TestLeader {
         // Smaller than a transaction: what is not read is not acknowledged as a whole.
         transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
         config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().expect("an address")).expect("a server");
+        let endpoint =
+            Endpoint::server(config, "127.0.0.1:0".parse().expect("an address")).expect("a server");
         let shared = Arc::new(Shared {
             conduct: std::sync::Mutex::new(conduct),
             taken: Default::default(),
@@ -117,7 +118,13 @@ impl TestLeader {
 
     /// How often it got these bytes.
     pub fn count(&self, wire: &[u8]) -> usize {
-        self.shared.taken.lock().unwrap().iter().filter(|taken| *taken == wire).count()
+        self.shared
+            .taken
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|taken| *taken == wire)
+            .count()
     }
 
     pub fn connections(&self) -> usize {
@@ -204,7 +211,12 @@ impl ClientCertVerifier for AnyClient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -38,7 +38,11 @@ pub fn postgres() -> &'static Postgres {
 
 pub fn new_database() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("sender_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "sender_{}_{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
     postgres().create_database(&name).expect("a database");
     postgres().url(&name)
 }
@@ -46,7 +50,7 @@ pub fn new_database() -> String {
 /// What outlives a sender that is killed.
 pub struct World {
     pub runtime: tokio::runtime::Runtime,
-    pub log: MemoryLog,
+    pub log: Arc<dyn EventLog>,
     pub chain: TestChain,
     pub rpc: TestRpc,
     pub leaders: Vec<TestLeader>,
@@ -56,12 +60,15 @@ pub struct World {
 impl World {
     /// Leaders in the order of their windows, again and again.
     pub fn new(leaders: usize) -> Self {
+        Self::on(Arc::new(MemoryLog::new()), leaders)
+    }
+
+    pub fn on(log: Arc<dyn EventLog>, leaders: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        let log = MemoryLog::new();
         let (chain, rpc, leaders) = runtime.block_on(async {
             let chain = TestChain::new(log.clone()).await;
             let leaders: Vec<TestLeader> = (0..leaders).map(|_| TestLeader::start()).collect();
@@ -79,11 +86,18 @@ impl World {
         config.leaders.schedule_refresh_ms = 200;
         // Only tests that ask for it see the fallback.
         config.leaders.fallback_ms = 600_000;
-        Self { runtime, log, chain, rpc, leaders, config }
+        Self {
+            runtime,
+            log,
+            chain,
+            rpc,
+            leaders,
+            config,
+        }
     }
 
     pub fn start(&self) -> Running {
-        Running::start(&self.config, Arc::new(self.log.clone()))
+        Running::start(&self.config, self.log.clone())
     }
 }
 
@@ -106,8 +120,12 @@ impl Running {
         let host = Host::detached();
         let (config_in, host_in) = (config.clone(), host.clone());
         runtime.spawn(async move {
-            let listener = service_host::listen("listen", &config_in.listen).await.expect("listening");
-            pipeline::run(config_in, log, listener, host_in).await.expect("the sender runs");
+            let listener = service_host::listen("listen", &config_in.listen)
+                .await
+                .expect("listening");
+            pipeline::run(config_in, log, listener, host_in)
+                .await
+                .expect("the sender runs");
         });
         let running = Self {
             runtime: Some(runtime),
@@ -132,7 +150,13 @@ impl Running {
 
     pub fn post(&self, body: &Value) -> Value {
         self.caller.block_on(async {
-            let answer = self.http.post(&self.url).json(body).send().await.expect("an answer");
+            let answer = self
+                .http
+                .post(&self.url)
+                .json(body)
+                .send()
+                .await
+                .expect("an answer");
             answer.json().await.expect("JSON")
         })
     }
@@ -140,7 +164,13 @@ impl Running {
     /// All at once.
     pub fn post_concurrently(&self, bodies: &[Value]) -> Vec<Value> {
         let requests = bodies.iter().map(|body| async {
-            let answer = self.http.post(&self.url).json(body).send().await.expect("an answer");
+            let answer = self
+                .http
+                .post(&self.url)
+                .json(body)
+                .send()
+                .await
+                .expect("an answer");
             answer.json().await.expect("JSON")
         });
         self.caller.block_on(futures::future::join_all(requests))
@@ -170,7 +200,12 @@ impl Running {
 
     pub fn get(&self, path: &str) -> (u16, Value) {
         self.caller.block_on(async {
-            let answer = self.http.get(format!("{}{path}", self.url)).send().await.expect("an answer");
+            let answer = self
+                .http
+                .get(format!("{}{path}", self.url))
+                .send()
+                .await
+                .expect("an answer");
             (answer.status().as_u16(), answer.json().await.expect("JSON"))
         })
     }
@@ -211,11 +246,29 @@ pub fn wire(transaction: &VersionedTransaction) -> Vec<u8> {
 pub fn transfer(lamports: u64, blockhash: [u8; 32]) -> VersionedTransaction {
     let payer = Keypair::new_from_array([1; 32]);
     let to = Keypair::new_from_array([2; 32]).pubkey();
-    let instruction = solana_system_interface::instruction::transfer(&payer.pubkey(), &to, lamports);
+    let instruction =
+        solana_system_interface::instruction::transfer(&payer.pubkey(), &to, lamports);
     let message = Message::new_with_blockhash(
         &[instruction],
         Some(&payer.pubkey()),
         &Hash::new_from_array(blockhash),
+    );
+    VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&payer]).expect("signed")
+}
+
+/// A transfer under a durable nonce of this value.
+pub fn nonce_transfer(lamports: u64, value: [u8; 32]) -> VersionedTransaction {
+    use solana_system_interface::instruction as system;
+    let payer = Keypair::new_from_array([1; 32]);
+    let nonce = Keypair::new_from_array([3; 32]).pubkey();
+    let instructions = [
+        system::advance_nonce_account(&nonce, &payer.pubkey()),
+        system::transfer(&payer.pubkey(), &nonce, lamports),
+    ];
+    let message = Message::new_with_blockhash(
+        &instructions,
+        Some(&payer.pubkey()),
+        &Hash::new_from_array(value),
     );
     VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&payer]).expect("signed")
 }

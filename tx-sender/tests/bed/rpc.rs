@@ -20,6 +20,8 @@ pub struct Answers {
     /// By signature: what `getSignatureStatuses` says.
     pub statuses: HashMap<String, Value>,
     pub valid_blockhashes: Vec<String>,
+    /// Data of every account asked for.
+    pub account_data: Option<Vec<u8>>,
     /// Calls by method.
     pub calls: HashMap<String, usize>,
 }
@@ -32,10 +34,18 @@ pub struct TestRpc {
 
 impl TestRpc {
     pub async fn start(nodes: Vec<([u8; 32], Option<SocketAddr>)>) -> Self {
-        let answers = Arc::new(Mutex::new(Answers { slot: 40, nodes, ..Answers::default() }));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let answers = Arc::new(Mutex::new(Answers {
+            slot: 40,
+            nodes,
+            ..Answers::default()
+        }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let router = Router::new().route("/", post(answer)).with_state(answers.clone());
+        let router = Router::new()
+            .route("/", post(answer))
+            .with_state(answers.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, answers }
     }
@@ -49,11 +59,20 @@ impl TestRpc {
     }
 
     pub fn calls(&self, method: &str) -> usize {
-        self.answers.lock().unwrap().calls.get(method).copied().unwrap_or_default()
+        self.answers
+            .lock()
+            .unwrap()
+            .calls
+            .get(method)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
-async fn answer(State(answers): State<Arc<Mutex<Answers>>>, Json(request): Json<Value>) -> Json<Value> {
+async fn answer(
+    State(answers): State<Arc<Mutex<Answers>>>,
+    Json(request): Json<Value>,
+) -> Json<Value> {
     let mut answers = answers.lock().unwrap();
     let method = request["method"].as_str().unwrap_or_default().to_owned();
     *answers.calls.entry(method.clone()).or_default() += 1;
@@ -91,6 +110,13 @@ async fn answer(State(answers): State<Arc<Mutex<Answers>>>, Json(request): Json<
         "isBlockhashValid" => {
             let blockhash = params[0].as_str().unwrap_or_default();
             json!({"context": {"slot": 1}, "value": answers.valid_blockhashes.iter().any(|valid| valid == blockhash)})
+        }
+        "getAccountInfo" => {
+            let account = answers.account_data.as_ref().map(|data| {
+                let data = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, data);
+                json!({"data": [data, "base64"], "lamports": 1, "owner": Pubkey::default(), "executable": false})
+            });
+            json!({"context": {"slot": 1}, "value": account})
         }
         "getSignatureStatuses" => {
             let signature = params[0][0].as_str().unwrap_or_default();
