@@ -1,1 +1,5 @@
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service_host::run::<ledger_sink::service::LedgerSink>()
+}
