@@ -9,3 +9,4 @@
 
 pub mod door;
 pub mod engine;
+pub mod sink;

@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::process::ExitCode {
+    service_host::run::<warehouse::sink::WarehouseSink>()
+}

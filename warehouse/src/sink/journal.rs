@@ -1,0 +1,183 @@
+//! The sink's own table of batches: a batch's extent is stored before its rows and confirmed after them, through the same
+//! door, so that any machine can take over. Position is nothing but the last batch that is done.
+
+use super::{
+    native::{Millis, Seconds},
+    planner::Extents,
+    store::{Store, StoreError},
+    tables::BatchRow,
+};
+
+/// A batch whose extent is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub id: u64,
+    pub extents: Extents,
+}
+
+/// What the journal says at the start.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The last batch that is done; 0 when none is.
+    pub done: u64,
+    /// Where the partitions stood after it.
+    pub extents: Extents,
+    /// A later batch that was planned; its rows may be stored in part.
+    pub unfinished: Option<Plan>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "sink_batches is damaged: {0}. Restore the table from a backup; without it the position is not known"
+    )]
+    Damaged(String),
+    #[error(
+        "another warehouse-sink has taken over (generation {theirs}, ours is {ours}). Run one at a time"
+    )]
+    Superseded { ours: u64, theirs: u64 },
+}
+
+/// See the module.
+pub struct Journal {
+    store: Store,
+    owner: String,
+    generation: u64,
+}
+
+/// What a finished batch brought.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Done {
+    pub rows: u64,
+    pub highest_slot: Option<u64>,
+    pub highest_block_time: Option<Seconds>,
+}
+
+impl Plan {
+    /// Names the rows of one table of this batch. Another extent under the same number is another token.
+    pub fn token(&self, table: &str) -> String {
+        format!("{table}-{}-{:016x}", self.id, self.fingerprint())
+    }
+
+    /// FNV-1a over the extents.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for (partition, extent) in &self.extents {
+            for number in [i64::from(*partition), extent.applied_to, extent.resume_at] {
+                for byte in number.to_le_bytes() {
+                    hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                }
+            }
+        }
+        hash
+    }
+}
+
+impl Journal {
+    /// Takes over from any earlier sink.
+    pub async fn claim(store: Store) -> Result<Self, JournalError> {
+        let newest = newest_generation(&store).await?;
+        let owner = uuid::Uuid::new_v4().to_string();
+        let generation = newest.map_or(1, |(generation, _)| generation + 1);
+        let statement = format!(
+            "INSERT INTO sink_owners (generation, owner, recorded_at) VALUES ({generation}, '{owner}', now64(3, 'UTC'))"
+        );
+        store.execute(&statement).await?;
+        Ok(Self {
+            store,
+            owner,
+            generation,
+        })
+    }
+
+    /// Stops a sink that another one has replaced.
+    pub async fn still_ours(&self) -> Result<(), JournalError> {
+        match newest_generation(&self.store).await? {
+            Some((theirs, owner)) if owner != self.owner => Err(JournalError::Superseded {
+                ours: self.generation,
+                theirs,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn resume(&self) -> Result<Resume, JournalError> {
+        let rows = self.store.rows("SELECT batch_id, phase, partitions FROM sink_batches ORDER BY batch_id DESC, recorded_at DESC LIMIT 16").await?;
+        let mut resume = Resume::default();
+        let damaged = |problem: &str| JournalError::Damaged(problem.to_owned());
+        for row in &rows {
+            let [id, phase, partitions] = row.as_slice() else {
+                return Err(damaged("a row has not three columns"));
+            };
+            let id: u64 = id.parse().map_err(|_| damaged("batch_id is no number"))?;
+            let extents: Extents = serde_json::from_str(partitions)
+                .map_err(|error| damaged(&format!("partitions of batch {id}: {error}")))?;
+            if phase == "done" {
+                if resume.unfinished.as_ref().is_some_and(|plan| plan.id <= id) {
+                    resume.unfinished = None;
+                }
+                return Ok(Resume {
+                    done: id,
+                    extents,
+                    unfinished: resume.unfinished,
+                });
+            }
+            // Rows come newest first: the newest plan of the highest number is the one that may have begun to store rows.
+            resume.unfinished.get_or_insert(Plan { id, extents });
+        }
+        match &resume.unfinished {
+            Some(plan) if plan.id > 1 => Err(damaged(&format!(
+                "batch {} is planned, but no earlier one is done",
+                plan.id
+            ))),
+            _ => Ok(resume),
+        }
+    }
+
+    pub async fn planned(&self, plan: &Plan) -> Result<(), JournalError> {
+        self.write(plan, "planned", Done::default()).await
+    }
+
+    pub async fn done(&self, plan: &Plan, done: Done) -> Result<(), JournalError> {
+        self.write(plan, "done", done).await
+    }
+
+    async fn write(
+        &self,
+        plan: &Plan,
+        phase: &'static str,
+        done: Done,
+    ) -> Result<(), JournalError> {
+        let row = BatchRow {
+            batch_id: plan.id,
+            phase,
+            owner: self.owner.clone(),
+            partitions: serde_json::to_string(&plan.extents)
+                .map_err(|error| JournalError::Damaged(error.to_string()))?,
+            rows: done.rows,
+            highest_slot: done.highest_slot,
+            highest_block_time: done.highest_block_time,
+            recorded_at: Millis(now_ms()),
+        };
+        Ok(self.store.insert(&[row], &plan.token(phase)).await?)
+    }
+}
+
+async fn newest_generation(store: &Store) -> Result<Option<(u64, String)>, StoreError> {
+    let rows = store.rows("SELECT generation, owner FROM sink_owners ORDER BY generation DESC, owner DESC LIMIT 1").await?;
+    Ok(rows
+        .into_iter()
+        .next()
+        .and_then(|row| match row.as_slice() {
+            [generation, owner] => Some((generation.parse().ok()?, owner.clone())),
+            _ => None,
+        }))
+}
+
+pub fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,302 @@
+//! Wiring: the log in, batches out. One loop owns the planner; one batch is stored at a time, and the log waits meanwhile.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use event_log::{
+    Action, EventLog, LogReader, LogWriter, Position, ReaderSpec, Record, Start, dead_letter,
+};
+use event_schema::Topics;
+use service_host::Host;
+
+use super::{
+    config::SinkConfig,
+    journal::{Plan, Resume},
+    planner::{Extents, Planner, Pushed},
+    writer::BatchWriter,
+};
+
+/// Longest wait for records when no batch is open.
+const IDLE: Duration = Duration::from_millis(500);
+/// Pause after the log did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub struct Pipeline {
+    pub log: Arc<dyn EventLog>,
+    pub topics: Topics,
+    pub config: SinkConfig,
+    pub writer: BatchWriter,
+    pub host: Host,
+}
+
+/// Why reading ended without an error.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Drained,
+    /// The log failed in a way that a new reader may mend.
+    ReaderLost,
+}
+
+impl Pipeline {
+    /// Runs until drained.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let Some(partitions) = self.wait_for_topic().await? else {
+            return Ok(());
+        };
+        let dead_letters = self.log.writer().await?;
+        let resume = self
+            .writer
+            .until_done("journal", || self.writer.journal.resume())
+            .await?;
+        tracing::info!(
+            batch = resume.done,
+            unfinished = resume.unfinished.is_some(),
+            "resuming"
+        );
+        let Some((mut done, mut extents)) = self.replay(resume, partitions).await? else {
+            return Ok(());
+        };
+        self.host.ready("log", true);
+        self.host.started();
+        loop {
+            match self
+                .follow(&mut done, &mut extents, partitions, dead_letters.as_ref())
+                .await?
+            {
+                Ended::Drained => return Ok(()),
+                Ended::ReaderLost => {
+                    self.host.ready("log", false);
+                    if self.drained_within(PAUSE).await {
+                        return Ok(());
+                    }
+                    self.host.ready("log", true);
+                }
+            }
+        }
+    }
+
+    /// The router creates the canonical topic; until then there is nothing to do but wait and say so.
+    async fn wait_for_topic(&self) -> anyhow::Result<Option<u32>> {
+        let mut told = false;
+        loop {
+            match self.log.partitions(&self.topics.canonical).await {
+                Ok(partitions) => return Ok(Some(partitions)),
+                Err(error @ event_log::Error::UnknownTopic { .. }) => {
+                    if !told {
+                        tracing::info!(%error, "waiting for the router to create the topic");
+                    }
+                }
+                Err(error) if error.action() == Action::Retry => {
+                    if !told {
+                        tracing::warn!(%error, "waiting for the log");
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            told = true;
+            if self.drained_within(PAUSE).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn drained_within(&self, pause: Duration) -> bool {
+        tokio::select! {
+            () = self.host.drain() => true,
+            () = tokio::time::sleep(pause) => false,
+        }
+    }
+
+    async fn reader(
+        &self,
+        extents: &Extents,
+        partitions: u32,
+    ) -> event_log::Result<Box<dyn LogReader>> {
+        let start = |partition: u32| {
+            extents
+                .get(&partition)
+                .map_or(Start::Earliest, |extent| Start::At(extent.resume_at))
+        };
+        let partitions = (0..partitions)
+            .map(|partition| (self.topics.canonical.clone(), partition, start(partition)))
+            .collect();
+        self.log
+            .reader(ReaderSpec {
+                partitions,
+                read_committed: true,
+            })
+            .await
+    }
+
+    /// Repeats a batch that was planned and may be stored in part: the same records, so the same rows under the same tokens.
+    /// `None`: asked to drain before it was done.
+    async fn replay(
+        &self,
+        resume: Resume,
+        partitions: u32,
+    ) -> anyhow::Result<Option<(u64, Extents)>> {
+        let Some(plan) = resume.unfinished else {
+            return Ok(Some((resume.done, resume.extents)));
+        };
+        tracing::info!(batch = plan.id, "repeating the unfinished batch");
+        let mut planner = Planner::new(&resume.extents);
+        let mut reader = self.reader(&resume.extents, partitions).await?;
+        let wanted = |position: &Position| {
+            plan.extents
+                .get(&position.partition)
+                .is_some_and(|extent| position.offset < extent.applied_to)
+        };
+        while reader.positions().iter().any(wanted) {
+            if self.host.draining() {
+                return Ok(None);
+            }
+            let records = match reader.poll(self.config.poll_records, IDLE).await {
+                Ok(records) => records,
+                Err(error) if error.action() == Action::Retry => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for record in records.iter().filter(|record| wanted(&record.position)) {
+                // Damaged records were put aside when the batch was planned.
+                if planner.push(record) == Pushed::CommitFirst {
+                    anyhow::bail!(
+                        "batch {} of sink_batches cannot be rebuilt: it mixes deletes and inserts. It was written by another version; use that one once",
+                        plan.id
+                    );
+                }
+            }
+        }
+        let batch = planner.take_batch();
+        self.writer.commit(&plan, batch, true).await?;
+        Ok(Some((plan.id, plan.extents)))
+    }
+
+    async fn follow(
+        &mut self,
+        done: &mut u64,
+        extents: &mut Extents,
+        partitions: u32,
+        dead_letters: &dyn LogWriter,
+    ) -> anyhow::Result<Ended> {
+        let mut planner = Planner::new(extents);
+        let mut reader = match self.reader(extents, partitions).await {
+            Ok(reader) => reader,
+            Err(error) if error.action() == Action::Retry => {
+                tracing::warn!(%error, "the log cannot be read");
+                return Ok(Ended::ReaderLost);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let flush = Duration::from_millis(self.config.flush_ms);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let wait = deadline.map_or(IDLE, |deadline| {
+                deadline.saturating_duration_since(Instant::now()).min(IDLE)
+            });
+            let polled = tokio::select! {
+                () = self.host.drain() => None,
+                polled = reader.poll(self.config.poll_records, wait) => Some(polled),
+            };
+            let Some(polled) = polled else {
+                self.commit(&mut planner, done, extents).await?;
+                return Ok(Ended::Drained);
+            };
+            let records = match polled {
+                Ok(records) => records,
+                Err(error) if error.action() == Action::Retry => {
+                    tracing::warn!(%error, "the log cannot be read");
+                    return Ok(Ended::ReaderLost);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for record in &records {
+                self.push(&mut planner, record, done, extents, dead_letters)
+                    .await?;
+            }
+            if planner.batch().is_empty() {
+                deadline = None;
+            } else {
+                let due = *deadline.get_or_insert_with(|| Instant::now() + flush);
+                if Instant::now() >= due
+                    || planner.batch().transactions() >= self.config.batch_transactions
+                {
+                    self.commit(&mut planner, done, extents).await?;
+                    deadline = None;
+                }
+            }
+            self.writer.metrics.held_blocks.set(planner.held() as i64);
+            if let Ok(lag) = reader.lag().await {
+                self.writer
+                    .metrics
+                    .lag_records
+                    .set(i64::try_from(lag).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    async fn push(
+        &self,
+        planner: &mut Planner,
+        record: &Record,
+        done: &mut u64,
+        extents: &mut Extents,
+        dead_letters: &dyn LogWriter,
+    ) -> anyhow::Result<()> {
+        loop {
+            match planner.push(record) {
+                Pushed::Taken => return Ok(()),
+                Pushed::CommitFirst => self.commit(planner, done, extents).await?,
+                Pushed::Damaged(reason) => {
+                    tracing::warn!(position = %record.position, reason, "a record was put aside");
+                    self.put_aside(record, &reason, dead_letters).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn put_aside(
+        &self,
+        record: &Record,
+        reason: &str,
+        dead_letters: &dyn LogWriter,
+    ) -> anyhow::Result<()> {
+        loop {
+            match dead_letters.append(vec![dead_letter(record, reason)]).await {
+                Ok(_) => break,
+                Err(error) if error.action() == Action::Retry => tokio::time::sleep(PAUSE).await,
+                // The stream goes on: the record stays in the log, and the loss of its copy is told.
+                Err(error) => {
+                    tracing::error!(position = %record.position, %error, "a damaged record could not be copied to the dead letters");
+                    break;
+                }
+            }
+        }
+        self.writer.metrics.dead_letters.inc();
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        planner: &mut Planner,
+        done: &mut u64,
+        extents: &mut Extents,
+    ) -> anyhow::Result<()> {
+        if planner.batch().is_empty() {
+            return Ok(());
+        }
+        let plan = Plan {
+            id: *done + 1,
+            extents: planner.extents(),
+        };
+        let batch = planner.take_batch();
+        self.writer.commit(&plan, batch, false).await?;
+        *done = plan.id;
+        *extents = plan.extents;
+        Ok(())
+    }
+}

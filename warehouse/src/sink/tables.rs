@@ -1,0 +1,162 @@
+//! The rows of every table, field by field as `migrations/` declares the columns.
+
+use super::native::{Blob, Millis, Seconds, table_row};
+
+pub type Key = [u8; 32];
+
+table_row! {
+    BlockRow in "blocks" {
+        slot: u64,
+        blockhash: Key,
+        parent_slot: u64,
+        parent_blockhash: Key,
+        block_time: Option<Seconds>,
+        block_height: Option<u64>,
+        transactions: u32,
+        entries: u32,
+        account_updates: u32,
+        sources: Vec<String>,
+        repaired: bool,
+    }
+}
+
+table_row! {
+    TransactionRow in "transactions" {
+        slot: u64,
+        tx_index: u32,
+        signature: [u8; 64],
+        is_vote: bool,
+        /// -1 legacy, 0, 1.
+        version: i8,
+        fee_payer: Option<Key>,
+        fee: Option<u64>,
+        success: Option<bool>,
+        error: String,
+        error_instruction: Option<u8>,
+        error_custom: Option<u32>,
+        compute_units: Option<u64>,
+        cost_units: Option<u64>,
+        signatures: u8,
+        recent_blockhash: Option<Key>,
+        account_keys: Vec<Key>,
+        instructions: u16,
+        instructions_unresolved: u16,
+        inner_known: bool,
+        logs_known: bool,
+        log_messages: Vec<String>,
+        lamport_identity: &'static str,
+        block_time: Option<Seconds>,
+    }
+}
+
+table_row! {
+    InstructionRow in "instructions" {
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        stack_height: Option<u8>,
+        program: Key,
+        discriminator: u64,
+        data: Blob,
+        accounts: Vec<Key>,
+        success: Option<bool>,
+    }
+}
+
+table_row! {
+    TokenTransferRow in "token_transfers" {
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        event_index: u16,
+        kind: &'static str,
+        program: Key,
+        mint: Option<Key>,
+        source: Option<Key>,
+        destination: Option<Key>,
+        authority: Option<Key>,
+        amount: Option<u64>,
+        decimals: Option<u8>,
+        fee: Option<u64>,
+        success: Option<bool>,
+    }
+}
+
+table_row! {
+    BalanceChangeRow in "balance_changes" {
+        slot: u64,
+        tx_index: u32,
+        account_index: u16,
+        account: Key,
+        mint: Option<Key>,
+        owner: Option<Key>,
+        decimals: Option<u8>,
+        pre: Option<u64>,
+        post: Option<u64>,
+        delta: i128,
+    }
+}
+
+table_row! {
+    AccountUpdateRow in "account_updates" {
+        slot: u64,
+        account: Key,
+        write_version: u64,
+        tx_index: Option<u32>,
+        lamports: u64,
+        owner: Key,
+        executable: bool,
+        rent_epoch: u64,
+        data: Blob,
+    }
+}
+
+table_row! {
+    RewardRow in "rewards" {
+        slot: u64,
+        reward_index: u32,
+        account: Option<Key>,
+        lamports: i64,
+        post_balance: u64,
+        kind: &'static str,
+        commission: Option<u8>,
+        commission_bps: Option<u16>,
+    }
+}
+
+table_row! {
+    SlotStatusRow in "slot_status" {
+        slot: u64,
+        blockhash: Key,
+        status: &'static str,
+        version: u64,
+        recorded_at: Millis,
+    }
+}
+
+table_row! {
+    StreamGapRow in "stream_gaps" {
+        first_slot: u64,
+        last_slot: u64,
+        records: Option<u64>,
+        reason: &'static str,
+        source: String,
+        detail: String,
+        partition: u32,
+        offset: u64,
+        recorded_at: Millis,
+    }
+}
+
+table_row! {
+    BatchRow in "sink_batches" {
+        batch_id: u64,
+        phase: &'static str,
+        owner: String,
+        partitions: String,
+        rows: u64,
+        highest_slot: Option<u64>,
+        highest_block_time: Option<Seconds>,
+        recorded_at: Millis,
+    }
+}

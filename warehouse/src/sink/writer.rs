@@ -1,0 +1,215 @@
+//! Stores one batch: plan, check, delete, insert, done. Every step may be repeated; together they count once.
+
+use std::time::{Duration, Instant};
+
+use event_schema::Commitment;
+
+use super::{
+    journal::{Done, Journal, JournalError, Plan, now_ms},
+    metrics::SinkMetrics,
+    native::{Millis, TableRow},
+    planner::{Batch, gap_reason},
+    rows::BlockRows,
+    store::Store,
+    tables::{SlotStatusRow, StreamGapRow},
+};
+
+/// Tables with rows of a block, in the order an abandoned block leaves them.
+const BLOCK_TABLES: &[&str] = &[
+    "blocks",
+    "transactions",
+    "instructions",
+    "token_transfers",
+    "balance_changes",
+    "account_updates",
+    "rewards",
+];
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct BatchWriter {
+    pub store: Store,
+    pub journal: Journal,
+    pub metrics: SinkMetrics,
+}
+
+impl BatchWriter {
+    /// Returns when the batch is stored whole. `planned`: its plan is in the journal already.
+    pub async fn commit(
+        &self,
+        plan: &Plan,
+        batch: Batch,
+        planned: bool,
+    ) -> Result<(), JournalError> {
+        let started = Instant::now();
+        if !planned {
+            self.until_done("plan", || self.journal.planned(plan))
+                .await?;
+        }
+        self.until_done("owner", || self.journal.still_ours())
+            .await?;
+        for slot in &batch.deletes {
+            for table in BLOCK_TABLES {
+                let statement = format!("DELETE FROM {table} WHERE slot = {}", slot.0);
+                self.until_done("delete", || async {
+                    Ok(self.store.execute(&statement).await?)
+                })
+                .await?;
+            }
+            tracing::info!(slot = slot.0, "an abandoned block's rows were deleted");
+        }
+        let blocks = batch.blocks.clone();
+        let rows = tokio::task::spawn_blocking(move || {
+            let mut rows = BlockRows::default();
+            blocks.iter().for_each(|block| rows.add(block));
+            rows
+        })
+        .await
+        .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
+        let statuses = status_rows(&batch);
+        let gaps = gap_rows(&batch);
+        let total = rows.len() + statuses.len() + gaps.len();
+        tokio::try_join!(
+            self.insert(&rows.blocks, plan),
+            self.insert(&rows.transactions, plan),
+            self.insert(&rows.instructions, plan),
+            self.insert(&rows.token_transfers, plan),
+            self.insert(&rows.balance_changes, plan),
+            self.insert(&rows.account_updates, plan),
+            self.insert(&rows.rewards, plan),
+            self.insert(&gaps, plan),
+        )?;
+        // Last, so that a slot with a status has its rows.
+        self.insert(&statuses, plan).await?;
+        let done = Done {
+            rows: total as u64,
+            highest_slot: rows.blocks.iter().map(|block| block.slot).max(),
+            highest_block_time: rows
+                .blocks
+                .iter()
+                .filter_map(|block| block.block_time)
+                .max_by_key(|time| time.0),
+        };
+        self.until_done("done", || self.journal.done(plan, done))
+            .await?;
+        self.observe(&batch, done, started);
+        Ok(())
+    }
+
+    async fn insert<R: TableRow + Sync>(
+        &self,
+        rows: &[R],
+        plan: &Plan,
+    ) -> Result<(), JournalError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let token = plan.token(R::TABLE);
+        self.until_done(R::TABLE, || async {
+            Ok(self.store.insert(rows, &token).await?)
+        })
+        .await?;
+        self.metrics
+            .rows
+            .with_label_values(&[R::TABLE])
+            .inc_by(rows.len() as u64);
+        Ok(())
+    }
+
+    /// Repeats a step until it succeeds or no repetition can help. Steps are named in the log, once per outage.
+    pub async fn until_done<T, F>(
+        &self,
+        step: &str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, JournalError>
+    where
+        F: Future<Output = Result<T, JournalError>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        let mut told = false;
+        loop {
+            match attempt().await {
+                Err(JournalError::Store(error)) if error.retry_helps() => {
+                    self.metrics.retries.inc();
+                    if !told {
+                        tracing::warn!(step, %error, "trying again until it succeeds");
+                        told = true;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => {
+                    if told && outcome.is_ok() {
+                        tracing::info!(step, "succeeded after trying again");
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    fn observe(&self, batch: &Batch, done: Done, started: Instant) {
+        let metrics = &self.metrics;
+        metrics.batches.inc();
+        metrics
+            .insert_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let now = now_ms();
+        for status in &batch.statuses {
+            let gauge = match status.commitment {
+                Commitment::Confirmed => {
+                    metrics
+                        .freshness
+                        .observe((now - status.timestamp_ms).max(0) as f64 / 1000.0);
+                    &metrics.confirmed_slot
+                }
+                Commitment::Finalized => &metrics.finalized_slot,
+                Commitment::Abandoned => continue,
+            };
+            gauge.set(
+                gauge
+                    .get()
+                    .max(i64::try_from(status.slot.0).unwrap_or(i64::MAX)),
+            );
+        }
+        tracing::debug!(
+            rows = done.rows,
+            blocks = batch.blocks.len(),
+            elapsed_ms = started.elapsed().as_millis() as u64,
+            "batch stored"
+        );
+    }
+}
+
+fn status_rows(batch: &Batch) -> Vec<SlotStatusRow> {
+    let row = |status: &super::planner::StatusChange| SlotStatusRow {
+        slot: status.slot.0,
+        blockhash: status.blockhash.0,
+        status: match status.commitment {
+            Commitment::Confirmed => "confirmed",
+            Commitment::Finalized => "finalized",
+            Commitment::Abandoned => "abandoned",
+        },
+        // All news of a slot are in one partition, so their offsets are their order.
+        version: u64::try_from(status.offset).unwrap_or(0),
+        recorded_at: Millis(status.timestamp_ms),
+    };
+    batch.statuses.iter().map(row).collect()
+}
+
+fn gap_rows(batch: &Batch) -> Vec<StreamGapRow> {
+    let row = |found: &super::planner::FoundGap| StreamGapRow {
+        first_slot: found.gap.first_slot,
+        last_slot: found.gap.last_slot,
+        records: Some(found.gap.records).filter(|records| *records > 0),
+        reason: gap_reason(&found.gap),
+        source: found.gap.source.clone(),
+        detail: found.gap.detail.clone(),
+        partition: found.partition,
+        offset: u64::try_from(found.offset).unwrap_or(0),
+        recorded_at: Millis(found.timestamp_ms),
+    };
+    batch.gaps.iter().map(row).collect()
+}
