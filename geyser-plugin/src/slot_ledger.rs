@@ -11,7 +11,7 @@
 //! | never completed: metadata missing, loaded in the middle, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later |
 //! | a record or a loss after the seal | again, revision + 1, with the batch |
 //! | a status after the seal | not again: statuses are life, not content, and every slot gets several after its seal |
-//! | executed a second time (`CreatedBank` again) | again, when that execution is complete |
+//! | executed a second time (`CreatedBank` again) | again, when that execution is complete; the seal's range begins there |
 //! | the snapshot's accounts | when the validator says that was all, under the greatest slot among them |
 //!
 //! Slots are forgotten [`KEEP_AFTER_ROOT_SLOTS`] after the root; what comes later still is numbered, but no seal counts it.
@@ -89,7 +89,7 @@ impl Execution {
 struct SlotState {
     shares: BTreeMap<Lane, Share>,
     execution: Execution,
-    /// Recorded or lost, over all executions.
+    /// Recorded or lost, in this execution.
     transactions: u64,
     entries: u64,
     accounts: u64,
@@ -104,6 +104,31 @@ struct SlotState {
 }
 
 impl SlotState {
+    /// The validator executes the slot anew: what it reported before is another attempt's, and not counted any more. Losses
+    /// that no seal has stated yet are kept: which attempt they hit does not matter to who misses them.
+    fn start_over(&mut self, forced: bool) {
+        let mut shares = BTreeMap::new();
+        if self.changed {
+            let with_losses = self.shares.iter().filter(|(_, share)| share.lost > 0);
+            shares.extend(with_losses.map(|(lane, share)| {
+                (
+                    *lane,
+                    Share {
+                        lost: share.lost,
+                        ..Share::default()
+                    },
+                )
+            }));
+        }
+        *self = Self {
+            shares,
+            revision: self.revision,
+            reopened: true,
+            forced,
+            ..Self::default()
+        };
+    }
+
     fn is_due(&self) -> bool {
         let sealed_before = self.revision > 0 && !self.reopened;
         self.changed && (self.forced || sealed_before || self.execution.is_complete())
@@ -185,9 +210,7 @@ impl SlotLedger {
         if let Fact::Status(Life::Created) = fact
             && state.execution.has_content()
         {
-            state.execution = Execution::default();
-            state.reopened = true;
-            state.forced = slot < self.forced_below;
+            state.start_over(slot < self.forced_below);
         }
         add_record(state, lane, sequence, checksum);
         match *fact {

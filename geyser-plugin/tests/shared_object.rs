@@ -30,7 +30,7 @@ fn library() -> PathBuf {
 }
 
 /// As the validator does it, in its order.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, improper_ctypes_definitions)]
 fn load(path: &Path) -> (Box<dyn GeyserPlugin>, Library) {
     type Constructor = unsafe extern "C" fn() -> *mut dyn GeyserPlugin;
     // SAFETY: the library is this workspace's plugin, built together with this test.
@@ -129,8 +129,11 @@ fn bad_configuration_is_an_answer_not_a_crash() {
 #[test]
 fn a_host_of_another_compiler_is_refused_with_both_versions_and_an_exit_code() {
     if let Ok(path) = env::var(PLAY_HOST) {
-        let (plugin, _library) = load(Path::new(&path));
+        let (plugin, library) = load(Path::new(&path));
         assert_eq!(plugin.name(), "heliograph");
+        // In this order: dropping the plugin needs its code.
+        drop(plugin);
+        library.close().unwrap();
         return;
     }
     let dir = tempfile::tempdir().unwrap();
