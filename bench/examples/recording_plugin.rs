@@ -26,7 +26,8 @@ struct RecordingPlugin {
 
 impl RecordingPlugin {
     fn write(&self, mut line: Value) -> Result<()> {
-        let thread = std::thread::current();
+        // The library has its own copy of std, which does not know the host's threads by name; the kernel does.
+        let thread = std::fs::read_to_string("/proc/thread-self/comm")?;
         let mut out = self
             .out
             .lock()
@@ -34,7 +35,7 @@ impl RecordingPlugin {
                 msg: "another callback panicked".into(),
             })?;
         line["order"] = json!(self.callbacks.fetch_add(1, Ordering::Relaxed));
-        line["thread"] = json!(thread.name());
+        line["thread"] = json!(thread.trim());
         if let Some(out) = out.as_mut() {
             writeln!(out, "{line}")?;
         }

@@ -47,10 +47,13 @@ pub struct Pace {
 
 /// One validator's plugin instance and the threads that call it.
 pub struct Source {
+    // The threads come first: they are dropped, and so joined, before the plugin is unloaded on the thread that drops the
+    // source. A thread that once ran a plugin's code may run some of it again when it ends.
     transactions: Caller,
     entries: Caller,
     replay_stage: Caller,
     bank_notifications: Caller,
+    plugin: Arc<LoadedPlugin>,
     refusals: Arc<Refusals>,
     pace: Pace,
     wants_transactions: bool,
@@ -90,6 +93,7 @@ impl Source {
             entries: caller("solEntryNotif")?,
             replay_stage: caller("solReplayStage")?,
             bank_notifications: caller("solBankNotif")?,
+            plugin,
             refusals: Arc::default(),
             pace,
             unrooted: VecDeque::new(),
@@ -179,13 +183,14 @@ impl Source {
             self.root_oldest()?;
         }
         for caller in [
-            self.transactions,
-            self.entries,
-            self.replay_stage,
-            self.bank_notifications,
+            &mut self.transactions,
+            &mut self.entries,
+            &mut self.replay_stage,
+            &mut self.bank_notifications,
         ] {
-            caller.join()?;
+            caller.end()?;
         }
+        drop(self.plugin);
         let count = self.refusals.count.load(Ordering::Relaxed);
         let first = self
             .refusals
@@ -307,11 +312,11 @@ impl Refusals {
 
 type Call = Box<dyn FnOnce(&LoadedPlugin) + Send>;
 
-/// A named thread that makes its callbacks one after the other.
+/// A named thread that makes its callbacks one after the other; dropping it waits for them.
 struct Caller {
     name: &'static str,
-    calls: SyncSender<Call>,
-    thread: JoinHandle<()>,
+    calls: Option<SyncSender<Call>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Caller {
@@ -324,19 +329,31 @@ impl Caller {
         })?;
         Ok(Self {
             name,
-            calls,
-            thread,
+            calls: Some(calls),
+            thread: Some(thread),
         })
     }
 
     fn call(&self, call: impl FnOnce(&LoadedPlugin) + Send + 'static) -> Result<(), ThreadEnded> {
-        self.calls
-            .send(Box::new(call))
-            .map_err(|_| ThreadEnded(self.name))
+        let sent = self.calls.as_ref().map(|calls| calls.send(Box::new(call)));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => Err(ThreadEnded(self.name)),
+        }
     }
 
-    fn join(self) -> Result<(), ThreadEnded> {
-        drop(self.calls);
-        self.thread.join().map_err(|_| ThreadEnded(self.name))
+    fn end(&mut self) -> Result<(), ThreadEnded> {
+        self.calls = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(ThreadEnded(self.name)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // A source that is dropped unfinished has already said why.
+        let _ = self.end();
     }
 }

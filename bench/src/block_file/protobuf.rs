@@ -5,7 +5,6 @@
 
 use std::str::FromStr;
 
-use prost::Message as _;
 use solana_account_decoder_client_types::token::{UiTokenAmount, real_number_string_trimmed};
 use solana_hash::Hash;
 use solana_message::{
