@@ -5,6 +5,8 @@ use std::{env, fs, path::Path, process::Command};
 /// Crates whose types cross the plugin boundary with the Rust ABI. The host must have been built with the same versions.
 const BOUNDARY_CRATES: &[&str] = &[
     "agave-geyser-plugin-interface",
+    // The host's side of the interface, released with it under the same version throughout 4.2.
+    "solana-geyser-plugin-manager",
     "solana-transaction-status",
     "solana-transaction-status-client-types",
     "solana-account-decoder-client-types",

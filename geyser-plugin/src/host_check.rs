@@ -5,7 +5,11 @@
 //! carry the source paths of crates taken from a registry, `…/solana-message-4.4.1/src/…`. A validator built in its own
 //! repository shows no version for its own crates, only for those it takes from the registry; then that much is checked.
 
-use std::{collections::BTreeSet, fs::File, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::Path,
+};
 
 use object::{Object, ObjectSection, ReadCache};
 
@@ -82,29 +86,25 @@ fn compare(
             plugin: built_by.into(),
         });
     }
+    let ours = by_name(built_with.split(','));
+    let theirs = by_name(host.crates.iter().map(String::as_str));
     let mut checked = 0;
-    for ours in built_with.split(',').filter(|pair| !pair.is_empty()) {
-        let Some((name, _)) = ours.split_once(' ') else {
+    for (name, ours) in &ours {
+        let Some(theirs) = theirs.get(name) else {
             continue;
         };
-        let theirs: Vec<&String> = host
-            .crates
-            .iter()
-            .filter(|pair| pair.split_once(' ').is_some_and(|(other, _)| other == name))
-            .collect();
-        // Several versions in one host: one of them is the boundary's, and ours must be among them.
-        if !theirs.is_empty() && !theirs.iter().any(|pair| *pair == ours) {
-            let host = theirs
-                .iter()
-                .map(|pair| pair.as_str())
-                .collect::<Vec<_>>()
-                .join(" and ");
+        // Several versions in one program: one of them is the boundary's, and must be on both sides.
+        if ours.is_disjoint(theirs) {
+            let list = |versions: &BTreeSet<&str>| {
+                let versions: Vec<&str> = versions.iter().copied().collect();
+                format!("{name} {}", versions.join(" and "))
+            };
             return Err(Mismatch::Crate {
-                host,
-                plugin: ours.into(),
+                host: list(theirs),
+                plugin: list(ours),
             });
         }
-        checked += usize::from(!theirs.is_empty());
+        checked += 1;
     }
     let compiler = if host.compilers.is_empty() {
         "not known, trusted by request"
@@ -114,6 +114,14 @@ fn compare(
     Ok(format!(
         "compiler {compiler}; {checked} boundary crates of the host show their version, all the same"
     ))
+}
+
+fn by_name<'a>(pairs: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, version) in pairs.filter_map(|pair| pair.split_once(' ')) {
+        names.entry(name).or_default().insert(version);
+    }
+    names
 }
 
 /// Reads what the executable tells. Large binaries are read section by section.
