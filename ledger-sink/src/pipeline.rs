@@ -27,8 +27,10 @@ use crate::store::{Epoch, Store};
 
 /// How long to wait before trying again what is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How often positions are stored and lag is measured when nothing else is to be written.
-const IDLE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often positions are stored when nothing else is to be written.
+const POSITIONS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often lag is measured.
+const LAG_INTERVAL: Duration = Duration::from_secs(2);
 
 pub struct Pipeline {
     config: Config,
@@ -116,7 +118,7 @@ impl Pipeline {
 
     /// Runs until drained. A batch that has been read is written before the drain ends.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut measured = Instant::now();
+        let (mut stored, mut measured) = (Instant::now(), Instant::now());
         while !self.host.draining() {
             let wait = Duration::from_millis(self.config.poll_wait_ms);
             let drain = self.host.drain();
@@ -138,9 +140,12 @@ impl Pipeline {
                 self.host.ready("kafka", true);
                 self.take(&records).await?;
             }
-            if measured.elapsed() > IDLE_INTERVAL {
-                measured = Instant::now();
+            if stored.elapsed() > POSITIONS_INTERVAL {
+                stored = Instant::now();
                 self.commit(&[]).await?;
+            }
+            if measured.elapsed() > LAG_INTERVAL {
+                measured = Instant::now();
                 self.measure().await;
             }
         }

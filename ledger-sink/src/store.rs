@@ -89,6 +89,10 @@ impl Store {
             .application_name("ledger-sink")
             .options([("search_path", "ledger")]);
         let mut connection = PgConnection::connect_with(&options).await?;
+        // Two starting at once would both find the schema missing. Released when this connection closes.
+        sqlx::query("SELECT pg_advisory_lock(hashtext('heliograph ledger schema'))")
+            .execute(&mut connection)
+            .await?;
         sqlx::query("CREATE SCHEMA IF NOT EXISTS ledger")
             .execute(&mut connection)
             .await?;

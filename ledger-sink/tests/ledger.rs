@@ -50,6 +50,7 @@ struct Bed {
     log: MemoryLog,
     topics: Topics,
     config: Config,
+    store: tokio::sync::OnceCell<Store>,
 }
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
@@ -67,6 +68,7 @@ impl Bed {
             log: MemoryLog::new(),
             topics: Topics::new(&config.topic_prefix),
             config,
+            store: Default::default(),
         }
     }
 
@@ -102,10 +104,13 @@ impl Bed {
     }
 
     async fn store(&self) -> Store {
-        open_store(&Host::detached(), &self.config.database_url)
-            .await
-            .unwrap()
-            .unwrap()
+        let open = async || {
+            open_store(&Host::detached(), &self.config.database_url)
+                .await
+                .unwrap()
+                .unwrap()
+        };
+        self.store.get_or_init(open).await.clone()
     }
 
     /// Runs the sink until `done` holds, then drains it.
@@ -530,6 +535,7 @@ async fn reads_again_what_it_could_not_hold(bed: &Bed) {
         log: bed.log.clone(),
         topics: bed.topics.clone(),
         config,
+        store: Default::default(),
     };
     for block in &blocks {
         bed.block(block).await;
