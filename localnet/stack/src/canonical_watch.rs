@@ -137,11 +137,6 @@ impl CanonicalWatch {
             .is_some_and(|block| block.finalized && block.block.is_some())
     }
 
-    /// The greatest slot with a block.
-    pub fn newest(&self) -> Option<u64> {
-        self.blocks.keys().next_back().map(|(slot, _)| slot.0)
-    }
-
     /// The smallest slot with a block.
     pub fn oldest(&self) -> Option<u64> {
         self.blocks.keys().next().map(|(slot, _)| slot.0)

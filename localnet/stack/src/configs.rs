@@ -12,8 +12,6 @@ pub struct Wiring {
     pub ports: Ports,
     pub brokers: String,
     pub database_url: String,
-    /// Keep the plugin's records this small: what one machine's demo needs.
-    pub with_validator: bool,
 }
 
 const TOPIC_PREFIX: &str = Topics::DEFAULT_PREFIX;
@@ -63,17 +61,18 @@ pub fn sender(wiring: &Wiring) -> String {
     text + &host(wiring.ports.sender_admin)
 }
 
+/// `data` receives the custody secret.
 pub fn edge(wiring: &Wiring, data: &Path) -> String {
-    let _ = data;
-    let text = format!(
-        "listen = \"127.0.0.1:{}\"\norigin = \"http://localhost:{}\"\ndatabase_url = \"{}\"\nrpc_url = \"http://127.0.0.1:{}\"\nsender_url = \"http://127.0.0.1:{}\"\n",
-        wiring.ports.edge,
-        wiring.ports.edge,
-        wiring.database_url,
-        wiring.ports.rpc,
-        wiring.ports.sender
+    let ports = &wiring.ports;
+    let mut text = format!(
+        "listen = \"127.0.0.1:{}\"\npublic_origin = \"http://localhost:{}\"\ndatabase_url = \"{}\"\nrpc_url = \"http://127.0.0.1:{}\"\nsender_url = \"http://127.0.0.1:{}\"\nledger_url = \"http://127.0.0.1:{}\"\n",
+        ports.edge, ports.edge, wiring.database_url, ports.rpc, ports.sender, ports.ledger
     );
-    text + &host(wiring.ports.edge_admin)
+    text += &format!(
+        "\n[custody]\nkey_file = {:?}\ncreate = true\n",
+        data.join("custody.key")
+    );
+    text + &host(ports.edge_admin)
 }
 
 /// The plugin's own file, which the validator (or the replayer) reads for `libpath` and hands to it.

@@ -82,13 +82,13 @@ pub async fn dead_letters(log: &dyn EventLog, topic: &str) -> anyhow::Result<u64
 pub struct Stored {
     pub total: u64,
     pub distinct: u64,
-    pub finalized: bool,
 }
 
 /// The ledger's part of one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerSlot {
     pub stored: Stored,
+    pub finalized: bool,
     pub lamports: Identity,
     pub tokens: Identity,
 }
@@ -139,7 +139,6 @@ impl Warehouse {
                 Stored {
                     total: total.parse()?,
                     distinct: distinct.parse()?,
-                    finalized: false,
                 },
             );
         }
@@ -165,14 +164,15 @@ impl Ledger {
         let rows = sqlx::query(
             "SELECT slot::bigint AS slot,
                     count(*) AS total,
+                    bool_and(state = 'finalized') AS finalized,
                     count(DISTINCT signature) AS distinct_signatures,
-                    count(*) FILTER (WHERE lamport_identity::text = 'exact') AS lamports_exact,
-                    count(*) FILTER (WHERE lamport_identity::text = 'unknown') AS lamports_unknown,
-                    count(*) FILTER (WHERE lamport_identity::text = 'broken') AS lamports_broken,
-                    count(*) FILTER (WHERE token_identity::text = 'exact') AS tokens_exact,
-                    count(*) FILTER (WHERE token_identity::text = 'unknown') AS tokens_unknown,
-                    count(*) FILTER (WHERE token_identity::text = 'broken') AS tokens_broken
-             FROM ledger.transactions GROUP BY slot",
+                    count(*) FILTER (WHERE lamport_identity = 'exact') AS lamports_exact,
+                    count(*) FILTER (WHERE lamport_identity = 'unknown') AS lamports_unknown,
+                    count(*) FILTER (WHERE lamport_identity = 'broken') AS lamports_broken,
+                    count(*) FILTER (WHERE token_identity = 'exact') AS tokens_exact,
+                    count(*) FILTER (WHERE token_identity = 'unknown') AS tokens_unknown,
+                    count(*) FILTER (WHERE token_identity = 'broken') AS tokens_broken
+             FROM ledger.transactions WHERE state <> 'abandoned' GROUP BY slot",
         )
         .fetch_all(&self.pool)
         .await
@@ -188,8 +188,8 @@ impl Ledger {
                     stored: Stored {
                         total: number("total")?,
                         distinct: number("distinct_signatures")?,
-                        finalized: false,
                     },
+                    finalized: row.try_get("finalized")?,
                     lamports: Identity {
                         exact: number("lamports_exact")?,
                         unknown: number("lamports_unknown")?,
@@ -210,7 +210,8 @@ impl Ledger {
     pub async fn unknown_reasons(&self) -> anyhow::Result<BTreeMap<String, u64>> {
         let rows = sqlx::query(
             "SELECT coalesce(token_identity_reason::text, 'not stated') AS reason, count(*) AS total
-             FROM ledger.transactions WHERE token_identity::text = 'unknown' GROUP BY 1",
+             FROM ledger.transactions
+             WHERE token_identity = 'unknown' AND state <> 'abandoned' GROUP BY 1",
         )
         .fetch_all(&self.pool)
         .await

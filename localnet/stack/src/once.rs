@@ -275,13 +275,16 @@ async fn wait_for_all(
         let canonical = missing(&|slot, _| places.canonical.is_final(slot));
         let stored = |of: Option<&Stored>, count: u64| of.map_or(0, |stored| stored.total) >= count;
         let in_warehouse = missing(&|slot, count| stored(warehouse.get(&slot), count));
-        let in_ledger =
-            missing(&|slot, count| stored(ledger.get(&slot).map(|slot| &slot.stored), count));
+        let in_ledger = missing(&|slot, count| {
+            ledger
+                .get(&slot)
+                .is_some_and(|booked| booked.finalized && stored(Some(&booked.stored), count))
+        });
         if canonical + in_warehouse + in_ledger == 0 {
             return settle(places).await;
         }
         let now = format!(
-            "{} blocks: {canonical} not final in the canonical stream, {in_warehouse} not in the warehouse, {in_ledger} not in the ledger",
+            "{} blocks: {canonical} not final in the canonical stream, {in_warehouse} not in the warehouse, {in_ledger} not final in the ledger",
             per_slot.len()
         );
         // Slots beyond the expected ones keep a validator's stream moving: only what is missing counts as movement.
@@ -346,6 +349,7 @@ async fn count_all(
             stored: booked,
             lamports,
             tokens,
+            ..
         } = ledger.get(&block.slot).copied().unwrap_or_default();
         report.blocks.push(BlockRow {
             file: block.file.clone(),

@@ -92,9 +92,8 @@ pub fn shipped_blocks(repository: &Path) -> PathBuf {
 /// What the validator says of itself when its first slot is there.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ValidatorNote {
+    pub rpc: String,
     pub identity: String,
-    #[serde(default)]
-    pub pubsub: String,
 }
 
 /// A line of the replayer's standard output.

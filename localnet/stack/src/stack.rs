@@ -67,7 +67,6 @@ impl Stack {
             ports,
             brokers: kafka.brokers(),
             database_url: postgres.url(DATABASE),
-            with_validator: plan.is_validator(),
         };
 
         // The validator first: the sender and the edge ask its RPC for the leader schedule and blockhashes.
@@ -98,10 +97,12 @@ impl Stack {
             &configs::sender(&wiring),
             ports.sender_admin,
         )?;
+        let edge_data = dir.data("edge");
+        std::fs::create_dir_all(&edge_data)?;
         let edge = Service::start(
             &dir,
             "auth-edge",
-            &configs::edge(&wiring, &dir.data("edge")),
+            &configs::edge(&wiring, &edge_data),
             ports.edge_admin,
         )?;
         let mut stack = Self {

@@ -145,11 +145,13 @@ fn urls(stack: &Stack, say: &Say) {
         ports.kafka,
         stack.database_url(),
     ));
-    if stack.source.validator.is_some() {
+    if let Some(validator) = &stack.source.validator {
         say.line(&format!(
-            "  validator RPC      http://127.0.0.1:{}   PubSub ws://127.0.0.1:{}\n",
-            ports.rpc,
-            ports.rpc + 1
+            "  validator RPC      {}   PubSub ws://127.0.0.1:{}   identity {}
+",
+            validator.rpc,
+            ports.rpc + 1,
+            validator.identity
         ));
     }
 }
