@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! created ─▶ asserted ─▶ reserved ─▶ signed ─▶ handed ─▶ landed
-//!    └──────────┴───────────┴──────────┴─────────┴────────▶ failed | expired
+//!    │          │           │          │         │ ◀─fork─ │
+//!    └──────────┴───────────┴──────────┴─────────┴─────────┴─▶ failed | expired
 //! ```
 //! Every step is one `UPDATE … WHERE state = …`: of two racing requests one moves the row and the other sees that it did
 //! not. The step to *reserved* counts against the user's limit in the same transaction, under the user's row lock. What was
@@ -427,6 +428,32 @@ pub async fn land(
     write_audit(
         &mut transaction,
         "approval.landed",
+        "edge",
+        approval.id,
+        detail,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// landed → handed: the block went away with its fork.
+pub async fn take_back(pool: &PgPool, approval: &Approval) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let done = sqlx::query(
+        "UPDATE approvals SET state = 'handed', slot = NULL, commitment = NULL
+         WHERE id = $1 AND state = 'landed' AND commitment IS DISTINCT FROM 'finalized'",
+    )
+    .bind(approval.id)
+    .execute(&mut *transaction)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let detail = json!({"slot": approval.slot, "commitment": approval.commitment});
+    write_audit(
+        &mut transaction,
+        "approval.abandoned",
         "edge",
         approval.id,
         detail,

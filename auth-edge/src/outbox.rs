@@ -164,7 +164,14 @@ async fn follow(edge: &Edge, approval: &Approval) -> Result<(), StepError> {
         return Ok(());
     };
     match status.state {
-        SendState::Accepted | SendState::Sending => Ok(()),
+        SendState::Accepted | SendState::Sending => {
+            if approval.state == State::Landed {
+                approvals::take_back(&edge.store, approval).await?;
+            }
+            Ok(())
+        }
+        // In a block that a fork can still replace by one in which it succeeds: what is reserved stays reserved.
+        SendState::Failed | SendState::Expired if !status.settled => Ok(()),
         SendState::Landed => {
             if approvals::land(
                 &edge.store,

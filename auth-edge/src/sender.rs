@@ -22,6 +22,13 @@ pub struct SendStatus {
     pub commitment: Option<String>,
     #[serde(default)]
     pub error: Option<serde_json::Value>,
+    /// False while a fork could still change the outcome.
+    #[serde(default = "settled_unless_told")]
+    pub settled: bool,
+}
+
+fn settled_unless_told() -> bool {
+    true
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

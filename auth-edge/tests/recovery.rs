@@ -136,6 +136,31 @@ async fn transfers_survive_an_absent_sender_and_an_interrupted_edge() {
         send["id"].as_str().unwrap()
     );
 
+    // It landed, a fork took it back, and it failed in another block: only the final word counts.
+    let id = send["id"].as_str().unwrap();
+    world.network.set_status(
+        signature,
+        json!({"state": "landed", "slot": 5, "commitment": "processed", "settled": false}),
+    );
+    ann.until(id, "landed").await;
+    world
+        .network
+        .set_status(signature, json!({"state": "sending", "settled": false}));
+    assert_eq!(ann.until(id, "handed").await["slot"], json!(null));
+    world.network.set_status(
+        signature,
+        json!({"state": "failed", "error": "maybe", "settled": false}),
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!(
+        ann.get(&format!("/v1/sends/{id}")).await.ok()["state"],
+        "handed"
+    );
+    assert_eq!(
+        ann.get("/v1/me").await.ok()["limits"]["spent_lamports"],
+        "1005000"
+    );
+
     // It failed on chain, or expired: what was reserved is free again, and the reason is told.
     world.network.set_status(
         signature,
