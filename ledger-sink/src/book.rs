@@ -29,7 +29,7 @@ pub enum Action {
         gap: Gap,
         offset: i64,
     },
-    /// Continue reading at this offset; what was held is dropped and will come again.
+    /// Continue reading at this offset; what was held from there on is dropped and will come again.
     Reread(i64),
 }
 
@@ -141,7 +141,8 @@ impl PartitionBook {
             Some(Held::Whole(entry)) => vec![Action::Post(entry)],
             Some(Held::Dropped { first_offset }) => {
                 self.confirmed_ahead.insert(id);
-                self.held.clear();
+                // What lies before is not read again, so it stays.
+                self.held.retain(|_, held| held.first_offset() < first_offset);
                 self.assembler = SlotAssembler::new();
                 self.next_offset = first_offset;
                 vec![Action::Reread(first_offset)]

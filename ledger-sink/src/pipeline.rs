@@ -311,7 +311,11 @@ impl Pipeline {
     }
 
     async fn measure(&self) {
-        match self.reader.lag().await {
+        let lag = tokio::select! {
+            lag = self.reader.lag() => lag,
+            () = self.host.drain() => return,
+        };
+        match lag {
             Ok(lag) => {
                 self.host.ready("kafka", true);
                 self.metrics.lag_offsets.set(lag as i64);
@@ -384,43 +388,75 @@ pub async fn patiently<T, F>(
 where
     F: Future<Output = event_log::Result<T>>,
 {
+    let mut waiting = Waiting::new(host, part);
     loop {
-        match attempt().await {
+        let error = match attempt().await {
             Ok(value) => {
                 host.ready(part, true);
                 return Ok(Some(value));
             }
-            Err(error @ event_log::Error::UnknownTopic { .. }) => {
-                tracing::info!("{doing}: {error}")
-            }
-            Err(error) if error.action() == Handling::Retry => tracing::warn!("{doing}: {error}"),
-            Err(error) => return Err(error).context(doing.to_owned()),
+            Err(error) => error,
+        };
+        let absent = matches!(error, event_log::Error::UnknownTopic { .. });
+        if !absent && error.action() != Handling::Retry {
+            return Err(error).context(doing.to_owned());
         }
-        host.ready(part, false);
-        tokio::select! {
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
-            () = host.drain() => return Ok(None),
+        if waiting.again(doing, &error).await.is_none() {
+            return Ok(None);
         }
     }
 }
 
 /// Opens the ledger's database, waiting for the server; `None` when a drain came first.
 pub async fn open_store(host: &Host, database_url: &str) -> anyhow::Result<Option<Store>> {
+    let mut waiting = Waiting::new(host, "database");
     loop {
-        match Store::open(database_url).await {
+        let error = match Store::open(database_url).await {
             Ok(store) => {
                 host.ready("database", true);
                 return Ok(Some(store));
             }
-            Err(error) if error.is_transient() => {
-                tracing::warn!("waiting for PostgreSQL (`database_url`): {error}");
+            Err(error) if !error.is_transient() => {
+                return Err(error).context("opening the ledger's database");
             }
-            Err(error) => return Err(error).context("opening the ledger's database"),
+            Err(error) => error,
+        };
+        if waiting
+            .again("waiting for PostgreSQL at `database_url`", &error)
+            .await
+            .is_none()
+        {
+            return Ok(None);
         }
-        host.ready("database", false);
+    }
+}
+
+/// Pauses between attempts; says why at first and then every ten seconds.
+struct Waiting<'a> {
+    host: &'a Host,
+    part: &'a str,
+    attempts: u32,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(host: &'a Host, part: &'a str) -> Self {
+        Self {
+            host,
+            part,
+            attempts: 0,
+        }
+    }
+
+    /// `None` when a drain came.
+    async fn again(&mut self, doing: &str, error: &impl std::fmt::Display) -> Option<()> {
+        if self.attempts.is_multiple_of(10) {
+            tracing::warn!("{doing}: {error}");
+        }
+        self.attempts += 1;
+        self.host.ready(self.part, false);
         tokio::select! {
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
-            () = host.drain() => return Ok(None),
+            () = tokio::time::sleep(RETRY_PAUSE) => Some(()),
+            () = self.host.drain() => None,
         }
     }
 }

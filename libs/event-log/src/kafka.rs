@@ -25,7 +25,9 @@ pub(crate) const REASON: &str = "reason";
 pub(crate) const ORIGIN: &str = "origin";
 
 /// How long one question to the broker may take before it counts as not answering.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long making topics may take: every replica answers.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A log on a Kafka (or Redpanda) cluster. Making one needs no broker; the first use does.
 #[derive(Clone)]
@@ -110,8 +112,8 @@ impl EventLog for KafkaLog {
             .map_err(|error| creation_error(&self.config, error))?;
         let new: Vec<NewTopic<'_>> = missing.iter().map(|spec| new_topic(spec)).collect();
         let options = AdminOptions::new()
-            .operation_timeout(Some(QUESTION_TIMEOUT))
-            .request_timeout(Some(QUESTION_TIMEOUT));
+            .operation_timeout(Some(CREATION_TIMEOUT))
+            .request_timeout(Some(CREATION_TIMEOUT));
         let created = admin
             .create_topics(&new, &options)
             .await
@@ -128,7 +130,7 @@ impl EventLog for KafkaLog {
                 }
             }
         }
-        let deadline = Instant::now() + QUESTION_TIMEOUT;
+        let deadline = Instant::now() + CREATION_TIMEOUT;
         for spec in missing {
             loop {
                 match self.partition_count(&spec.name).await? {
