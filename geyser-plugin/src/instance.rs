@@ -152,7 +152,7 @@ impl Instance {
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
         {
-            log::error!("heliograph: the worker thread had panicked; what was queued is lost");
+            log::error!(target: crate::LOG_TARGET, "heliograph: the worker thread had panicked; what was queued is lost");
         }
         self.topic_check.join();
         if let Some(endpoint) = &mut self.endpoint {
@@ -181,7 +181,7 @@ fn start_endpoint(
             address: listen.clone(),
             error,
         })?;
-    log::info!(
+    log::info!(target: crate::LOG_TARGET,
         "heliograph: metrics at http://{}/metrics",
         endpoint.address()
     );

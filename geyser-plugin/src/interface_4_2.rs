@@ -109,7 +109,7 @@ impl GeyserPlugin for Plugin {
         });
         match loaded {
             Ok((instance, startup_accounts)) => {
-                log::info!(
+                log::info!(target: crate::LOG_TARGET,
                     "heliograph {} {}loaded, source {}",
                     env!("CARGO_PKG_VERSION"),
                     if is_reload { "re" } else { "" },
@@ -131,7 +131,7 @@ impl GeyserPlugin for Plugin {
         };
         let stopped = catch_unwind(AssertUnwindSafe(|| instance.stop()));
         let counters = &instance.counters;
-        log::info!(
+        log::info!(target: crate::LOG_TARGET,
             "heliograph unloaded{}: {} callbacks, {} delivered, {} waiting in the spill, {} lost",
             if stopped.is_ok() {
                 ""
@@ -307,5 +307,46 @@ impl GeyserPlugin for Plugin {
 
     fn entry_notifications_enabled(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_callback_stays_inside_and_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("plugin.json");
+        let text =
+            "{ libpath: 'x', validator_identity: 'So11111111111111111111111111111111111111112',
+            kafka: { brokers: '127.0.0.1:1' }, metrics: { listen: null }, unload_seconds: 1 }";
+        std::fs::write(&file, text).unwrap();
+        let mut plugin = Plugin::default();
+        plugin.on_load(file.to_str().unwrap(), false).unwrap();
+        for kind in [
+            Kind::Account,
+            Kind::Slot,
+            Kind::Transaction,
+            Kind::Entry,
+            Kind::BlockMeta,
+        ] {
+            assert!(plugin.observe(kind, 7, |_| panic!("injected")).is_ok());
+        }
+        let counters = std::sync::Arc::clone(&plugin.instance().unwrap().counters);
+        assert_eq!(
+            (counters.panics.get(), counters.lost_for(LossReason::Panic)),
+            (5, 5)
+        );
+        plugin
+            .update_slot_status(7, None, &SlotStatus::Processed)
+            .unwrap();
+        plugin.on_unload();
+        assert_eq!(counters.callbacks_total(), 6);
+        assert_eq!(counters.spill_pending() + counters.lost_total(), 6);
+        // After unloading, a straggler is harmless.
+        plugin
+            .update_slot_status(8, None, &SlotStatus::Processed)
+            .unwrap();
     }
 }

@@ -33,3 +33,7 @@ pub mod topic_check;
 pub mod worker;
 
 pub use interface_4_2::Plugin;
+
+/// Target of this plugin's log lines: an Agave validator shows targets that begin with `agave` or `solana` unless told
+/// otherwise, and a warning nobody sees warns nobody.
+pub const LOG_TARGET: &str = "agave_geyser_plugin_heliograph";

@@ -209,11 +209,13 @@ impl KafkaOutlet {
         self.producer = None;
         match build(&self.config, &self.deliveries) {
             Ok(producer) => {
-                log::warn!("heliograph: the Kafka producer had failed for good and was replaced");
+                log::warn!(target: crate::LOG_TARGET, "heliograph: the Kafka producer had failed for good and was replaced");
                 self.producer = Some(producer);
                 self.deliveries.broken.store(false, Ordering::Release);
             }
-            Err(error) => log::error!("heliograph: cannot replace the Kafka producer: {error}"),
+            Err(error) => {
+                log::error!(target: crate::LOG_TARGET, "heliograph: cannot replace the Kafka producer: {error}")
+            }
         }
     }
 }

@@ -8,13 +8,14 @@
 //! |---|---|
 //! | complete | with the batch of records that completed it |
 //! | marked dead | with the batch that said so, as it is |
-//! | never completed: metadata missing, loaded in the middle, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later |
+//! | never completed: metadata missing, loaded in the middle, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later ones were executed |
 //! | a record or a loss after the seal | again, revision + 1, with the batch |
 //! | a status after the seal | not again: statuses are life, not content, and every slot gets several after its seal |
 //! | executed a second time (`CreatedBank` again) | again, when that execution is complete; the seal's range begins there |
 //! | the snapshot's accounts | when the validator says that was all, under the greatest slot among them |
 //!
-//! Slots are forgotten [`KEEP_AFTER_ROOT_SLOTS`] after the root; what comes later still is numbered, but no seal counts it.
+//! [`KEEP_AFTER_ROOT_SLOTS`] slots below the root are kept; what comes for an older one is numbered, but no seal counts it.
+//! Limits count slots that this validator reported, not numbers: numbers jump, in a replay of recorded blocks by millions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,12 +27,12 @@ use crate::{
     observation::{Fact, Life, STARTUP_SLOT},
 };
 
-/// A slot this far behind the newest is sealed as it is, when no root says so earlier.
-pub const FORCE_AFTER_SLOTS: u64 = 512;
-/// A slot this far behind the root is forgotten.
-pub const KEEP_AFTER_ROOT_SLOTS: u64 = 512;
-/// A slot this far behind the newest is forgotten whatever the root: bounds memory.
-pub const KEEP_SLOTS: u64 = 4096;
+/// When so many later slots were executed and no root says so earlier, a slot is sealed as it is.
+pub const FORCE_AFTER_SLOTS: usize = 512;
+/// So many slots below the root are kept for late records.
+pub const KEEP_AFTER_ROOT_SLOTS: usize = 512;
+/// So many slots are kept whatever the root: bounds memory.
+pub const KEEP_SLOTS: usize = 4096;
 
 /// One lane's share of a slot.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,6 +102,8 @@ struct SlotState {
     forced: bool,
     /// Executed anew since its last seal.
     reopened: bool,
+    /// More than shreds was reported.
+    executed: bool,
 }
 
 impl SlotState {
@@ -124,6 +127,7 @@ impl SlotState {
             shares,
             revision: self.revision,
             reopened: true,
+            executed: true,
             forced,
             ..Self::default()
         };
@@ -146,6 +150,8 @@ pub struct SlotLedger {
     startup_slot: u64,
     root: Option<u64>,
     newest: u64,
+    /// The set of executed slots, or the root, has changed since limits were looked at.
+    grown: bool,
     /// Slots below are sealed as they are.
     forced_below: u64,
     /// Slots below were forgotten.
@@ -171,6 +177,7 @@ impl SlotLedger {
             startup_slot: 0,
             root: None,
             newest: 0,
+            grown: false,
             forced_below: 0,
             forgotten_below: 0,
             unsealed: 0,
@@ -201,11 +208,13 @@ impl SlotLedger {
             }
             return sequence;
         }
-        // A shred can name any slot; only what this validator executes tells how far it is.
-        if *fact != Fact::Status(Life::Announced) {
-            self.newest = self.newest.max(slot);
-        }
         let state = self.slots.entry(slot).or_default();
+        // A shred can name any slot; only what this validator executes tells how far it is.
+        if *fact != Fact::Status(Life::Announced) && !state.executed {
+            state.executed = true;
+            self.newest = self.newest.max(slot);
+            self.grown = true;
+        }
         state.forced |= slot < self.forced_below;
         if let Fact::Status(Life::Created) = fact
             && state.execution.has_content()
@@ -253,7 +262,8 @@ impl SlotLedger {
             self.due.insert(slot);
         }
         if *fact == Fact::Status(Life::Rooted) {
-            self.root = Some(self.root.map_or(slot, |root| root.max(slot)));
+            self.root = self.root.max(Some(slot));
+            self.grown = true;
         }
         sequence
     }
@@ -268,6 +278,7 @@ impl SlotLedger {
         } else {
             if loss.kind != Kind::Slot {
                 self.newest = self.newest.max(loss.slot);
+                self.grown = true;
             }
             let state = self.slots.entry(loss.slot).or_default();
             state.forced |= loss.slot < self.forced_below;
@@ -318,7 +329,10 @@ impl SlotLedger {
 
     /// The seals that are due, slot by slot. Ask after each batch.
     pub fn take_due(&mut self) -> Vec<DueSeal> {
-        self.force_passed();
+        let grown = std::mem::take(&mut self.grown);
+        if grown {
+            self.force_passed();
+        }
         let due = std::mem::take(&mut self.due);
         let mut seals = Vec::new();
         for slot in due {
@@ -326,7 +340,9 @@ impl SlotLedger {
                 seals.extend(seals_of(self.lanes, slot, state));
             }
         }
-        self.forget_old();
+        if grown {
+            self.forget_old();
+        }
         seals
     }
 
@@ -349,11 +365,15 @@ impl SlotLedger {
     }
 
     fn force_passed(&mut self) {
-        let behind_newest = self.newest.saturating_sub(FORCE_AFTER_SLOTS);
-        let limit = self.root.unwrap_or(0).max(behind_newest);
-        if limit <= self.forced_below {
+        let executed = self.slots.iter().rev().filter(|(_, state)| state.executed);
+        let behind_newest = executed.map(|(slot, _)| *slot).nth(FORCE_AFTER_SLOTS - 1);
+        let Some(limit) = self
+            .root
+            .max(behind_newest)
+            .filter(|limit| *limit > self.forced_below)
+        else {
             return;
-        }
+        };
         for (slot, state) in self.slots.range_mut(self.forced_below..limit) {
             state.forced = true;
             if state.is_due() {
@@ -364,12 +384,14 @@ impl SlotLedger {
     }
 
     fn forget_old(&mut self) {
-        let behind_root = self.root.unwrap_or(0).saturating_sub(KEEP_AFTER_ROOT_SLOTS);
-        let behind_newest = self.newest.saturating_sub(KEEP_SLOTS);
-        let limit = behind_root.max(behind_newest);
-        if limit > self.forgotten_below {
-            self.slots = self.slots.split_off(&limit);
-            self.forgotten_below = limit;
+        let below_root = self.slots.range(..self.root.unwrap_or(0)).count();
+        let surplus = below_root
+            .saturating_sub(KEEP_AFTER_ROOT_SLOTS)
+            .max(self.slots.len().saturating_sub(KEEP_SLOTS));
+        for _ in 0..surplus {
+            if let Some((slot, _)) = self.slots.pop_first() {
+                self.forgotten_below = slot + 1;
+            }
         }
     }
 }

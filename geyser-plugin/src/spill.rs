@@ -193,7 +193,7 @@ impl Spill {
             if let Err(error) = self.read_head() {
                 self.damaged += 1;
                 if let Some(first) = self.segments.front() {
-                    log::error!(
+                    log::error!(target: crate::LOG_TARGET,
                         "heliograph: {} is damaged after byte {} ({error}); the rest of this segment, {} bytes, is given up",
                         first.path.display(),
                         first.read,
@@ -217,7 +217,7 @@ impl Spill {
 
     pub fn delete(&mut self, finished: &Finished) {
         if let Err(error) = fs::remove_file(&finished.path) {
-            log::error!(
+            log::error!(target: crate::LOG_TARGET,
                 "heliograph: cannot delete {}: {error}",
                 finished.path.display()
             );

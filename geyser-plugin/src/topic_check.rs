@@ -2,6 +2,7 @@
 //! record for a topic that does not exist would be lost.
 
 use std::{
+    net::{TcpStream, ToSocketAddrs as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +19,7 @@ use crate::{config::Config, counters::Counters};
 
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A thread that tries until it succeeds or is stopped.
@@ -49,14 +51,14 @@ impl TopicCheck {
                         counters.kafka_ready.set(1);
                         ready.store(true, Ordering::Release);
                         if complained {
-                            log::info!("heliograph: Kafka answers and has the topics");
+                            log::info!(target: crate::LOG_TARGET, "heliograph: Kafka answers and has the topics");
                         }
                         return;
                     }
                     Err(error) => {
                         counters.kafka_errors.add(1);
                         if !complained {
-                            log::warn!("heliograph: {error}. Records wait in the queue and the spill until then");
+                            log::warn!(target: crate::LOG_TARGET, "heliograph: {error}. Records wait in the queue and the spill until then");
                         }
                         complained = true;
                     }
@@ -120,6 +122,10 @@ fn attempt(kafka: &KafkaConfig, specs: &[TopicSpec], stop: &AtomicBool) -> Resul
         .enable_time()
         .build()
         .map_err(|error| failed("starting a runtime", error.to_string()))?;
+    // The client's questions cannot be interrupted and take ten seconds when nobody listens; unloading would wait for them.
+    if !somebody_listens(&kafka.brokers) {
+        return Err(failed("connecting", "no connection".into()));
+    }
     let log = KafkaLog::new(kafka.clone())?;
     let answer = runtime.block_on(async {
         let stopped = async {
@@ -137,6 +143,23 @@ fn attempt(kafka: &KafkaConfig, specs: &[TopicSpec], stop: &AtomicBool) -> Resul
     // Waits for blocking questions: none may outlive the library.
     drop(runtime);
     answer
+}
+
+/// Whether one of the brokers takes a TCP connection; also true when an address is not in a form to be tried here.
+fn somebody_listens(brokers: &str) -> bool {
+    brokers.split(',').any(|broker| {
+        let address = broker.trim();
+        let address = address
+            .split_once("://")
+            .map_or(address, |(_, address)| address);
+        match address.to_socket_addrs() {
+            Ok(mut found) => {
+                found.any(|address| TcpStream::connect_timeout(&address, CONNECT_LIMIT).is_ok())
+            }
+            // A bare host name has Kafka's default port; that, and a name service that is away, are the client's affair.
+            Err(_) => true,
+        }
+    })
 }
 
 fn nap(stop: &AtomicBool, time: Duration) {

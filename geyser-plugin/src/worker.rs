@@ -315,7 +315,7 @@ impl<O: Outlet> Worker<O> {
                     .is_none_or(|at| at.elapsed() > Duration::from_secs(60))
                 {
                     self.spill_complained = Some(Instant::now());
-                    log::error!(
+                    log::error!(target: crate::LOG_TARGET,
                         "heliograph: {error}; Kafka is away as well, so records will be lost and counted"
                     );
                 }
@@ -404,7 +404,7 @@ impl<O: Outlet> Worker<O> {
     }
 
     fn give_up(&mut self, tag: Tag, reason: &str) {
-        log::error!(
+        log::error!(target: crate::LOG_TARGET,
             "heliograph: Kafka refuses a {} record of slot {}: {reason}",
             tag.kind.as_str(),
             tag.slot
@@ -466,7 +466,7 @@ impl<O: Outlet> Worker<O> {
             deadline.saturating_duration_since(Instant::now())
         });
         if self.outlet.is_ready() && !self.outlet.flush(left) {
-            log::warn!(
+            log::warn!(target: crate::LOG_TARGET,
                 "heliograph: Kafka did not acknowledge {} records in time",
                 self.outlet.in_flight()
             );

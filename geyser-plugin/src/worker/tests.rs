@@ -325,12 +325,15 @@ fn an_outage_goes_to_disk_and_comes_back_in_order() {
 fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
     let dir = tempfile::tempdir().unwrap();
     let mut bed = Bed::start(dir.path(), 256, 40_000, 1, false);
-    for slot in 1..40 {
+    let full = |bed: &Bed| bed.counters.lost_total() > 0 && bed.counters.spill_bytes.get() > 30_000;
+    for slot in 1..2000 {
         bed.block(slot, 40);
+        if full(&bed) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
     }
-    bed.until("something is lost", |bed| {
-        bed.counters.lost_total() > 0 && bed.counters.spill_bytes.get() > 30_000
-    });
+    assert!(full(&bed), "{:?}", bed.counters);
     bed.broker.lock().unwrap().up = true;
     // Lost metadata leaves slots open; a root far above closes them.
     bed.until("the queue is empty", |bed| bed.handoff.is_empty());
