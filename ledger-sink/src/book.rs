@@ -142,7 +142,8 @@ impl PartitionBook {
             Some(Held::Dropped { first_offset }) => {
                 self.confirmed_ahead.insert(id);
                 // What lies before is not read again, so it stays.
-                self.held.retain(|_, held| held.first_offset() < first_offset);
+                self.held
+                    .retain(|_, held| held.first_offset() < first_offset);
                 self.assembler = SlotAssembler::new();
                 self.next_offset = first_offset;
                 vec![Action::Reread(first_offset)]
