@@ -62,7 +62,7 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spill {
-    /// Of this instance alone. Default: `heliograph-spill/NAME` beside the configuration file.
+    /// Of this instance alone; relative to the configuration file. Default: `heliograph-spill/NAME`.
     pub dir: Option<PathBuf>,
     /// Bound in MiB; 0 turns the spill off. Mainnet writes about 150 MiB a slot at its busiest.
     pub megabytes: u64,
@@ -154,10 +154,13 @@ impl Config {
             )
         })?;
         let mut config = Self::parse(&text).map_err(|(problem, fix)| wrong(problem, fix))?;
-        if config.spill.dir.is_none() {
-            let beside = file.parent().unwrap_or(Path::new("."));
-            config.spill.dir = Some(beside.join("heliograph-spill").join(&config.name));
-        }
+        let beside = file.parent().unwrap_or(Path::new("."));
+        let dir = config.spill.dir.take();
+        // An absolute path stays what it is.
+        config.spill.dir = Some(match dir {
+            Some(dir) => beside.join(dir),
+            None => beside.join("heliograph-spill").join(&config.name),
+        });
         Ok(config)
     }
 
@@ -388,5 +391,13 @@ mod tests {
             config.spill.dir,
             Some(dir.path().join("heliograph-spill/second"))
         );
+        for (written, meant) in [
+            ("waiting", dir.path().join("waiting")),
+            ("/var/spill", PathBuf::from("/var/spill")),
+        ] {
+            let text = format!("{{libpath: 'x.so', {IDENTITY}, spill: {{dir: '{written}'}}}}");
+            fs::write(&file, text).unwrap();
+            assert_eq!(Config::load(&file).unwrap().spill.dir, Some(meant));
+        }
     }
 }

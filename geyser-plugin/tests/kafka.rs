@@ -27,6 +27,11 @@ use geyser_plugin::{Plugin, counters::Counters};
 use local_services::{Kafka, KafkaOptions};
 use validator::{ENTRIES, Size, run_slot};
 
+/// For one block: its content, metadata, and four statuses.
+fn callbacks(size: Size) -> u64 {
+    size.transactions + size.accounts + ENTRIES + 1 + 4
+}
+
 const IDENTITIES: [&str; 2] = [
     "So11111111111111111111111111111111111111112",
     "Vote111111111111111111111111111111111111111",
@@ -283,9 +288,9 @@ fn two_instances_in_one_process(dir: &Path, brokers: &str) {
         .collect();
     for (i, plugin) in plugins.iter().enumerate() {
         let counters = counters(plugin);
-        let callbacks = 20 * size.callbacks();
+        let expected = 20 * callbacks(size);
         until("all is delivered and sealed", &counters, || {
-            counters.delivered_total() == callbacks && counters.seals_sealed.get() == 20
+            counters.delivered_total() == expected && counters.seals_sealed.get() == 20
         });
         until("the queue is shown empty", &counters, || {
             counters.kafka_in_flight.get() == 0
@@ -299,7 +304,7 @@ fn two_instances_in_one_process(dir: &Path, brokers: &str) {
     for plugin in &mut plugins {
         let counters = counters(plugin);
         plugin.on_unload();
-        assert_balance(&counters, 20 * size.callbacks());
+        assert_balance(&counters, 20 * callbacks(size));
         assert_eq!((counters.lost_total(), counters.panics.get()), (0, 0));
     }
     let read = read_back(brokers, "two");
@@ -327,7 +332,7 @@ fn a_broker_killed_in_the_middle(dir: &Path, kafka: &mut Kafka) {
         run_slot(&plugin, slot, size, false);
     }
     until("the first blocks are there", &counters, || {
-        counters.delivered_total() == 10 * size.callbacks()
+        counters.delivered_total() == 10 * callbacks(size)
     });
     for slot in 20..25 {
         run_slot(&plugin, slot, size, false);
@@ -345,14 +350,14 @@ fn a_broker_killed_in_the_middle(dir: &Path, kafka: &mut Kafka) {
         run_slot(&plugin, slot, size, false);
     }
     until("all is delivered", &counters, || {
-        counters.delivered_total() == 55 * size.callbacks()
+        counters.delivered_total() == 55 * callbacks(size)
     });
     until("the spill is empty", &counters, || {
         counters.spill_bytes.get() == 0 && counters.spill_pending() == 0
     });
     let source = plugin.instance().unwrap().source;
     plugin.on_unload();
-    assert_balance(&counters, 55 * size.callbacks());
+    assert_balance(&counters, 55 * callbacks(size));
     assert_eq!(counters.lost_total(), 0);
     assert_blocks(
         &verify(&read_back(&brokers, "killed")[&source]),
@@ -380,12 +385,12 @@ fn a_broker_that_is_absent_at_start(dir: &Path, kafka: &mut Kafka) {
     }
     let earlier = counters(&first);
     until("all is on disk", &earlier, || {
-        earlier.spilled.get() == 10 * size.callbacks()
+        earlier.spilled.get() == 10 * callbacks(size)
     });
     let source = first.instance().unwrap().source;
     // The validator stops before Kafka is back; what it spilled belongs to the next life.
     first.on_unload();
-    assert_balance(&earlier, 10 * size.callbacks());
+    assert_balance(&earlier, 10 * callbacks(size));
     assert_eq!((earlier.lost_total(), earlier.delivered_total()), (0, 0));
 
     let mut second = loaded(&config);
@@ -395,7 +400,7 @@ fn a_broker_that_is_absent_at_start(dir: &Path, kafka: &mut Kafka) {
     }
     kafka.restart().unwrap();
     until("both lives are delivered", &later, || {
-        later.delivered_total() == 5 * size.callbacks() && later.spill_bytes.get() == 0
+        later.delivered_total() == 5 * callbacks(size) && later.spill_bytes.get() == 0
     });
     let second_source = second.instance().unwrap().source;
     second.on_unload();

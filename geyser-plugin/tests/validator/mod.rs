@@ -20,13 +20,6 @@ pub struct Size {
     pub accounts: u64,
 }
 
-impl Size {
-    /// Callbacks for one block: its content, metadata, and four statuses.
-    pub fn callbacks(self) -> u64 {
-        self.transactions + self.accounts + ENTRIES + 1 + 4
-    }
-}
-
 pub fn signature(slot: u64, index: u64) -> Signature {
     let mut bytes = [0; 64];
     bytes[..8].copy_from_slice(&slot.to_le_bytes());
