@@ -332,9 +332,10 @@ impl SourceSlot {
     }
 
     fn entries_due(&self, seal: &Seal) -> u64 {
-        let counted_before = self.lanes.keys().any(|lane| {
-            lane.topic == ObservedTopic::Slots && self.counted_before(*lane, seal) > 0
-        });
+        let counted_before = self
+            .lanes
+            .keys()
+            .any(|lane| lane.topic == ObservedTopic::Slots && self.counted_before(*lane, seal) > 0);
         let before = if counted_before { self.base.entries } else { 0 };
         seal.entries.saturating_sub(before)
     }
@@ -368,9 +369,7 @@ impl SourceSlot {
             return Vec::new();
         }
         let lanes = self.lanes.into_values();
-        lanes
-            .flat_map(|lane| lane.contents.into_values())
-            .collect()
+        lanes.flat_map(|lane| lane.contents.into_values()).collect()
     }
 
     /// Call when [`Progress::Complete`]. Records with the same content identity become one.

@@ -153,7 +153,11 @@ impl Config {
             })
         };
         if self.topic_prefix.is_empty() {
-            return refuse("topic_prefix", "is empty", "write a prefix such as heliograph");
+            return refuse(
+                "topic_prefix",
+                "is empty",
+                "write a prefix such as heliograph",
+            );
         }
         if let Err(error) = self.kafka.check() {
             return refuse("kafka", &error.to_string(), "see the message");
@@ -166,11 +170,19 @@ impl Config {
             ("topics.canonical", topics.canonical),
         ] {
             if !(1..=1024).contains(&count) {
-                return refuse(field, "is not between 1 and 1024", "write the topic's partition count");
+                return refuse(
+                    field,
+                    "is not between 1 and 1024",
+                    "write the topic's partition count",
+                );
             }
         }
         if topics.replication < 1 {
-            return refuse("topics.replication", "is below 1", "write 1, or 3 on a cluster");
+            return refuse(
+                "topics.replication",
+                "is below 1",
+                "write 1, or 3 on a cluster",
+            );
         }
         let limits = &self.limits;
         for (field, value) in [
@@ -190,7 +202,11 @@ impl Config {
             );
         }
         if !(1..=1 << 20).contains(&limits.open_mebibytes) {
-            return refuse("limits.open_mebibytes", "is not between 1 and 1048576", "write mebibytes");
+            return refuse(
+                "limits.open_mebibytes",
+                "is not between 1 and 1048576",
+                "write mebibytes",
+            );
         }
         let websocket = &self.websocket;
         for (field, value) in [

@@ -25,8 +25,8 @@ use solana_transaction_status_client_types::UiTransactionError;
 use spl_generic_token::is_known_spl_token_id;
 use spl_token_2022_interface::{
     extension::{
-        BaseStateWithExtensions, StateWithExtensions,
-        interest_bearing_mint::InterestBearingConfig, scaled_ui_amount::ScaledUiAmountConfig,
+        BaseStateWithExtensions, StateWithExtensions, interest_bearing_mint::InterestBearingConfig,
+        scaled_ui_amount::ScaledUiAmountConfig,
     },
     state::Mint,
 };
@@ -255,7 +255,10 @@ mod tests {
             }),
             ..Default::default()
         };
-        assert_eq!(ui_error(Some(&TransactionStatusMeta::default())), Value::Null);
+        assert_eq!(
+            ui_error(Some(&TransactionStatusMeta::default())),
+            Value::Null
+        );
         // InstructionError(0, Custom(1)) in the storage convention: variant 8, index 0, variant 25, code 1.
         let bytes = [8, 0, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0];
         let meta = TransactionStatusMeta {
@@ -293,7 +296,10 @@ mod tests {
             slice: None,
         };
         let mut mints = Mints::default();
-        assert_eq!(json!(ui_account(&account, view, &mints))["data"][1], "base64");
+        assert_eq!(
+            json!(ui_account(&account, view, &mints))["data"][1],
+            "base64"
+        );
         assert_eq!(keyed_account(&account, view, &mints), None);
         mints.remember(
             mint,

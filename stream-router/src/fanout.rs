@@ -425,7 +425,10 @@ impl Fanout {
                 continue;
             };
             for level in Level::ALL {
-                let Some(ids) = self.index[level as usize].signatures.get(&signature).cloned()
+                let Some(ids) = self.index[level as usize]
+                    .signatures
+                    .get(&signature)
+                    .cloned()
                 else {
                     continue;
                 };
@@ -594,10 +597,7 @@ impl Fanout {
     }
 }
 
-fn drop_if_empty<K: std::hash::Hash + Eq>(
-    lists: &mut HashMap<K, Vec<SubscriptionId>>,
-    key: &K,
-) {
+fn drop_if_empty<K: std::hash::Hash + Eq>(lists: &mut HashMap<K, Vec<SubscriptionId>>, key: &K) {
     if lists.get(key).is_some_and(Vec::is_empty) {
         lists.remove(key);
     }

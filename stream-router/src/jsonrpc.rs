@@ -67,12 +67,13 @@ fn call(mut value: Value) -> Call {
     if value.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Call {
             id,
-            ask: Err(RpcError::new(-32600, "Unsupported JSON-RPC protocol version")),
+            ask: Err(RpcError::new(
+                -32600,
+                "Unsupported JSON-RPC protocol version",
+            )),
         };
     }
-    let params = value
-        .get_mut("params")
-        .map_or(Value::Null, Value::take);
+    let params = value.get_mut("params").map_or(Value::Null, Value::take);
     Call {
         id,
         ask: ask(&method, params),
@@ -109,7 +110,10 @@ mod tests {
             answer(r#"{"id":1,"method":"slotSubscribe"}"#).unwrap(),
             r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Unsupported JSON-RPC protocol version"},"id":1}"#
         );
-        assert_eq!(answer(r#"{"jsonrpc":"2.0","method":"slotSubscribe"}"#), None);
+        assert_eq!(
+            answer(r#"{"jsonrpc":"2.0","method":"slotSubscribe"}"#),
+            None
+        );
         assert_eq!(
             answer(r#"[{"jsonrpc":"2.0","id":1,"method":"slotSubscribe"},{"jsonrpc":"2.0","method":"x"},{"jsonrpc":"2.0","id":2,"method":"rootSubscribe"}]"#).unwrap(),
             r#"[{"jsonrpc":"2.0","result":7,"id":1},{"jsonrpc":"2.0","result":7,"id":2}]"#

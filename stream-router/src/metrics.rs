@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use event_schema::{Kind, ObservedTopic};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
 use crate::router::{Effect, Router};
@@ -166,9 +165,7 @@ impl Metrics {
             ("covered_slot", totals.covered),
             ("dead_letter", dead_letters),
         ] {
-            self.totals
-                .with_label_values(&[outcome])
-                .set(count as i64);
+            self.totals.with_label_values(&[outcome]).set(count as i64);
         }
         self.open_slots.set(router.open_slots() as i64);
         self.open_bytes.set(router.open_bytes() as i64);

@@ -56,7 +56,9 @@ pub enum Report {
     /// State loaded before the validator followed the chain; in no block.
     Startup,
     /// Its value cannot be read; it was dead-lettered. `content`: it was part of the block.
-    Damaged { content: bool },
+    Damaged {
+        content: bool,
+    },
 }
 
 /// A record that is part of a block, with the bytes to forward.
@@ -172,8 +174,8 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
         (Kind::Transaction, Some(UpdateOneof::Transaction(update))) => {
             same_slot(header, update.slot)?;
             let transaction = update.transaction.ok_or("no transaction in the update")?;
-            let signature = Signature::try_from(transaction.signature.as_slice())
-                .map_err(|e| e.to_string())?;
+            let signature =
+                Signature::try_from(transaction.signature.as_slice()).map_err(|e| e.to_string())?;
             (
                 EventId::Transaction(transaction.index, signature),
                 Body::Transaction(Arc::new(transaction)),

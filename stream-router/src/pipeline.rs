@@ -72,7 +72,10 @@ pub async fn run(
                 {
                     return Err(error);
                 }
-                _ => warn!(error = format!("{error:#}"), "waiting, then starting over from the log"),
+                _ => warn!(
+                    error = format!("{error:#}"),
+                    "waiting, then starting over from the log"
+                ),
             },
         }
         tokio::select! {
@@ -221,7 +224,11 @@ impl Loop<'_> {
 
     fn show(&self) {
         let router = self.publication.router();
-        self.outlets.metrics.router(router, self.publication.dead_letters());
-        self.outlets.board.router(router, self.publication.dead_letters());
+        self.outlets
+            .metrics
+            .router(router, self.publication.dead_letters());
+        self.outlets
+            .board
+            .router(router, self.publication.dead_letters());
     }
 }

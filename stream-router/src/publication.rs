@@ -89,8 +89,7 @@ impl Publication {
         let writer = log.transactional_writer(&settings.transactional_id).await?;
         let mut router = Router::new(settings.limits);
         let state = read_state(log, &settings.topics.router_state).await?;
-        let (stored, state) =
-            state.restore(settings.topics.router_state.clone(), &mut router)?;
+        let (stored, state) = state.restore(settings.topics.router_state.clone(), &mut router)?;
         let canonical =
             CanonicalWriter::new(settings.topics.clone(), settings.partitions.canonical);
         let mut publication = Self {

@@ -70,7 +70,10 @@ pub enum Effect {
         extent: Extent,
     },
     /// The closed slot's extent is no longer remembered.
-    ClosedForgotten { slot: Slot, source: SourceId },
+    ClosedForgotten {
+        slot: Slot,
+        source: SourceId,
+    },
     /// The published block is no longer remembered.
     PublishedForgotten(BlockId),
     Gap(Gap),
@@ -142,6 +145,8 @@ pub struct Router {
     closed: HashMap<(Slot, SourceId), Closed>,
     closed_order: VecDeque<(Slot, SourceId)>,
     tracks: HashMap<(SourceId, Lane), SequenceTrack>,
+    /// Whether reading the partition began at its first record.
+    read_whole: BTreeMap<Lane, bool>,
     sources: BTreeMap<SourceId, SourceView>,
     announcements: Announcements,
     open_bytes: usize,
@@ -158,6 +163,7 @@ impl Router {
             closed: HashMap::new(),
             closed_order: VecDeque::new(),
             tracks: HashMap::new(),
+            read_whole: BTreeMap::new(),
             sources: BTreeMap::new(),
             announcements: Announcements::default(),
             open_bytes: 0,
@@ -208,7 +214,15 @@ impl Router {
             sequence,
             report,
         } = observation;
-        let track = self.tracks.entry((source, place.lane)).or_default();
+        // A partition read from its very beginning shows every source from its first record on.
+        let whole = *self
+            .read_whole
+            .entry(place.lane)
+            .or_insert(place.offset == 0);
+        let track = self
+            .tracks
+            .entry((source, place.lane))
+            .or_insert_with(|| SequenceTrack::starting(whole));
         let seen = track.observe(sequence);
         if seen == Seen::Again {
             self.totals.duplicates += 1;
@@ -282,9 +296,7 @@ impl Router {
                 self.open_bytes += 2 * bytes + 128;
                 if let Some(meta) = meta {
                     self.cover(source, slot);
-                    let changes = self
-                        .commitments
-                        .on_block(source, meta.block, meta.parent);
+                    let changes = self.commitments.on_block(source, meta.block, meta.parent);
                     self.tell(changes, out);
                     // A child shows that its parent was processed.
                     self.advance_slot(meta.parent.slot, out);
@@ -383,11 +395,9 @@ impl Router {
         let standing = match status {
             SlotStatus::SlotCreatedBank | SlotStatus::SlotProcessed => {
                 if let Some(parent) = parent
-                    && self.announcements.slot(
-                        slot,
-                        source,
-                        status == SlotStatus::SlotCreatedBank,
-                    )
+                    && self
+                        .announcements
+                        .slot(slot, source, status == SlotStatus::SlotCreatedBank)
                 {
                     out.push(Effect::SlotCreated { slot, parent, root });
                 }
@@ -435,11 +445,9 @@ impl Router {
     fn open_slot(&mut self, key: (Slot, SourceId)) -> &mut SourceSlot {
         let closed = &self.closed;
         self.open.entry(key).or_insert_with(|| {
-            closed
-                .get(&key)
-                .map_or_else(SourceSlot::default, |closed| {
-                    SourceSlot::after(closed.extent.clone())
-                })
+            closed.get(&key).map_or_else(SourceSlot::default, |closed| {
+                SourceSlot::after(closed.extent.clone())
+            })
         })
     }
 

@@ -24,6 +24,14 @@ pub struct SequenceTrack {
 impl SequenceTrack {
     pub const HOLES_MAX: usize = 10_000;
 
+    /// `whole`: nothing of the source came before what is read now, so its first number must be 0.
+    pub fn starting(whole: bool) -> Self {
+        Self {
+            next: whole.then_some(0),
+            ..Self::default()
+        }
+    }
+
     pub fn observe(&mut self, sequence: u64) -> Seen {
         let next = self.next.unwrap_or(sequence);
         if sequence >= next {

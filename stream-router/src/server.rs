@@ -25,8 +25,8 @@ use axum::{
 use event_schema::Slot;
 use futures::{SinkExt, StreamExt};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 
 use crate::{
     board::Board,
@@ -110,7 +110,10 @@ async fn slot(State(door): State<Door>, Path(slot): Path<String>) -> Response {
     Json(json!({ "slot": number, "blocks": blocks })).into_response()
 }
 
-async fn upgrade(State(door): State<Door>, upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Response {
+async fn upgrade(
+    State(door): State<Door>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
     let Ok(upgrade) = upgrade else {
         let error = "subscribe here over WebSocket (Solana PubSub JSON-RPC); see also /v1/status and /v1/slots/SLOT";
         return (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response();
@@ -124,7 +127,11 @@ async fn upgrade(State(door): State<Door>, upgrade: Result<WebSocketUpgrade, Web
             .with_label_values(&["connection_limit"])
             .inc();
         let error = "too many connections; try again later (websocket.connections_max)";
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error }))).into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({ "error": error })),
+        )
+            .into_response();
     }
     let seat = Seat(door.clone());
     upgrade
@@ -149,7 +156,13 @@ impl Drop for Seat {
 async fn connection(door: Door, socket: WebSocket) {
     let id = door.0.next_id.fetch_add(1, Ordering::Relaxed);
     let (outbox, inbox) = fanout::queue(&door.0.config);
-    if door.0.commands.send(Command::Connect(id, outbox)).await.is_err() {
+    if door
+        .0
+        .commands
+        .send(Command::Connect(id, outbox))
+        .await
+        .is_err()
+    {
         return;
     }
     let reason = talk(&door, id, socket, inbox).await;

@@ -20,24 +20,62 @@ pub struct StreamRouter;
 
 impl Service for StreamRouter {
     const NAME: &'static str = "stream-router";
-    const ABOUT: &'static str =
-        "Turns what several validators observed into one canonical stream; serves it live over WebSocket";
+    const ABOUT: &'static str = "Turns what several validators observed into one canonical stream; serves it live over WebSocket";
     const ADMIN: &'static str = "127.0.0.1:9181";
     const DOCS: &'static [(&'static str, &'static str)] = &[
-        ("listen", "WebSocket (Solana PubSub) and HTTP (/v1/status, /v1/slots/SLOT)"),
-        ("transactional_id", "Routers with the same id take over from one another; empty: PREFIX-router"),
-        ("topics", "Partition counts; used when a topic is created, checked when it exists"),
-        ("limits.gap_after_ms", "An incomplete slot without news for this long, in the log's time, becomes a gap"),
-        ("limits.settle_ms", "A complete slot nobody reported as processed is published after this long"),
-        ("limits.unsealed_slots", "An unsealed slot becomes a gap only this far below the root"),
-        ("limits.published_memory", "Published blocks remembered against copies"),
-        ("limits.open_mebibytes", "Records of incomplete slots held at most"),
-        ("limits.skew_ms", "How far ahead of the others a topic is read while memory is tight"),
-        ("websocket.queue_items_max", "A subscriber with more unsent notifications is disconnected"),
-        ("websocket.queue_bytes_max", "A subscriber with more unsent bytes is disconnected"),
+        (
+            "listen",
+            "WebSocket (Solana PubSub) and HTTP (/v1/status, /v1/slots/SLOT)",
+        ),
+        (
+            "transactional_id",
+            "Routers with the same id take over from one another; empty: PREFIX-router",
+        ),
+        (
+            "topics",
+            "Partition counts; used when a topic is created, checked when it exists",
+        ),
+        (
+            "limits.gap_after_ms",
+            "An incomplete slot without news for this long, in the log's time, becomes a gap",
+        ),
+        (
+            "limits.settle_ms",
+            "A complete slot nobody reported as processed is published after this long",
+        ),
+        (
+            "limits.unsealed_slots",
+            "An unsealed slot becomes a gap only this far below the root",
+        ),
+        (
+            "limits.published_memory",
+            "Published blocks remembered against copies",
+        ),
+        (
+            "limits.open_mebibytes",
+            "Records of incomplete slots held at most",
+        ),
+        (
+            "limits.skew_ms",
+            "How far ahead of the others a topic is read while memory is tight",
+        ),
+        (
+            "websocket.queue_items_max",
+            "A subscriber with more unsent notifications is disconnected",
+        ),
+        (
+            "websocket.queue_bytes_max",
+            "A subscriber with more unsent bytes is disconnected",
+        ),
         ("websocket.request_bytes_max", "Longest request accepted"),
-        ("websocket.ping_seconds", "Ping after this much silence; as much again without an answer ends the connection"),
-        ("websocket.live_blocks_max", "Blocks kept for notifications at confirmed and finalized"),
+        (
+            "websocket.ping_seconds",
+            "Ping after this much silence; as much again without an answer ends the connection",
+        ),
+        (
+            "websocket.live_blocks_max",
+            "Blocks kept for notifications at confirmed and finalized",
+        ),
     ];
 
     type Config = Config;
@@ -60,7 +98,9 @@ impl Service for StreamRouter {
         });
         let door = server::Door::new(config.websocket, commands, board.clone(), metrics.clone());
         let drain = host.drain();
-        host.spawn("server", async move { server::serve(listener, door, drain).await });
+        host.spawn("server", async move {
+            server::serve(listener, door, drain).await
+        });
         host.started();
         let log = Arc::new(KafkaLog::new(config.kafka.clone())?);
         let outlets = Outlets {

@@ -170,8 +170,12 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
             no_arguments(params)?;
             Subscription::Root
         }
-        "accountUnsubscribe" | "programUnsubscribe" | "logsUnsubscribe"
-        | "signatureUnsubscribe" | "slotUnsubscribe" | "rootUnsubscribe" => {
+        "accountUnsubscribe"
+        | "programUnsubscribe"
+        | "logsUnsubscribe"
+        | "signatureUnsubscribe"
+        | "slotUnsubscribe"
+        | "rootUnsubscribe" => {
             let (id,) = read::<(u64,)>(params)?;
             return Ok(Ask::Unsubscribe(id));
         }
@@ -180,7 +184,9 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
     Ok(Ask::Subscribe(Box::new(subscription)))
 }
 
-fn account((pubkey, config): (String, Option<RpcAccountInfoConfig>)) -> Result<Subscription, RpcError> {
+fn account(
+    (pubkey, config): (String, Option<RpcAccountInfoConfig>),
+) -> Result<Subscription, RpcError> {
     let config = config.unwrap_or_default();
     Ok(Subscription::Account {
         pubkey: key(&pubkey, "pubkey")?,
@@ -246,9 +252,7 @@ fn signature(
     (signature, config): (String, Option<RpcSignatureSubscribeConfig>),
 ) -> Result<Subscription, RpcError> {
     let config = config.unwrap_or_default();
-    let signature: event_schema::Signature = signature
-        .parse()
-        .map_err(|_| invalid("signature"))?;
+    let signature: event_schema::Signature = signature.parse().map_err(|_| invalid("signature"))?;
     Ok(Subscription::Signature {
         signature: signature.0,
         received: config.enable_received_notification.unwrap_or_default(),

@@ -329,7 +329,12 @@ impl Source {
         self.write_version += 1;
         let account = account(block, block.accounts, self.write_version);
         let key = account.account.as_ref().map(|a| a.pubkey.clone()).unwrap();
-        self.record(Kind::Account, block.id.slot, key, UpdateOneof::Account(account));
+        self.record(
+            Kind::Account,
+            block.id.slot,
+            key,
+            UpdateOneof::Account(account),
+        );
         self.seal(block, 1);
     }
 

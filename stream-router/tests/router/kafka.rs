@@ -87,9 +87,10 @@ async fn the_real_binary_survives_sigkill_on_a_real_broker() {
         let canonical = read_canonical(&log, &topics, PARTITIONS_CANONICAL).await;
         let done = canonical.blocks.len() >= expected.len()
             && canonical.fates.len() >= expected.len()
-            && canonical.fates.values().all(|fates| {
-                fates.last() != Some(&event_schema::Commitment::Confirmed)
-            });
+            && canonical
+                .fates
+                .values()
+                .all(|fates| fates.last() != Some(&event_schema::Commitment::Confirmed));
         if done || started.elapsed() > Duration::from_secs(60) {
             break canonical;
         }
@@ -117,7 +118,9 @@ async fn the_real_binary_survives_sigkill_on_a_real_broker() {
     .await;
 
     assert!(
-        child.stop(Duration::from_secs(15)).is_some_and(|status| status.success()),
+        child
+            .stop(Duration::from_secs(15))
+            .is_some_and(|status| status.success()),
         "SIGTERM drains:\n{}",
         child.log_tail(20)
     );
@@ -178,7 +181,10 @@ async fn subscribe_and_hear<F: Future<Output = ()>>(
     let mut heard: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for _ in 0..7 {
         let message = next(&mut socket).await;
-        let method = message["method"].as_str().expect("a notification").to_owned();
+        let method = message["method"]
+            .as_str()
+            .expect("a notification")
+            .to_owned();
         heard
             .entry(method)
             .or_default()
@@ -198,11 +204,18 @@ async fn subscribe_and_hear<F: Future<Output = ()>>(
     assert_eq!(heard["programNotification"].len(), 2);
     let account = &heard["programNotification"][0]["value"]["account"];
     assert_eq!(account["data"][1], "base64");
-    assert_eq!((&account["lamports"], &account["space"]), (&json!(1), &json!(5)));
+    assert_eq!(
+        (&account["lamports"], &account["space"]),
+        (&json!(1), &json!(5))
+    );
 
     // The signature's subscription ended by itself, the others end when asked.
     for (id, method, expected) in [
-        (ids[3], "signatureUnsubscribe", json!({"code": -32602, "message": "Invalid subscription id."})),
+        (
+            ids[3],
+            "signatureUnsubscribe",
+            json!({"code": -32602, "message": "Invalid subscription id."}),
+        ),
         (ids[0], "slotUnsubscribe", json!(true)),
     ] {
         let ask = json!({"jsonrpc": "2.0", "id": 9, "method": method, "params": [id]});

@@ -74,7 +74,12 @@ fn limits() -> Limits {
 }
 
 /// Delivers the lanes in a random interleaving, sometimes one lane far ahead of the others.
-fn deliver(rng: &mut StdRng, router: &mut Router, lanes: &BTreeMap<Lane, Vec<Written>>, told: &mut Told) {
+fn deliver(
+    rng: &mut StdRng,
+    router: &mut Router,
+    lanes: &BTreeMap<Lane, Vec<Written>>,
+    told: &mut Told,
+) {
     let mut at: BTreeMap<Lane, usize> = lanes.keys().map(|lane| (*lane, 0)).collect();
     loop {
         let open: Vec<Lane> = at
@@ -117,14 +122,24 @@ fn deliver(rng: &mut StdRng, router: &mut Router, lanes: &BTreeMap<Lane, Vec<Wri
 
 fn assert_content(told: &Told, block: &TrueBlock) {
     let events = &told.blocks[&block.id];
-    assert!(events.windows(2).all(|pair| pair[0] < pair[1]), "canonical order");
-    let count = |kind: fn(&EventId) -> bool| events.iter().filter(|event| kind(event)).count() as u64;
-    assert_eq!(count(|event| matches!(event, EventId::Account(..))), block.accounts);
+    assert!(
+        events.windows(2).all(|pair| pair[0] < pair[1]),
+        "canonical order"
+    );
+    let count =
+        |kind: fn(&EventId) -> bool| events.iter().filter(|event| kind(event)).count() as u64;
+    assert_eq!(
+        count(|event| matches!(event, EventId::Account(..))),
+        block.accounts
+    );
     assert_eq!(
         count(|event| matches!(event, EventId::Transaction(..))),
         block.transactions
     );
-    assert_eq!(count(|event| matches!(event, EventId::Entry(_))), block.entries);
+    assert_eq!(
+        count(|event| matches!(event, EventId::Entry(_))),
+        block.entries
+    );
     assert_eq!(events.last(), Some(&EventId::BlockMeta));
 }
 
@@ -160,8 +175,16 @@ fn sources(rng: &mut StdRng, history: &History, count: u64) -> Vec<Source> {
 fn held_blocks(sources: &[Source]) -> BTreeSet<BlockId> {
     let mut blocks = BTreeSet::new();
     for source in sources {
-        for record in source.written.iter().filter(|record| record.kind == Kind::BlockMeta) {
-            let place = Place { lane: record.lane, offset: 0, timestamp_ms: 0 };
+        for record in source
+            .written
+            .iter()
+            .filter(|record| record.kind == Kind::BlockMeta)
+        {
+            let place = Place {
+                lane: record.lane,
+                offset: 0,
+                timestamp_ms: 0,
+            };
             let (observation, _) = observation::read(place, &record.header, &record.value);
             if let observation::Report::Content(content) = observation.unwrap().report
                 && let observation::Body::BlockMeta(meta) = content.body
@@ -318,7 +341,12 @@ fn one_block() -> TrueBlock {
 
 #[test]
 fn an_update_after_the_seal_belongs_to_the_block_while_it_is_open() {
-    let block = TrueBlock { accounts: 2, transactions: 1, entries: 1, ..one_block() };
+    let block = TrueBlock {
+        accounts: 2,
+        transactions: 1,
+        entries: 1,
+        ..one_block()
+    };
     let mut source = Source::new(1);
     source.block(&block);
     // The validator has not yet said that the slot is processed: the plugin amends the seal.
@@ -326,13 +354,24 @@ fn an_update_after_the_seal_belongs_to_the_block_while_it_is_open() {
     assert_eq!(processed.kind, Kind::Slot);
     source.late_account(&block);
     let (_, told) = run_one(&source);
-    assert_content(&told, &TrueBlock { accounts: 3, ..block });
+    assert_content(
+        &told,
+        &TrueBlock {
+            accounts: 3,
+            ..block
+        },
+    );
     assert_eq!(told.late, 0);
 }
 
 #[test]
 fn an_update_after_publication_is_kept_as_a_dead_letter() {
-    let block = TrueBlock { accounts: 2, transactions: 1, entries: 1, ..one_block() };
+    let block = TrueBlock {
+        accounts: 2,
+        transactions: 1,
+        entries: 1,
+        ..one_block()
+    };
     let mut source = Source::new(1);
     source.block(&block);
     let mut router = Router::new(limits());
@@ -351,7 +390,12 @@ fn an_update_after_publication_is_kept_as_a_dead_letter() {
 
 #[test]
 fn a_slot_known_only_by_statuses_is_no_gap() {
-    let block = TrueBlock { accounts: 1, transactions: 1, entries: 1, ..one_block() };
+    let block = TrueBlock {
+        accounts: 1,
+        transactions: 1,
+        entries: 1,
+        ..one_block()
+    };
     let slot = block.id.slot;
     let mut source = Source::new(1);
     // Loaded in the middle: the chain below is known only because it is rooted later.
@@ -374,7 +418,11 @@ fn a_whole_slot_that_vanished_is_a_gap_once_it_is_rooted() {
     let history = History::random(rng, 12, 100);
     let mut source = Source::new(1);
     source.observe(&history, |_| true);
-    let chain: Vec<&TrueBlock> = history.blocks.iter().filter(|block| block.on_chain).collect();
+    let chain: Vec<&TrueBlock> = history
+        .blocks
+        .iter()
+        .filter(|block| block.on_chain)
+        .collect();
     let victim = chain[chain.len() / 2].id.slot;
     source
         .written
@@ -395,9 +443,16 @@ fn open_slots_never_hold_more_than_their_budget() {
         .written
         .retain(|record| record.lane.topic != ObservedTopic::Slots);
     let lanes = interleave(rng, &[&source]);
-    let mut router = Router::new(Limits { open_bytes: 4_000, ..limits() });
+    let mut router = Router::new(Limits {
+        open_bytes: 4_000,
+        ..limits()
+    });
     let mut told = Told::default();
     deliver(rng, &mut router, &lanes, &mut told);
     assert!(router.open_bytes() <= 4_000);
-    assert!(told.gaps.iter().any(|gap| gap.2.contains("memory")), "{:?}", told.gaps);
+    assert!(
+        told.gaps.iter().any(|gap| gap.2.contains("memory")),
+        "{:?}",
+        told.gaps
+    );
 }

@@ -54,7 +54,8 @@ impl Hall {
     }
 
     async fn ask(&mut self, client: &mut Client, method: &str, params: Value) -> Value {
-        let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let text =
+            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         self.fanout
             .command(Command::Request(client.id, Request::read(&text)));
         client.next().await.expect("an answer")
@@ -67,21 +68,25 @@ impl Hall {
     }
 
     fn judge(&mut self, block: BlockId, standing: Standing) {
-        self.fanout.effect(&Effect::Standing(Change { block, standing }));
+        self.fanout
+            .effect(&Effect::Standing(Change { block, standing }));
     }
 }
 
 impl Client {
     /// `None` when nothing is queued.
     async fn next(&mut self) -> Option<Value> {
-        let text = tokio::time::timeout(std::time::Duration::from_millis(5), self.inbox.texts.next())
-            .await
-            .ok()??;
+        let text =
+            tokio::time::timeout(std::time::Duration::from_millis(5), self.inbox.texts.next())
+                .await
+                .ok()??;
         Some(serde_json::from_str(&text).expect("JSON"))
     }
 
     async fn result(&mut self) -> Option<Value> {
-        self.next().await.map(|message| message["params"]["result"].clone())
+        self.next()
+            .await
+            .map(|message| message["params"]["result"].clone())
     }
 }
 
@@ -162,7 +167,11 @@ async fn accounts_are_told_once_per_change_at_the_level_asked_for() {
     hall.ask(&mut client, "accountSubscribe", confirmed).await;
     let first = hall.publish(block(
         10,
-        vec![account(5, 9, 1, b"a", 1), account(5, 9, 2, b"b", 2), account(6, 9, 3, b"c", 3)],
+        vec![
+            account(5, 9, 1, b"a", 1),
+            account(5, 9, 2, b"b", 2),
+            account(6, 9, 3, b"c", 3),
+        ],
     ));
     assert_eq!(client.next().await, None, "processed is too early");
     hall.judge(first, Standing::Confirmed);
@@ -178,7 +187,10 @@ async fn accounts_are_told_once_per_change_at_the_level_asked_for() {
         hall.judge(closed, Standing::Confirmed);
     }
     let value = client.result().await.expect("closed");
-    assert_eq!((&value["value"]["lamports"], &value["value"]["rentEpoch"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        (&value["value"]["lamports"], &value["value"]["rentEpoch"]),
+        (&json!(0), &json!(0))
+    );
     assert_eq!(client.next().await, None);
 }
 
@@ -193,7 +205,10 @@ async fn an_abandoned_block_is_never_confirmed_to_anyone() {
     let lost = hall.publish(block(10, vec![account(5, 9, 1, b"abc", 1)]));
     hall.judge(lost, Standing::Abandoned);
     let value = client.result().await.expect("processed");
-    assert_eq!((&value["value"]["data"], &value["value"]["space"]), (&json!(["Yg==", "base64"]), &json!(3)));
+    assert_eq!(
+        (&value["value"]["data"], &value["value"]["space"]),
+        (&json!(["Yg==", "base64"]), &json!(3))
+    );
     assert_eq!(client.next().await, None);
 }
 
@@ -223,16 +238,30 @@ async fn logs_and_signatures_carry_the_error_clients_know() {
     let mut hall = Hall::new(WebSocketConfig::default());
     let mut client = hall.enter(1);
     let processed = json!({"commitment": "processed"});
-    hall.ask(&mut client, "logsSubscribe", json!([{"mentions": [key(200)]}, processed])).await;
-    hall.ask(&mut client, "logsSubscribe", json!(["all", processed])).await;
+    hall.ask(
+        &mut client,
+        "logsSubscribe",
+        json!([{"mentions": [key(200)]}, processed]),
+    )
+    .await;
+    hall.ask(&mut client, "logsSubscribe", json!(["all", processed]))
+        .await;
     let signature = Signature([3; 64]).to_string();
     let received = json!({"commitment": "confirmed", "enableReceivedNotification": true});
-    hall.ask(&mut client, "signatureSubscribe", json!([signature, received])).await;
+    hall.ask(
+        &mut client,
+        "signatureSubscribe",
+        json!([signature, received]),
+    )
+    .await;
     // InstructionError(0, Custom(1)), as the storage format writes it.
     let error = vec![8, 0, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0];
     let id = hall.publish(block(
         10,
-        vec![transaction(1, true, &[4], None), transaction(2, false, &[4, 7], Some(error))],
+        vec![
+            transaction(1, true, &[4], None),
+            transaction(2, false, &[4, 7], Some(error)),
+        ],
     ));
     let expected_error = json!({"InstructionError": [0, {"Custom": 1}]});
     assert_eq!(
@@ -245,8 +274,15 @@ async fn logs_and_signatures_carry_the_error_clients_know() {
     }
     // Mentioned by both (through a lookup table), "all" leaves the vote out.
     assert_eq!(logs.len(), 3);
-    assert_eq!(logs.iter().filter(|log| log["logs"] == json!(["log 2"])).count(), 2);
-    assert!(logs.contains(&json!({"signature": signature, "err": expected_error, "logs": ["log 2"]})));
+    assert_eq!(
+        logs.iter()
+            .filter(|log| log["logs"] == json!(["log 2"]))
+            .count(),
+        2
+    );
+    assert!(
+        logs.contains(&json!({"signature": signature, "err": expected_error, "logs": ["log 2"]}))
+    );
     hall.judge(id, Standing::Confirmed);
     assert_eq!(
         client.result().await.expect("confirmed"),
@@ -293,6 +329,9 @@ async fn limits_and_foreign_ids_are_refused() {
     hall.ask(&mut one, "rootSubscribe", json!([])).await;
     let third = hall.ask(&mut one, "rootSubscribe", json!([])).await;
     assert_eq!(third["error"]["code"], -32603);
-    assert_eq!(hall.ask(&mut one, "slotUnsubscribe", json!([id])).await["result"], true);
+    assert_eq!(
+        hall.ask(&mut one, "slotUnsubscribe", json!([id])).await["result"],
+        true
+    );
     assert!(hall.ask(&mut one, "rootSubscribe", json!([])).await["result"].is_u64());
 }
