@@ -3,11 +3,11 @@
 //! Everything the outside sees is read from here. The engine's writes carry the stream positions in the same database
 //! transaction as the states they led to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
-use event_schema::{Blockhash, Pubkey, Signature, Slot};
+use event_schema::{Blockhash, Pubkey, Signature};
 use sqlx::{
     PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
@@ -16,9 +16,26 @@ use uuid::Uuid;
 
 use crate::{
     book::{DeliveryId, Entry},
-    delivery::{Attempt, Commitment, Delivery, Landing, Lifetime, Proof, State},
+    delivery::{Attempt, Delivery, Landing, Lifetime, Proof, State},
     transaction::SignedTransaction,
 };
+
+mod rows;
+
+use rows::{key_of, lifetime_of, signed, status_of, unsigned};
+
+/// A transaction as [`rows::status_of`] reads it.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,",
+            " (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,",
+            " (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms",
+            " FROM sender.transactions ",
+            $which
+        )
+    };
+}
 
 /// Why a transaction could not be stored.
 #[derive(Debug, thiserror::Error)]
@@ -152,27 +169,20 @@ impl Store {
     }
 
     pub async fn status(&self, name: Name) -> Result<Option<Status>, sqlx::Error> {
-        let row =
-            match name {
-                Name::Id(id) => sqlx::query(concat!(
-                    "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,",
-                    " (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,",
-                    " (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms",
-                    " FROM sender.transactions WHERE id = $1"
-                ))
-                .bind(id.0)
-                .fetch_optional(&self.pool)
-                .await?,
-                Name::Signature(signature) => sqlx::query(concat!(
-                    "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,",
-                    " (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,",
-                    " (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms",
-                    " FROM sender.transactions WHERE signature = $1"
-                ))
-                .bind(&signature.0[..])
-                .fetch_optional(&self.pool)
-                .await?,
-            };
+        let row = match name {
+            Name::Id(id) => {
+                sqlx::query(select!("WHERE id = $1"))
+                    .bind(id.0)
+                    .fetch_optional(&self.pool)
+                    .await?
+            }
+            Name::Signature(signature) => {
+                sqlx::query(select!("WHERE signature = $1"))
+                    .bind(&signature.0[..])
+                    .fetch_optional(&self.pool)
+                    .await?
+            }
+        };
         row.as_ref().map(status_of).transpose()
     }
 
@@ -183,16 +193,12 @@ impl Store {
         before: Option<DeliveryId>,
         limit: i64,
     ) -> Result<Vec<Status>, sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,
-                    (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,
-                    (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms
-             FROM sender.transactions
-             WHERE ($1::text IS NULL OR state = $1)
+        let rows = sqlx::query(select!(
+            "WHERE ($1::text IS NULL OR state = $1)
                AND ($2::uuid IS NULL OR (accepted_at, id) <
                    (SELECT accepted_at, id FROM sender.transactions WHERE id = $2))
-             ORDER BY accepted_at DESC, id DESC LIMIT $3",
-        )
+             ORDER BY accepted_at DESC, id DESC LIMIT $3"
+        ))
         .bind(state.map(State::as_str))
         .bind(before.map(|id| id.0))
         .bind(limit)
@@ -203,14 +209,9 @@ impl Store {
 
     /// Everything an earlier process left open, oldest first.
     pub async fn open_deliveries(&self) -> Result<Vec<(DeliveryId, Entry)>, sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT *, error::text AS error_text, recent_attempts::text AS attempts_text,
-                    (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms,
-                    (extract(epoch FROM landed_at) * 1000)::bigint AS landed_ms
-             FROM sender.transactions WHERE NOT settled ORDER BY accepted_at",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(select!("WHERE NOT settled ORDER BY accepted_at"))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter()
             .map(|row| {
                 let status = status_of(row)?;
@@ -417,82 +418,6 @@ async fn update(
     .execute(&mut **tx)
     .await
     .map(|_| ())
-}
-
-fn status_of(row: &PgRow) -> Result<Status, sqlx::Error> {
-    let state: String = row.try_get("state")?;
-    let commitment: Option<String> = row.try_get("commitment")?;
-    let slot: Option<i64> = row.try_get("slot")?;
-    let error: Option<String> = row.try_get("error_text")?;
-    let attempts: String = row.try_get("attempts_text")?;
-    let landing = match (slot, commitment.as_deref().and_then(Commitment::parse)) {
-        (Some(slot), Some(commitment)) => Some(Landing {
-            slot: Slot(unsigned(slot)),
-            blockhash: key_of(row, "blockhash")?,
-            commitment,
-            error: error.map(Arc::from),
-        }),
-        _ => None,
-    };
-    Ok(Status {
-        id: DeliveryId(row.try_get("id")?),
-        signature: key_of(row, "signature")?,
-        state: State::parse(&state)
-            .ok_or_else(|| decode_error(format!("state {state:?} is not known to this release")))?,
-        settled: row.try_get("settled")?,
-        landing,
-        proof: row.try_get("expiry_proof")?,
-        version: row.try_get("version")?,
-        fee_payer: key_of(row, "fee_payer")?,
-        recent_blockhash: key_of(row, "recent_blockhash")?,
-        last_valid_block_height: row
-            .try_get::<Option<i64>, _>("last_valid_block_height")?
-            .map(unsigned),
-        attempts: unsigned(row.try_get("attempts")?),
-        attempts_acked: unsigned(row.try_get("attempts_acked")?),
-        recent_attempts: serde_json::from_str(&attempts).map_err(decode_error)?,
-        accepted_at_ms: unsigned(row.try_get("accepted_ms")?),
-        landed_at_ms: row.try_get::<Option<i64>, _>("landed_ms")?.map(unsigned),
-    })
-}
-
-fn lifetime_of(row: &PgRow) -> Result<Lifetime, sqlx::Error> {
-    let nonce: Option<Vec<u8>> = row.try_get("nonce_account")?;
-    if let Some(nonce) = nonce {
-        let account = Pubkey::try_from(&nonce[..]).map_err(decode_error)?;
-        return Ok(Lifetime::Nonce(account));
-    }
-    let first: Option<i64> = row.try_get("first_block_height")?;
-    let last_valid: Option<i64> = row.try_get("last_valid_block_height")?;
-    Ok(match (first, last_valid) {
-        (Some(first), Some(last_valid)) => Lifetime::Blocks {
-            first: unsigned(first),
-            last_valid: unsigned(last_valid),
-            exact: row.try_get("lifetime_exact")?,
-        },
-        _ => Lifetime::Unknown,
-    })
-}
-
-fn key_of<K>(row: &PgRow, column: &str) -> Result<K, sqlx::Error>
-where
-    K: for<'a> TryFrom<&'a [u8], Error = event_schema::ParseIdentityError>,
-{
-    let bytes: Vec<u8> = row.try_get(column)?;
-    K::try_from(&bytes[..]).map_err(decode_error)
-}
-
-fn decode_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
-    sqlx::Error::Decode(error.into())
-}
-
-/// Slots, heights and counters fit: 2⁶³ slots of 200 ms are 58 thousand million years.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }
 
 /// How the row's proof reads for a person.
