@@ -248,8 +248,26 @@ fn scrape(plugin: &Plugin, path: &str) -> String {
     answer
 }
 
+/// Set: this process is a validator that runs slots through a plugin with the configuration named here, until it is killed.
+const TO_BE_KILLED: &str = "HELIOGRAPH_TEST_TO_BE_KILLED";
+
 #[test]
 fn through_a_real_broker() {
+    if let Ok(config) = std::env::var(TO_BE_KILLED) {
+        let plugin = loaded(&config);
+        for slot in 10.. {
+            run_slot(
+                &plugin,
+                slot,
+                Size {
+                    transactions: 20,
+                    accounts: 40,
+                },
+                false,
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut kafka = Kafka::start(KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers();
@@ -374,6 +392,9 @@ fn a_broker_that_is_absent_at_start(dir: &Path, kafka: &mut Kafka) {
     let brokers = kafka.brokers();
     let config = write_config(dir, "absent", IDENTITIES[0], &brokers, "absent");
     kafka.kill();
+    let orphaned = write_config(dir, "orphaned", IDENTITIES[0], &brokers, "orphaned");
+    spill_until_killed(&orphaned, &dir.join("heliograph-spill/orphaned"));
+
     let start = Instant::now();
     let mut first = loaded(&config);
     assert!(
@@ -402,12 +423,62 @@ fn a_broker_that_is_absent_at_start(dir: &Path, kafka: &mut Kafka) {
     until("both lives are delivered", &later, || {
         later.delivered_total() == 5 * callbacks(size) && later.spill_bytes.get() == 0
     });
+    the_next_life_delivers_what_the_killed_one_spilled(&orphaned, &brokers);
     let second_source = second.instance().unwrap().source;
     second.on_unload();
     assert_eq!((later.lost_total(), later.inherited_lost.get()), (0, 0));
     let read = read_back(&brokers, "absent");
     assert_blocks(&verify(&read[&source]), 10..20, size);
     assert_blocks(&verify(&read[&second_source]), 20..25, size);
+}
+
+fn spill_until_killed(config: &str, spill: &Path) {
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "through_a_real_broker", "--nocapture"])
+        .env(TO_BE_KILLED, config)
+        .spawn()
+        .unwrap();
+    let spilled = || -> u64 {
+        let files = fs::read_dir(spill).into_iter().flatten().flatten();
+        files
+            .map(|file| file.metadata().map_or(0, |metadata| metadata.len()))
+            .sum()
+    };
+    let start = Instant::now();
+    while spilled() < 500_000 {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "the host spilled {} bytes",
+            spilled()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SIGKILL: no unloading, no flush.
+    host.kill().unwrap();
+    host.wait().unwrap();
+}
+
+fn the_next_life_delivers_what_the_killed_one_spilled(config: &str, brokers: &str) {
+    let mut next = loaded(config);
+    let counters = counters(&next);
+    until("the inheritance is delivered", &counters, || {
+        counters.inherited.get() > 0 && counters.spill_bytes.get() == 0
+    });
+    next.on_unload();
+    let read = read_back(brokers, "orphaned");
+    assert_eq!(read.len(), 1, "the killed life is the only source");
+    let mut records = 0;
+    for kept in read.values().flat_map(Partitions::values) {
+        for (place, (header, _)) in kept.iter().enumerate() {
+            assert_eq!(header.sequence.0, place as u64, "no hole, no repetition");
+        }
+        assert!(kept.iter().any(|(header, _)| header.kind == Kind::Seal));
+        records += kept.len() as u64;
+    }
+    assert_eq!(
+        (records, counters.inherited_lost.get()),
+        (counters.inherited.get(), 0)
+    );
 }
 
 fn a_topic_with_other_partitions_is_refused(dir: &Path, brokers: &str) {
