@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use local_services::provision;
 
-use crate::{layout, progress::Say, stack};
+use crate::{clients, layout, progress::Say, stack};
 
 /// Fetches everything and, when asked, builds the validator.
 pub fn build(repository: &Path, validator: bool, say: &Say) -> anyhow::Result<()> {
@@ -48,6 +48,7 @@ pub fn test(repository: &Path, arguments: &[String], say: &Say) -> anyhow::Resul
         || std::env::var("HELIOGRAPH_VALIDATOR").is_ok_and(|value| value == "build")
     {
         build_validator(repository, say)?;
+        clients::provision(repository, say)?;
     } else {
         say.line(
             "skipped: the tests on the real validator, which is not built (`./heliograph build --validator`, or set HELIOGRAPH_VALIDATOR=build)",

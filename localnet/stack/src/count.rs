@@ -161,18 +161,21 @@ impl Ledger {
 
     /// Transactions and identities per slot.
     pub async fn slots(&self) -> anyhow::Result<BTreeMap<u64, LedgerSlot>> {
+        // From the blocks outwards: a block without transactions counts as well.
         let rows = sqlx::query(
-            "SELECT slot::bigint AS slot,
-                    count(*) AS total,
-                    bool_and(state = 'finalized') AS finalized,
-                    count(DISTINCT signature) AS distinct_signatures,
-                    count(*) FILTER (WHERE lamport_identity = 'exact') AS lamports_exact,
-                    count(*) FILTER (WHERE lamport_identity = 'unknown') AS lamports_unknown,
-                    count(*) FILTER (WHERE lamport_identity = 'broken') AS lamports_broken,
-                    count(*) FILTER (WHERE token_identity = 'exact') AS tokens_exact,
-                    count(*) FILTER (WHERE token_identity = 'unknown') AS tokens_unknown,
-                    count(*) FILTER (WHERE token_identity = 'broken') AS tokens_broken
-             FROM ledger.transactions WHERE state <> 'abandoned' GROUP BY slot",
+            "SELECT s.slot AS slot,
+                    bool_and(s.state = 'finalized') AS finalized,
+                    count(t.signature) AS total,
+                    count(DISTINCT t.signature) AS distinct_signatures,
+                    count(*) FILTER (WHERE t.lamport_identity = 'exact') AS lamports_exact,
+                    count(*) FILTER (WHERE t.lamport_identity = 'unknown') AS lamports_unknown,
+                    count(*) FILTER (WHERE t.lamport_identity = 'broken') AS lamports_broken,
+                    count(*) FILTER (WHERE t.token_identity = 'exact') AS tokens_exact,
+                    count(*) FILTER (WHERE t.token_identity = 'unknown') AS tokens_unknown,
+                    count(*) FILTER (WHERE t.token_identity = 'broken') AS tokens_broken
+             FROM ledger.slots s
+             LEFT JOIN ledger.transactions t ON t.slot = s.slot AND t.blockhash = s.blockhash
+             WHERE s.state <> 'abandoned' GROUP BY s.slot",
         )
         .fetch_all(&self.pool)
         .await

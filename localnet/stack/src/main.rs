@@ -7,6 +7,7 @@
 
 mod canonical_watch;
 mod cli;
+mod clients;
 mod compile;
 mod configs;
 mod count;

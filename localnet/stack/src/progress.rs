@@ -5,15 +5,19 @@
 use std::{
     io::{IsTerminal, Write},
     sync::Mutex,
+    time::{Duration, Instant},
 };
+
+// How often a line in progress is printed where it cannot be overwritten.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 use indicatif::{ProgressBar, ProgressStyle};
 use local_services::provision::{Progress, Unit, Update};
 
 #[derive(Default)]
 pub struct Say {
-    // The unfinished line, so that it is neither repeated nor left behind.
-    waiting: Mutex<String>,
+    // The unfinished line, so that it is neither repeated nor left behind, and when one was last printed.
+    waiting: Mutex<(String, Option<Instant>)>,
 }
 
 impl Say {
@@ -34,12 +38,14 @@ impl Say {
         let Ok(mut last) = self.waiting.lock() else {
             return;
         };
-        if *last == text {
+        let terminal = std::io::stderr().is_terminal();
+        let soon = last.1.is_some_and(|then| then.elapsed() < PLAIN_EVERY);
+        if last.0 == text || (soon && !terminal) {
             return;
         }
-        text.clone_into(&mut last);
+        *last = (text.to_owned(), Some(Instant::now()));
         let mut out = std::io::stderr().lock();
-        let _ = if std::io::stderr().is_terminal() {
+        let _ = if terminal {
             write!(out, "\r\x1b[2K  waiting for {text}")
         } else {
             writeln!(out, "  waiting for {text}")
@@ -52,10 +58,10 @@ impl Say {
             return;
         };
         let mut out = std::io::stderr().lock();
-        if !last.is_empty() && std::io::stderr().is_terminal() {
+        if !last.0.is_empty() && std::io::stderr().is_terminal() {
             let _ = write!(out, "\r\x1b[2K");
         }
-        last.clear();
+        last.0.clear();
         let _ = writeln!(out, "{text}");
     }
 

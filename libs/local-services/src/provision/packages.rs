@@ -20,6 +20,18 @@ pub struct Package {
     pub present: bool,
 }
 
+impl Package {
+    /// Looks whether `program` is on the path.
+    pub fn of(program: &'static str, package: &'static str, purpose: &'static str) -> Self {
+        Self {
+            program,
+            package,
+            purpose,
+            present: on_path(program),
+        }
+    }
+}
+
 const WANTED: [(&str, &str, &str); 8] = [
     ("java", "openjdk-17-jre-headless", "runs Kafka"),
     ("mvn", "maven", "fetches Kafka's jars"),
