@@ -1,7 +1,12 @@
 // What two endpoints told the same client, side by side.
 
+// Members of an object have no order in JSON, so they are written in that of their names.
 const text = (value) =>
-  JSON.stringify(value, (_, inner) => (typeof inner === "bigint" ? inner.toString() : inner));
+  JSON.stringify(value, (_, inner) => {
+    if (typeof inner === "bigint") return inner.toString();
+    if (inner === null || typeof inner !== "object" || Array.isArray(inner)) return inner;
+    return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
 
 /** Collects the notifications of one kind from both endpoints and tells what differs. */
 export class Comparison {
@@ -33,8 +38,12 @@ export class Comparison {
   /**
    * Endless notifications (slots, roots): both must tell the same about every key that lies within what both saw, because
    * the two subscriptions do not begin and end at the same instant.
+   *
+   * `late` names a number that the router may know a little later than the validator, and by how much at most. So it is with
+   * the root in a slot notification: the validator reads its newest root when it creates a bank, while plugins are told of
+   * banks and of roots by two threads. How often it was late is part of the verdict.
    */
-  overlap(key) {
+  overlap(key, late = null) {
     const sides = [this.validator, this.router].map((list) => new Map(list.map((value) => [Number(key(value)), value])));
     if (sides.some((side) => side.size === 0)) {
       return this.verdict(0, [{ validator: sides[0].size, router: sides[1].size, problem: "one endpoint sent nothing" }]);
@@ -42,10 +51,20 @@ export class Comparison {
     const first = Math.max(...sides.map((side) => Math.min(...side.keys())));
     const last = Math.min(...sides.map((side) => Math.max(...side.keys())));
     const within = [...new Set([...sides[0].keys(), ...sides[1].keys()])].filter((at) => at >= first && at <= last);
+    let timesLate = 0;
+    const same = (validator, router) => {
+      if (text(validator) === text(router)) return true;
+      if (!late || !validator || !router) return false;
+      const behind = Number(validator[late.member]) - Number(router[late.member]);
+      if (text({ ...router, [late.member]: validator[late.member] }) !== text(validator)) return false;
+      timesLate += 1;
+      return behind > 0 && behind <= late.max;
+    };
     const differences = within
-      .filter((at) => text(sides[0].get(at)) !== text(sides[1].get(at)))
+      .filter((at) => !same(sides[0].get(at), sides[1].get(at)))
       .map((at) => ({ at, validator: sides[0].get(at) ?? null, router: sides[1].get(at) ?? null }));
-    return this.verdict(within.length, differences);
+    const verdict = this.verdict(within.length, differences);
+    return late ? { ...verdict, [`${late.member}_late`]: timesLate } : verdict;
   }
 
   verdict(compared, differences) {

@@ -110,6 +110,6 @@ finish(summary(`@solana/kit ${JSON.parse(readFileSync(new URL("./node_modules/@s
   kinds.programs.sequence(),
   kinds.logs.set(({ context, value }) => [context.slot.toString(), value.signature]),
   kinds.signatures.set((told) => told.signature),
-  kinds.slots.overlap((told) => told.slot),
+  kinds.slots.overlap((told) => told.slot, { member: "root", max: 2 }),
   kinds.roots.overlap((root) => root),
 ]));

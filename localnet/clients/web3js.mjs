@@ -110,6 +110,6 @@ finish(summary(`@solana/web3.js ${JSON.parse(readFileSync(new URL("./node_module
   programAccounts.sequence(),
   logs.set((told) => [told.slot, told.signature]),
   signatures.set((told) => told.signature),
-  slots.overlap((told) => told.slot),
+  slots.overlap((told) => told.slot, { member: "root", max: 2 }),
   roots.overlap((root) => root),
 ]));
