@@ -15,4 +15,5 @@ pub mod entries;
 pub mod host;
 pub mod plugin_library;
 pub mod replay;
+pub mod report;
 pub mod throughput;

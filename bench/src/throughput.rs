@@ -43,6 +43,13 @@ pub struct Throughput {
     pub unload_seconds: Option<f64>,
 }
 
+impl Throughput {
+    /// Until the log had everything that the real plugin was told.
+    pub fn delivered_seconds(&self) -> Option<f64> {
+        Some(self.plugin_seconds? + self.unload_seconds?)
+    }
+}
+
 /// A plugin that asks for everything and keeps nothing.
 #[derive(Debug)]
 pub struct NullPlugin;

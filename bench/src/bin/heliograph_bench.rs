@@ -1,11 +1,15 @@
 //! `heliograph-bench NAME [--json]`: one named measurement; the table is for people, the last line for machines.
 
-use std::{path::PathBuf, process::Command};
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use bench::throughput::{self, Subject, Throughput};
+use anyhow::{Context, bail};
+use bench::{
+    report::{Check, Report},
+    throughput::{self, Subject, Throughput},
+};
 use clap::{Parser, ValueEnum};
-use serde_json::{Value, json};
+use local_services::{Kafka, KafkaOptions};
+use serde_json::json;
 
 /// Transactions per second that a replay must pass to outrun mainnet, votes included.
 const MAINNET_TRANSACTIONS_PER_SECOND: f64 = 5_000.0;
@@ -24,42 +28,95 @@ struct Args {
     /// Folder of block files [default: $HELIOGRAPH_DATA/blocks, else localnet/blocks]
     #[arg(long)]
     blocks: Option<PathBuf>,
-    /// Measure this plugin too (needs --config)
-    #[arg(long, requires = "config")]
+    /// The real plugin [default: libgeyser_plugin.so beside this program, when it has been built]
+    #[arg(long)]
     plugin: Option<PathBuf>,
-    /// Configuration of the plugin
-    #[arg(long, requires = "plugin")]
-    config: Option<PathBuf>,
+    /// Kafka for the real plugin [default: a broker of its own for as long as the bench runs]
+    #[arg(long)]
+    brokers: Option<String>,
+    /// How often everything is measured, in turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
-    /// Decoding recorded blocks and driving them through a plugin
+    /// The benches there are
+    List,
+    /// Decoding recorded blocks, and driving them through a plugin that does nothing and through the real one
     Replay,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.name {
+        Name::List => {
+            for name in Name::value_variants() {
+                if let Some(value) = name.to_possible_value().filter(|v| v.get_name() != "list") {
+                    let help = value
+                        .get_help()
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
+                    println!("{:<12}{help}", value.get_name());
+                }
+            }
+            Ok(())
+        }
         Name::Replay => replay(&args),
     }
 }
 
 fn replay(args: &Args) -> anyhow::Result<()> {
     let blocks = blocks_folder(args)?;
-    let subject = args
-        .plugin
-        .clone()
-        .zip(args.config.clone())
-        .map(|(plugin, config)| Subject { plugin, config });
+    let scratch = tempfile::tempdir().context("a folder for the plugin's spill")?;
+    let plugin = match &args.plugin {
+        Some(plugin) => Some(plugin.clone()),
+        None => Some(local_services::workspace_binary("libgeyser_plugin.so"))
+            .filter(|plugin| plugin.is_file()),
+    };
+    let mut own_broker = None;
+    let subject = match plugin {
+        Some(plugin) => {
+            let brokers = match &args.brokers {
+                Some(brokers) => brokers.clone(),
+                None => {
+                    let broker = Kafka::start(KafkaOptions::default())?;
+                    own_broker.insert(broker).brokers()
+                }
+            };
+            let config = plugin_config(scratch.path(), &plugin, &brokers)?;
+            Some(Subject { plugin, config })
+        }
+        None => {
+            eprintln!("the real plugin is not measured: it has not been built");
+            None
+        }
+    };
     let measured = throughput::measure(&blocks, subject.as_ref(), args.rounds)?;
+    drop(own_broker);
     table(&measured);
     if args.json {
-        println!("{}", report(args, &measured, &blocks));
+        let report = report(args, &measured, &blocks);
+        println!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
+}
+
+fn plugin_config(scratch: &Path, plugin: &Path, brokers: &str) -> anyhow::Result<PathBuf> {
+    let config = scratch.join("plugin.json");
+    let text = json!({
+        "libpath": plugin,
+        "name": "bench-replay",
+        // Nobody's key: the identity only names the source in the records.
+        "validator_identity": "Be11iograph11111111111111111111111111111111",
+        "kafka": {"brokers": brokers},
+        "topic_prefix": "bench-replay",
+        "spill": {"dir": scratch.join("spill")},
+        "metrics": {"listen": null},
+        "unload_seconds": 60,
+    });
+    std::fs::write(&config, text.to_string())?;
+    Ok(config)
 }
 
 fn blocks_folder(args: &Args) -> anyhow::Result<PathBuf> {
@@ -97,7 +154,10 @@ fn table(measured: &Throughput) {
             Some(measured.null_seconds),
         ),
         ("drive, real plugin", measured.plugin_seconds),
-        ("unload, real plugin", measured.unload_seconds),
+        (
+            "drive and unload, real plugin",
+            measured.delivered_seconds(),
+        ),
     ];
     for (what, seconds) in rows {
         if let Some(seconds) = seconds {
@@ -109,71 +169,31 @@ fn table(measured: &Throughput) {
     }
 }
 
-fn report(args: &Args, measured: &Throughput, blocks: &std::path::Path) -> Value {
+fn report(args: &Args, measured: &Throughput, blocks: &Path) -> Report {
     let transactions = measured.transactions as f64;
-    let both = per_second(
-        transactions,
-        measured.decode_seconds + measured.null_seconds,
-    );
-    let mut checks = vec![check(
+    let mut report = Report::new("replay", json!({"blocks": blocks, "rounds": args.rounds}));
+    report.figure("blocks", measured.blocks);
+    report.figure("transactions", measured.transactions);
+    report.figure("file_bytes", measured.file_bytes);
+    report.figure("decode_seconds", measured.decode_seconds);
+    report.figure("null_plugin_seconds", measured.null_seconds);
+    report.figure("plugin_seconds", measured.plugin_seconds);
+    report.figure("plugin_delivered_seconds", measured.delivered_seconds());
+    report.checks.push(Check::at_least(
         "decode_and_drive_transactions_per_second",
-        both,
+        per_second(
+            transactions,
+            measured.decode_seconds + measured.null_seconds,
+        )
+        .round(),
         MAINNET_TRANSACTIONS_PER_SECOND,
-    )];
+    ));
     if let Some(seconds) = measured.plugin_seconds {
-        checks.push(check(
+        report.checks.push(Check::at_least(
             "plugin_transactions_per_second",
-            per_second(transactions, seconds),
+            per_second(transactions, seconds).round(),
             MAINNET_TRANSACTIONS_PER_SECOND,
         ));
     }
-    json!({
-        "bench": "replay",
-        "commit": commit(),
-        "machine": machine(),
-        "params": {
-            "blocks": blocks.display().to_string(),
-            "rounds": args.rounds,
-            "profile": if cfg!(debug_assertions) { "dev" } else { "release" },
-            "plugin": args.plugin.as_ref().map(|plugin| plugin.display().to_string()),
-        },
-        "figures": {
-            "blocks": measured.blocks,
-            "transactions": measured.transactions,
-            "file_bytes": measured.file_bytes,
-            "decode_seconds": measured.decode_seconds,
-            "null_plugin_seconds": measured.null_seconds,
-            "plugin_seconds": measured.plugin_seconds,
-            "plugin_unload_seconds": measured.unload_seconds,
-        },
-        "checks": checks,
-    })
-}
-
-fn check(name: &str, value: f64, target: f64) -> Value {
-    json!({"name": name, "value": value.round(), "op": ">=", "target": target, "ok": value >= target})
-}
-
-fn commit() -> Value {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            json!(String::from_utf8_lossy(&output.stdout).trim())
-        }
-        _ => Value::Null,
-    }
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let processor = std::fs::read_to_string("/proc/cpuinfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        })
-        .unwrap_or_else(|| std::env::consts::ARCH.into());
-    format!("{processor}, {cores} cores")
+    report
 }
