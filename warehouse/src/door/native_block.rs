@@ -147,7 +147,7 @@ mod tests {
             let mut framed = Vec::new();
             compress_into(&plain, &mut framed);
             let at = at.index(framed.len());
-            framed[at] ^= 1 << bit;
+            framed[at] ^= 1_u8 << bit;
             prop_assert!(FrameReader::new(framed.as_slice()).read_to_end(&mut Vec::new()).is_err());
             prop_assert!(FrameReader::new(&framed[..framed.len() - 1]).read_to_end(&mut Vec::new()).is_err());
         }

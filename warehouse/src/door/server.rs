@@ -256,9 +256,10 @@ async fn run(
         done: false,
     };
     tokio::task::spawn_blocking(move || {
-        execute(&mut engine_session, job);
+        let finale = execute(&mut engine_session, job);
         held.put_back(engine_session);
         drop(turn);
+        finale.say();
     });
     match head.await {
         Ok(Ok(head)) => Ok(Begun {

@@ -161,7 +161,7 @@ impl Journal {
             highest_block_time: done.highest_block_time,
             recorded_at: Millis(now_ms()),
         };
-        Ok(self.store.insert(&[row], &plan.token(phase)).await?)
+        Ok(self.store.insert_again(&[row]).await?)
     }
 }
 

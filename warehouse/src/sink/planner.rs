@@ -132,13 +132,6 @@ impl Planner {
             .sum()
     }
 
-    /// Next offset of a partition that has been read.
-    pub fn next_offset(&self, partition: u32) -> Option<i64> {
-        self.partitions
-            .get(&partition)
-            .map(|partition| partition.next_offset)
-    }
-
     pub fn push(&mut self, record: &Record) -> Pushed {
         let number = record.position.partition;
         let offset = record.position.offset;

@@ -37,7 +37,8 @@ pub struct BlockRows {
 }
 
 impl BlockRows {
-    pub fn len(&self) -> usize {
+    /// Rows of all tables.
+    pub fn total(&self) -> usize {
         self.blocks.len()
             + self.transactions.len()
             + self.instructions.len()
@@ -45,10 +46,6 @@ impl BlockRows {
             + self.balance_changes.len()
             + self.account_updates.len()
             + self.rewards.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub fn add(&mut self, block: &SlotBlock) {

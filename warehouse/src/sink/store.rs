@@ -102,7 +102,13 @@ impl Store {
         if rows.is_empty() {
             return Ok(());
         }
-        self.insert_block(R::insert_statement(), R::block(rows).into(), token)
+        self.insert_block(R::insert_statement(), R::block(rows).into(), Some(token))
+            .await
+    }
+
+    /// Inserts rows that may be stored again: their table keeps the newest by key.
+    pub async fn insert_again<R: TableRow>(&self, rows: &[R]) -> Result<(), StoreError> {
+        self.insert_block(R::insert_statement(), R::block(rows).into(), None)
             .await
     }
 
@@ -110,15 +116,18 @@ impl Store {
         &self,
         statement: String,
         block: Bytes,
-        token: &str,
+        token: Option<&str>,
     ) -> Result<(), StoreError> {
         let wait = Duration::from_secs(INSERT_SECONDS);
         let mut insert = self
             .client
             .insert_formatted_with(statement)
             .with_timeouts(Some(wait), Some(wait))
-            .with_setting("insert_deduplicate", "1")
-            .with_setting("insert_deduplication_token", token)
+            .with_setting(
+                "insert_deduplicate",
+                if token.is_some() { "1" } else { "0" },
+            )
+            .with_setting("insert_deduplication_token", token.unwrap_or_default())
             // The acknowledgement means stored; and one token must stay one block.
             .with_setting("async_insert", "0")
             .with_setting("max_insert_threads", "1")

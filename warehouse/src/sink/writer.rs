@@ -70,7 +70,7 @@ impl BatchWriter {
         .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
         let statuses = status_rows(&batch);
         let gaps = gap_rows(&batch);
-        let total = rows.len() + statuses.len() + gaps.len();
+        let total = rows.total() + statuses.len() + gaps.len();
         tokio::try_join!(
             self.insert(&rows.blocks, plan),
             self.insert(&rows.transactions, plan),

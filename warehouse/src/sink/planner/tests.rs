@@ -1,1 +1,267 @@
+use bytes::Bytes;
+use event_log::Position;
+use event_schema::{
+    CanonicalHeader, CanonicalSeal, Kind,
+    proto::{
+        Message as _,
+        geyser::{
+            SlotStatus, SubscribeUpdate, SubscribeUpdateBlockMeta, SubscribeUpdateSlot,
+            subscribe_update::UpdateOneof,
+        },
+    },
+};
+use proptest::prelude::*;
 
+use super::*;
+
+fn hash(fork: u8) -> Blockhash {
+    Blockhash([fork; 32])
+}
+
+fn update(update: UpdateOneof) -> Bytes {
+    SubscribeUpdate {
+        update_oneof: Some(update),
+        ..SubscribeUpdate::default()
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Header and value of the two records of an empty block.
+fn block(slot: u64, fork: u8) -> Vec<(CanonicalHeader, Bytes)> {
+    let meta = update(UpdateOneof::BlockMeta(SubscribeUpdateBlockMeta {
+        slot,
+        ..SubscribeUpdateBlockMeta::default()
+    }));
+    let seal = CanonicalSeal {
+        slot,
+        blockhash: vec![fork; 32],
+        ..CanonicalSeal::default()
+    }
+    .encode_to_vec()
+    .into();
+    [(Kind::BlockMeta, meta), (Kind::Seal, seal)]
+        .into_iter()
+        .zip(0..)
+        .map(|((kind, value), index)| {
+            (
+                CanonicalHeader {
+                    kind,
+                    slot: Slot(slot),
+                    blockhash: hash(fork),
+                    index,
+                },
+                value,
+            )
+        })
+        .collect()
+}
+
+fn status(slot: u64, fork: u8, status: SlotStatus) -> Vec<(CanonicalHeader, Bytes)> {
+    let value = update(UpdateOneof::Slot(SubscribeUpdateSlot {
+        slot,
+        status: status.into(),
+        ..SubscribeUpdateSlot::default()
+    }));
+    vec![(
+        CanonicalHeader {
+            kind: Kind::Status,
+            slot: Slot(slot),
+            blockhash: hash(fork),
+            index: 0,
+        },
+        value,
+    )]
+}
+
+/// One partition's log.
+fn log(parts: Vec<Vec<(CanonicalHeader, Bytes)>>) -> Vec<Record> {
+    parts
+        .into_iter()
+        .flatten()
+        .zip(0..)
+        .map(|((header, value), offset)| Record {
+            position: Position {
+                topic: "heliograph.canonical".into(),
+                partition: 0,
+                offset,
+            },
+            key: Bytes::new(),
+            header: Bytes::copy_from_slice(&header.encode()),
+            value,
+            timestamp_ms: 1_000 + offset,
+        })
+        .collect()
+}
+
+fn slots(batch: &Batch) -> Vec<u64> {
+    batch.blocks.iter().map(|block| block.slot.0).collect()
+}
+
+use SlotStatus::{SlotConfirmed, SlotDead, SlotFinalized};
+
+#[test]
+fn a_block_waits_for_its_confirmation() {
+    let records = log(vec![block(1, 1), block(2, 1), status(1, 1, SlotConfirmed)]);
+    let mut planner = Planner::default();
+    for record in &records[..4] {
+        assert_eq!(planner.push(record), Pushed::Taken);
+    }
+    assert!(planner.batch().is_empty());
+    assert_eq!(planner.held(), 2);
+    planner.push(&records[4]);
+    // Slot 2, at offset 2, is still held: a reader must come back to it.
+    assert_eq!(
+        planner.extents()[&0],
+        Extent {
+            applied_to: 5,
+            resume_at: 2
+        }
+    );
+    assert_eq!(slots(&planner.take_batch()), [1]);
+    assert!(planner.batch().is_empty());
+}
+
+#[test]
+fn an_abandoned_block_that_was_only_held_is_dropped() {
+    let records = log(vec![
+        block(1, 1),
+        block(1, 2),
+        status(1, 1, SlotDead),
+        status(1, 2, SlotConfirmed),
+        status(1, 2, SlotFinalized),
+    ]);
+    let mut planner = Planner::default();
+    for record in &records {
+        assert_eq!(planner.push(record), Pushed::Taken);
+    }
+    let batch = planner.take_batch();
+    assert_eq!(batch.deletes, []);
+    assert_eq!(batch.blocks[0].blockhash, hash(2));
+    assert_eq!(batch.statuses.len(), 3);
+}
+
+#[test]
+fn a_delete_stands_alone() {
+    let records = log(vec![
+        block(1, 1),
+        status(1, 1, SlotConfirmed),
+        status(1, 1, SlotDead),
+        block(1, 2),
+        status(1, 2, SlotConfirmed),
+    ]);
+    let mut planner = Planner::default();
+    for record in &records[..3] {
+        assert_eq!(planner.push(record), Pushed::Taken);
+    }
+    assert_eq!(planner.push(&records[3]), Pushed::CommitFirst);
+    assert_eq!(slots(&planner.take_batch()), [1]);
+    assert_eq!(planner.push(&records[3]), Pushed::Taken);
+    for record in &records[4..6] {
+        assert_eq!(planner.push(record), Pushed::Taken);
+    }
+    assert_eq!(planner.push(&records[6]), Pushed::CommitFirst);
+    assert_eq!(planner.take_batch().deletes, [Slot(1)]);
+    assert_eq!(planner.push(&records[6]), Pushed::Taken);
+    assert_eq!(planner.take_batch().blocks[0].blockhash, hash(2));
+}
+
+#[test]
+fn damage_is_reported_once() {
+    let mut records = log(vec![
+        block(1, 1),
+        status(1, 1, SlotConfirmed),
+        status(1, 1, SlotFinalized),
+    ]);
+    records[2].value = Bytes::from_static(b"\xff");
+    let mut planner = Planner::default();
+    let pushed: Vec<_> = records.iter().map(|record| planner.push(record)).collect();
+    assert!(matches!(pushed[2], Pushed::Damaged(_)), "{pushed:?}");
+    let extents = planner.extents();
+    planner.take_batch();
+    let mut again = Planner::new(&extents);
+    for record in &records {
+        assert_eq!(again.push(record), Pushed::Taken);
+    }
+    assert!(again.batch().is_empty());
+}
+
+/// A random life of some slots in one partition.
+fn life() -> impl Strategy<Value = Vec<Record>> {
+    proptest::collection::vec((0_u64..12, 0_u8..10), 1..12).prop_map(|slots| {
+        let mut published = Vec::new();
+        let mut later = Vec::new();
+        for ((slot, fate), index) in slots.into_iter().zip(0_u64..) {
+            let slot = index * 100 + slot;
+            published.push(block(slot, 1));
+            let fates: &[SlotStatus] = match fate {
+                0 => &[],
+                1 => &[SlotDead],
+                2 => &[SlotConfirmed],
+                3 => &[SlotConfirmed, SlotDead],
+                _ => &[SlotConfirmed, SlotFinalized],
+            };
+            later.push(
+                fates
+                    .iter()
+                    .map(|fate| status(slot, 1, *fate))
+                    .collect::<Vec<_>>(),
+            );
+            // Statuses trail by some slots.
+            if later.len() > 2 {
+                published.extend(later.remove(0));
+            }
+        }
+        published.extend(later.into_iter().flatten());
+        log(published)
+    })
+}
+
+/// Batches of a run that is cut after `cuts` records each, and starts anew from its extents every time.
+fn run(records: &[Record], cuts: &[usize]) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    let mut extents = Extents::new();
+    let mut cuts = cuts.iter().copied().chain(std::iter::repeat(usize::MAX));
+    loop {
+        let mut planner = Planner::new(&extents);
+        let from = extents.get(&0).map_or(0, |extent| extent.resume_at);
+        let mut left = cuts.next().unwrap_or(usize::MAX);
+        for record in &records[from as usize..] {
+            if record.position.offset >= extents.get(&0).map_or(0, |extent| extent.applied_to) {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
+            while planner.push(record) == Pushed::CommitFirst {
+                batches.push(planner.take_batch());
+            }
+        }
+        let after = planner.extents();
+        batches.push(planner.take_batch());
+        if after
+            .get(&0)
+            .is_some_and(|extent| extent.applied_to as usize == records.len())
+        {
+            return batches;
+        }
+        extents = after;
+    }
+}
+
+proptest! {
+    /// However often the sink starts anew, every block is inserted exactly once and every status recorded exactly once.
+    #[test]
+    fn restarts_change_nothing(records in life(), cuts in proptest::collection::vec(1_usize..6, 0..20)) {
+        let flatten = |batches: Vec<Batch>| {
+            let mut blocks: Vec<_> = batches.iter().flat_map(slots).collect();
+            let mut statuses: Vec<_> = batches.iter().flat_map(|batch| batch.statuses.iter().map(|status| status.offset)).collect();
+            let mut deletes: Vec<_> = batches.iter().flat_map(|batch| batch.deletes.clone()).collect();
+            blocks.sort_unstable();
+            statuses.sort_unstable();
+            deletes.sort_unstable();
+            (blocks, statuses, deletes)
+        };
+        prop_assert_eq!(flatten(run(&records, &cuts)), flatten(run(&records, &[])));
+    }
+}
