@@ -165,7 +165,15 @@ impl EventLog for KafkaLog {
         }
         let name = topic.to_owned();
         self.ask("reading watermarks", move |client| {
-            client.fetch_watermarks(&name, partition as i32, QUESTION_TIMEOUT)
+            let deadline = Instant::now() + QUESTION_TIMEOUT;
+            loop {
+                match client.fetch_watermarks(&name, partition as i32, QUESTION_TIMEOUT) {
+                    Err(error) if is_electing(&error) && Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    answer => return answer,
+                }
+            }
         })
         .await
     }
@@ -244,6 +252,18 @@ pub(crate) fn question_error(config: &KafkaConfig, doing: &str, error: KafkaErro
     }
 }
 
+/// The partition is known but nobody leads it yet: so for a moment after its topic was made or its leader left.
+fn is_electing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
+}
+
 /// Worth another try without anybody changing anything.
 pub(crate) fn is_transient(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -294,6 +314,8 @@ impl ClientContext for QuietContext {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 tracing::warn!(target: "event_log::kafka", "no Kafka broker is reachable, trying again: {reason}");
             }
+            // Not an error: readers see the end of their partitions all the time.
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
             _ => tracing::debug!(target: "event_log::kafka", "{error}: {reason}"),
         }
     }
