@@ -122,7 +122,7 @@ pub struct Heads {
 #[derive(Debug, Clone)]
 struct Closed {
     extent: Extent,
-    /// False when the slot ended in a gap.
+    /// False when the slot was given up.
     taken: bool,
 }
 
@@ -283,7 +283,7 @@ impl Router {
                         slot,
                         source,
                         content,
-                        reason: "arrived after its slot was reported as a gap",
+                        reason: "arrived after its slot was given up",
                     });
                     return;
                 }
@@ -319,7 +319,7 @@ impl Router {
                     self.complete(key, out);
                 }
             } else if quiet_ms >= self.limits.gap_after_ms && !self.another_is_fresh(key, log_ms) {
-                self.give_up(key, out);
+                self.give_up(key, quiet_ms, out);
             }
         }
         while self.open_bytes > self.limits.open_bytes {
@@ -634,15 +634,18 @@ impl Router {
     }
 
     /// Nothing came for long: decide what the slot was.
-    fn give_up(&mut self, key: (Slot, SourceId), out: &mut Vec<Effect>) {
+    fn give_up(&mut self, key: (Slot, SourceId), quiet_ms: i64, out: &mut Vec<Effect>) {
         let Some(slot) = self.open.get(&key) else {
             return;
         };
         let view = self.sources.get(&key.1).copied().unwrap_or_default();
         let sealed = slot.is_sealed();
-        let horizon = view.root.max(self.heads.finalized);
-        let below_horizon = key.0.0 + self.limits.unsealed_slots <= horizon.0
-            || key.0.0 + 16 * self.limits.unsealed_slots <= view.highest_sealed.0;
+        // A source that fell silent is overtaken by the others, but not at once: it may be on another cluster's clock.
+        let below = |head: Slot, by: u64| key.0.0.saturating_add(by) <= head.0;
+        let below_horizon = below(view.root, self.limits.unsealed_slots)
+            || below(view.highest_sealed, 16 * self.limits.unsealed_slots)
+            || (quiet_ms >= 6 * self.limits.gap_after_ms
+                && below(self.heads.finalized, self.limits.unsealed_slots));
         if !sealed && !slot.dead && !slot.rooted && !below_horizon {
             return;
         }
@@ -670,7 +673,13 @@ impl Router {
             slot.is_without_block(|lane, range| missing(tracks, key.1, lane, range));
         if without_block && (before_coverage || skipped || never_on_chain) {
             self.totals.forgotten += 1;
-            self.take(key);
+            let hollow = slot.is_hollow();
+            if let Some(slot) = self.take(key)
+                && !hollow
+            {
+                // Its seals may still come.
+                self.close(key, None, slot.extent(), out);
+            }
             return;
         }
         self.gap(key, None, out);

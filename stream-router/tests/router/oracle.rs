@@ -113,7 +113,7 @@ fn deliver(
         router.tick(0, &mut effects);
         told.take(effects);
     }
-    for log_ms in [200, 2_000, 20_000] {
+    for log_ms in [200, 2_000, 20_000, 90_000] {
         let mut effects = Vec::new();
         router.tick(log_ms, &mut effects);
         told.take(effects);
