@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::{Child, ChildSpec, free_port, provision, workspace_binary};
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::{Child, ChildSpec, free_port, postgres_wire, provision};
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, Default)]
