@@ -349,6 +349,11 @@ fn kills_lose_and_double_nothing() {
     runtime.block_on(async {
         publisher.await.unwrap();
         let expected = SLOTS * TRANSACTIONS;
+        assert!(
+            processes.sink.is_running(),
+            "the sink gave up:\n{}",
+            processes.sink.log_tail(20)
+        );
         until(
             &url,
             "SELECT count() FROM slot_status FINAL WHERE status = 'finalized'",

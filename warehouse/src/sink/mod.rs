@@ -28,7 +28,7 @@ use service_host::{ConfigError, Host, Service};
 
 pub use config::{Migrations, SinkConfig};
 
-use journal::Journal;
+use journal::{Journal, JournalError};
 use migrations::MigrationError;
 use store::Store;
 use writer::BatchWriter;
@@ -95,7 +95,9 @@ pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> a
     if !prepare(&store, &config, &host).await? {
         return Ok(());
     }
-    let journal = Journal::claim(store.clone()).await?;
+    let Some(journal) = claim(&store, &host).await? else {
+        return Ok(());
+    };
     host.ready("clickhouse", true);
     let topics = Topics::new(&config.topic_prefix);
     ensure_dead_letters(log.as_ref(), &topics, &host).await;
@@ -113,6 +115,22 @@ pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> a
     }
     .run()
     .await
+}
+
+/// Takes the place of earlier sinks. `None`: asked to drain while ClickHouse was away.
+async fn claim(store: &Store, host: &Host) -> Result<Option<Journal>, JournalError> {
+    loop {
+        match Journal::claim(store.clone()).await {
+            Err(JournalError::Store(error)) if error.retry_helps() => {
+                tracing::warn!(%error, "waiting for ClickHouse");
+            }
+            outcome => return outcome.map(Some),
+        }
+        tokio::select! {
+            () = host.drain() => return Ok(None),
+            () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+        }
+    }
 }
 
 /// Waits for ClickHouse and brings its schema up to date. `false`: there is nothing further to run.

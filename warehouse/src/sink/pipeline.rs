@@ -142,7 +142,18 @@ impl Pipeline {
         };
         tracing::info!(batch = plan.id, "repeating the unfinished batch");
         let mut planner = Planner::new(&resume.extents);
-        let mut reader = self.reader(&resume.extents, partitions).await?;
+        let mut reader = loop {
+            match self.reader(&resume.extents, partitions).await {
+                Ok(reader) => break reader,
+                Err(error) if error.action() == Action::Retry => {
+                    tracing::warn!(%error, "the log cannot be read");
+                    if self.drained_within(PAUSE).await {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let wanted = |position: &Position| {
             plan.extents
                 .get(&position.partition)
