@@ -85,7 +85,7 @@ try {
   steps.push("in the ledger");
 
   const rows = await until(found, "the warehouse shows it", async () => {
-    const query = `SELECT count() FROM transactions WHERE signature = '${signature}'`;
+    const query = `SELECT count() FROM transactions WHERE signature = base58Decode('${signature}')`;
     const answer = await fetch(`${found.door}/?query=${encodeURIComponent(query)}`, { method: "POST" });
     if (!answer.ok) throw new Error(`the door answered ${answer.status}: ${await answer.text()}`);
     return Number((await answer.text()).trim());

@@ -75,7 +75,7 @@ pub fn test(repository: &Path, arguments: &[String], say: &Say) -> anyhow::Resul
     })
 }
 
-/// Runs `cargo bench`'s successor here: the binaries `bench-NAME` of the crate `bench`.
+/// Hands over to the program of the crate `bench`, which knows the names.
 pub fn bench(name: Option<&str>, json: bool, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let binary = local_services::workspace_binary("heliograph-bench");
     if !binary.is_file() {
@@ -87,7 +87,7 @@ pub fn bench(name: Option<&str>, json: bool, arguments: &[String]) -> anyhow::Re
     let mut command = Command::new(&binary);
     match name {
         Some(name) => command.arg(name),
-        None => command.arg("list"),
+        None => command.arg("--help"),
     };
     if json {
         command.arg("--json");

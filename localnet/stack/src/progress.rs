@@ -110,7 +110,7 @@ fn print_tenths(said: &mut (String, u64), update: &Update<'_>) {
     };
     if said.0 != update.what {
         *said = (update.what.to_owned(), 0);
-        eprintln!("· fetching {}", update.what);
+        eprintln!("· {}", update.what);
     }
     if tenth > said.1 {
         said.1 = tenth;
