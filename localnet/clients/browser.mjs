@@ -17,6 +17,9 @@ const receiver = Keypair.generate().publicKey;
 const steps = [];
 const problems = [];
 
+// A service that does not answer yet is waited for like one that does not have the transaction yet.
+const ask = (url, options) => fetch(url, options).catch(() => null);
+
 const browser = await chromium.launch({ executablePath: found.chromium, headless: true, args: ["--no-sandbox"] });
 let outcome = {};
 try {
@@ -77,18 +80,18 @@ try {
   if (received !== SENT_LAMPORTS) problems.push(`the receiver holds ${received}, not ${SENT_LAMPORTS}`);
   steps.push("on the validator");
 
-  const ledger = await until(found, "the ledger shows it", async () => {
-    const answer = await fetch(`${found.ledger}/v1/transactions/${signature}`);
-    return answer.ok && answer.json();
+  const ledger = await until(found, `the ledger at ${found.ledger} shows it`, async () => {
+    const answer = await ask(`${found.ledger}/v1/transactions/${signature}`);
+    return answer?.ok && answer.json();
   });
   if (!JSON.stringify(ledger).includes(receiver.toBase58())) problems.push("the ledger's postings do not name the receiver");
   steps.push("in the ledger");
 
-  const rows = await until(found, "the warehouse shows it", async () => {
+  const rows = await until(found, `the warehouse at ${found.door} shows it`, async () => {
     const query = `SELECT count() FROM transactions WHERE signature = base58Decode('${signature}')`;
-    const answer = await fetch(`${found.door}/?query=${encodeURIComponent(query)}`, { method: "POST" });
-    if (!answer.ok) throw new Error(`the door answered ${answer.status}: ${await answer.text()}`);
-    return Number((await answer.text()).trim());
+    const answer = await ask(`${found.door}/?query=${encodeURIComponent(query)}`, { method: "POST" });
+    if (answer && !answer.ok) throw new Error(`the door answered ${answer.status}: ${await answer.text()}`);
+    return answer && Number((await answer.text()).trim());
   });
   if (rows !== 1) problems.push(`the warehouse has ${rows} rows of it`);
   steps.push("in the warehouse");
