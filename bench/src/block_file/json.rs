@@ -1,30 +1,27 @@
 //! `getBlock` replies: `base64` and `base58` carry the message bytes, `json` carries its parts, from which the bytes are
 //! rebuilt and then proven by their signatures. `jsonParsed` lost them.
 
+mod meta;
+
 use std::str::FromStr;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use solana_account_decoder_client_types::token::{UiTokenAmount, real_number_string_trimmed};
 use solana_hash::Hash;
 use solana_message::{
     MessageHeader, VersionedMessage,
     compiled_instruction::CompiledInstruction,
     legacy,
-    v0::{self, LoadedAddresses, MessageAddressTableLookup},
+    v0::{self, MessageAddressTableLookup},
     v1,
 };
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
-use solana_transaction_context::transaction::TransactionReturnData;
-use solana_transaction_status::{
-    InnerInstruction, InnerInstructions, Reward, RewardsAndNumPartitions, TransactionStatusMeta,
-    TransactionTokenBalance,
-};
-use solana_transaction_status_client_types::UiTransactionError;
+use solana_transaction_status::{Reward, RewardsAndNumPartitions};
 
+use self::meta::{JsonMeta, status_meta};
 use super::{Block, BlockFileError, Content, RecordedTransaction, proof, slot_or_error};
 
 const NO_MESSAGE_BYTES: &str = "jsonParsed: it holds no message bytes, so no transaction can be rebuilt; record the block \
@@ -384,121 +381,6 @@ fn from_parts(
         .map_err(|e| message_part.damaged(&message_label, e))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonMeta {
-    err: Option<UiTransactionError>,
-    fee: u64,
-    pre_balances: Vec<u64>,
-    post_balances: Vec<u64>,
-    inner_instructions: Option<Vec<JsonInnerInstructions>>,
-    log_messages: Option<Vec<String>>,
-    pre_token_balances: Option<Vec<JsonTokenBalance>>,
-    post_token_balances: Option<Vec<JsonTokenBalance>>,
-    rewards: Option<Vec<Reward>>,
-    loaded_addresses: Option<JsonLoadedAddresses>,
-    return_data: Option<JsonReturnData>,
-    compute_units_consumed: Option<u64>,
-    cost_units: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct JsonInnerInstructions {
-    index: u8,
-    instructions: Vec<JsonInstruction>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonTokenBalance {
-    account_index: u8,
-    mint: String,
-    ui_token_amount: JsonTokenAmount,
-    owner: Option<String>,
-    program_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonTokenAmount {
-    ui_amount: Option<f64>,
-    decimals: u8,
-    amount: String,
-    ui_amount_string: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct JsonLoadedAddresses {
-    writable: Vec<String>,
-    readonly: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonReturnData {
-    program_id: String,
-    data: (String, String),
-}
-
-fn status_meta(meta: JsonMeta) -> Result<TransactionStatusMeta, String> {
-    let loaded_addresses = match meta.loaded_addresses {
-        None => LoadedAddresses::default(),
-        Some(loaded) => LoadedAddresses {
-            writable: keys(&loaded.writable)?,
-            readonly: keys(&loaded.readonly)?,
-        },
-    };
-    let return_data = match meta.return_data {
-        None => None,
-        Some(returned) => Some(TransactionReturnData {
-            program_id: key(&returned.program_id)?,
-            data: match returned.data.1.as_str() {
-                "base64" => BASE64_STANDARD
-                    .decode(&returned.data.0)
-                    .map_err(|e| format!("meta.returnData: {e}"))?,
-                other => return Err(format!("meta.returnData has the encoding {other:?}")),
-            },
-        }),
-    };
-    let inner_instructions = meta
-        .inner_instructions
-        .map(|list| list.into_iter().map(inner_instructions).collect())
-        .transpose()?;
-    let token_balances =
-        |list: Option<Vec<_>>| list.map(|list| list.into_iter().map(token_balance).collect());
-    Ok(TransactionStatusMeta {
-        status: meta.err.map_or(Ok(()), |err| Err(err.into())),
-        fee: meta.fee,
-        pre_balances: meta.pre_balances,
-        post_balances: meta.post_balances,
-        inner_instructions,
-        log_messages: meta.log_messages,
-        pre_token_balances: token_balances(meta.pre_token_balances),
-        post_token_balances: token_balances(meta.post_token_balances),
-        rewards: meta.rewards,
-        loaded_addresses,
-        return_data,
-        compute_units_consumed: meta.compute_units_consumed,
-        cost_units: meta.cost_units,
-    })
-}
-
-fn inner_instructions(inner: JsonInnerInstructions) -> Result<InnerInstructions, String> {
-    Ok(InnerInstructions {
-        index: inner.index,
-        instructions: inner
-            .instructions
-            .into_iter()
-            .map(|i| {
-                instruction(i).map(|(instruction, stack_height)| InnerInstruction {
-                    instruction,
-                    stack_height,
-                })
-            })
-            .collect::<Result<_, _>>()?,
-    })
-}
-
 fn instruction(i: JsonInstruction) -> Result<(CompiledInstruction, Option<u32>), String> {
     let data = bs58::decode(&i.data)
         .into_vec()
@@ -511,27 +393,6 @@ fn instruction(i: JsonInstruction) -> Result<(CompiledInstruction, Option<u32>),
         },
         i.stack_height,
     ))
-}
-
-fn token_balance(balance: JsonTokenBalance) -> TransactionTokenBalance {
-    let amount = balance.ui_token_amount;
-    TransactionTokenBalance {
-        account_index: balance.account_index,
-        mint: balance.mint,
-        ui_token_amount: UiTokenAmount {
-            ui_amount: amount.ui_amount,
-            decimals: amount.decimals,
-            ui_amount_string: amount.ui_amount_string.unwrap_or_else(|| {
-                real_number_string_trimmed(
-                    amount.amount.parse().unwrap_or_default(),
-                    amount.decimals,
-                )
-            }),
-            amount: amount.amount,
-        },
-        owner: balance.owner.unwrap_or_default(),
-        program_id: balance.program_id.unwrap_or_default(),
-    }
 }
 
 fn key(text: &str) -> Result<Pubkey, String> {

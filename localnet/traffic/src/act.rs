@@ -1,11 +1,14 @@
 //! Every kind of transaction, built from a scene and a source of randomness. Pure.
 
+mod setting;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use serde::Serialize;
-use solana_address_lookup_table_interface::instruction as table;
 use solana_hash::Hash;
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
@@ -16,10 +19,13 @@ use solana_system_interface::instruction as system;
 use solana_transaction::versioned::VersionedTransaction;
 use spl_associated_token_account_interface::instruction as associated;
 use spl_token_2022_interface::{
-    extension::{ExtensionType, transfer_fee::instruction as transfer_fee},
-    instruction as token,
+    extension::transfer_fee::instruction as transfer_fee, instruction as token,
 };
 
+pub use self::setting::{
+    extend_table, fee_mint, fee_mint_bytes, fund, lookup_table, mint_to, token_accounts,
+    token_mint, token_mint_bytes, version_1_transfer,
+};
 use crate::scene::{DECIMALS, Effect, FEE_BASIS_POINTS, FEE_MAX, Mint, Opened, Scene};
 
 /// Compute units that a version 1 transaction asks for; left out it would mean none.
@@ -174,118 +180,6 @@ impl Draft {
         let signers: Vec<&dyn Signer> = self.signers.iter().map(|s| &**s as &dyn Signer).collect();
         VersionedTransaction::try_new(message, &signers).map_err(|e| anyhow!("signing: {e}"))
     }
-}
-
-/// Lamports from `from` to each of `to`.
-pub fn fund(from: impl Into<Arc<Keypair>>, to: &[Pubkey], lamports: u64) -> Draft {
-    let from = from.into();
-    let instructions = to
-        .iter()
-        .map(|to| system::transfer(&from.pubkey(), to, lamports))
-        .collect();
-    Draft::new(Kind::Fund, &from, instructions)
-}
-
-/// A new mint of the SPL Token program.
-pub fn token_mint(payer: &Arc<Keypair>, rent: u64) -> anyhow::Result<(Draft, Mint)> {
-    let (mint, address) = new_mint(spl_token_interface::ID);
-    let instructions = vec![
-        system::create_account(
-            &payer.pubkey(),
-            &mint.address,
-            rent,
-            token_mint_bytes() as u64,
-            &mint.program,
-        ),
-        initialize_mint(&mint, payer)?,
-    ];
-    let draft = Draft::new(Kind::TokenMintCreate, payer, instructions).signed_by(address);
-    Ok((draft, mint))
-}
-
-/// A new mint of Token-2022 that takes a fee of every transfer.
-pub fn fee_mint(payer: &Arc<Keypair>, rent: u64) -> anyhow::Result<(Draft, Mint)> {
-    let (mint, address) = new_mint(spl_token_2022_interface::ID);
-    let authority = payer.pubkey();
-    let instructions = vec![
-        system::create_account(
-            &authority,
-            &mint.address,
-            rent,
-            fee_mint_bytes()? as u64,
-            &mint.program,
-        ),
-        transfer_fee::initialize_transfer_fee_config(
-            &mint.program,
-            &mint.address,
-            Some(&authority),
-            Some(&authority),
-            FEE_BASIS_POINTS,
-            FEE_MAX,
-        )?,
-        initialize_mint(&mint, payer)?,
-    ];
-    let draft = Draft::new(Kind::FeeMintCreate, payer, instructions).signed_by(address);
-    Ok((draft, mint))
-}
-
-/// The token accounts of all `owners` for one mint.
-pub fn token_accounts(payer: &Arc<Keypair>, owners: &[Arc<Keypair>], mint: &Mint) -> Draft {
-    let instructions = owners
-        .iter()
-        .map(|owner| {
-            associated::create_associated_token_account_idempotent(
-                &payer.pubkey(),
-                &owner.pubkey(),
-                &mint.address,
-                &mint.program,
-            )
-        })
-        .collect();
-    Draft::new(Kind::TokenAccountCreate, payer, instructions)
-}
-
-/// `amount` of new tokens for each of `owners`.
-pub fn mint_to(
-    kind: Kind,
-    authority: &Arc<Keypair>,
-    owners: &[Arc<Keypair>],
-    mint: &Mint,
-    amount: u64,
-) -> anyhow::Result<Draft> {
-    let instructions = owners
-        .iter()
-        .map(|owner| {
-            token::mint_to(
-                &mint.program,
-                &mint.address,
-                &mint.account_of(&owner.pubkey()),
-                &authority.pubkey(),
-                &[],
-                amount,
-            )
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Draft::new(kind, authority, instructions))
-}
-
-/// A lookup table derived from a slot of the recent past.
-pub fn lookup_table(authority: &Arc<Keypair>, recent_slot: u64) -> (Draft, Pubkey) {
-    let (instruction, address) =
-        table::create_lookup_table(authority.pubkey(), authority.pubkey(), recent_slot);
-    let draft = Draft::new(Kind::TableCreate, authority, vec![instruction]);
-    (draft, address)
-}
-
-pub fn extend_table(authority: &Arc<Keypair>, address: Pubkey, with: Vec<Pubkey>) -> Draft {
-    let payer = authority.pubkey();
-    let instruction = table::extend_lookup_table(address, payer, Some(payer), with);
-    Draft::new(Kind::TableExtend, authority, vec![instruction])
-}
-
-pub fn version_1_transfer(from: &Arc<Keypair>, to: &Pubkey, lamports: u64) -> Draft {
-    let instructions = vec![system::transfer(&from.pubkey(), to, lamports)];
-    Draft::new(Kind::Version1Transfer, from, instructions).form(Form::V1)
 }
 
 /// A transaction of this kind; none when the scene does not allow it now (nothing to close, version 1 refused …).
@@ -552,18 +446,6 @@ pub fn draft(kind: Kind, scene: &mut Scene, random: &mut StdRng) -> anyhow::Resu
     Ok(Some(draft))
 }
 
-/// Bytes of a mint without extensions.
-pub fn token_mint_bytes() -> usize {
-    82
-}
-
-/// Bytes of a mint with the transfer fee extension.
-pub fn fee_mint_bytes() -> anyhow::Result<usize> {
-    Ok(ExtensionType::try_calculate_account_len::<
-        spl_token_2022_interface::state::Mint,
-    >(&[ExtensionType::TransferFeeConfig])?)
-}
-
 /// What Token-2022 withholds from a transfer: rounded up, at most `FEE_MAX`.
 fn fee_of(amount: u64) -> u64 {
     let fee = (u128::from(amount) * u128::from(FEE_BASIS_POINTS)).div_ceil(10_000);
@@ -589,114 +471,9 @@ fn transfer_checked(
     )?)
 }
 
-fn initialize_mint(mint: &Mint, authority: &Arc<Keypair>) -> anyhow::Result<Instruction> {
-    let authority = authority.pubkey();
-    Ok(token::initialize_mint2(
-        &mint.program,
-        &mint.address,
-        &authority,
-        None,
-        DECIMALS,
-    )?)
-}
-
-fn new_mint(program: Pubkey) -> (Mint, Keypair) {
-    let keypair = Keypair::new();
-    let mint = Mint {
-        address: keypair.pubkey(),
-        program,
-    };
-    (mint, keypair)
-}
-
 fn native_mint() -> Mint {
     Mint {
         address: spl_token_interface::native_mint::ID,
         program: spl_token_interface::ID,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use rand::SeedableRng;
-
-    use super::*;
-    use crate::scene::WALLETS;
-
-    fn scene() -> Scene {
-        let wallets: Vec<_> = (0..WALLETS).map(|_| Arc::new(Keypair::new())).collect();
-        let (token, fee_token) = (
-            new_mint(spl_token_interface::ID).0,
-            new_mint(spl_token_2022_interface::ID).0,
-        );
-        Scene {
-            table: AddressLookupTableAccount {
-                key: Pubkey::new_from_array([3; 32]),
-                addresses: Scene::table_addresses(&wallets, &[token, fee_token]),
-            },
-            table_filled_slot: 9,
-            wallets,
-            token,
-            fee_token,
-            token_mint_rent: 1,
-            fee_mint_rent: 1,
-            version_1_accepted: true,
-            opened: vec![Arc::new(Opened {
-                owner: Keypair::new(),
-                mint: token,
-            })],
-            wrapped: BTreeSet::from([1]),
-            unwrapped: BTreeSet::from([2]),
-            recent_slot: 10,
-            last_table_slot: 0,
-        }
-    }
-
-    #[test]
-    fn every_kind_of_the_mix_is_signed_by_all_it_names_and_fits_its_version() {
-        for seed in 0..20 {
-            for (kind, _) in MIX {
-                let mut random = StdRng::seed_from_u64(seed);
-                let draft = draft(*kind, &mut scene(), &mut random).unwrap().unwrap();
-                let transaction = draft.sign(Hash::new_from_array([1; 32])).unwrap();
-                transaction.sanitize().unwrap();
-                let bytes = wincode::serialize(&transaction).unwrap();
-                let (limit, version) = match transaction.message {
-                    VersionedMessage::Legacy(_) => (1232, 0),
-                    VersionedMessage::V0(_) => (1232, 1),
-                    VersionedMessage::V1(_) => (4096, 2),
-                };
-                assert!(bytes.len() <= limit, "{kind:?}: {} bytes", bytes.len());
-                let expected = match kind {
-                    Kind::TableTransfer => 1,
-                    Kind::Version1Transfer => 2,
-                    _ => 0,
-                };
-                assert_eq!(version, expected, "{kind:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_table_transfer_really_looks_addresses_up() {
-        let mut random = StdRng::seed_from_u64(5);
-        let draft = draft(Kind::TableTransfer, &mut scene(), &mut random)
-            .unwrap()
-            .unwrap();
-        let transaction = draft.sign(Hash::default()).unwrap();
-        let lookups = transaction.message.address_table_lookups().unwrap();
-        assert_eq!(lookups.len(), 1);
-        assert!(lookups[0].writable_indexes.len() >= 3);
-    }
-
-    #[test]
-    fn fees_round_up_and_are_capped() {
-        assert_eq!(fee_of(0), 0);
-        assert_eq!(fee_of(1), 1);
-        assert_eq!(fee_of(10_000), 150);
-        assert_eq!(fee_of(10_001), 151);
-        assert_eq!(fee_of(u64::MAX), FEE_MAX);
     }
 }
