@@ -4,7 +4,7 @@ mod select;
 
 use std::{
     io::Read,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use super::{
     request::Call,
     statement::{self, Scan},
     users::{self, Role},
+    watch::Cancellation,
 };
 use crate::engine::{Handle, ffi::Progress, quote_identifier, quote_text};
 
@@ -42,8 +43,7 @@ pub struct Job {
 pub struct Answer {
     pub head: Option<oneshot::Sender<Result<Head, ServerError>>>,
     pub pieces: mpsc::Sender<Piece>,
-    /// Set while the statement may be cancelled by a client that goes away. An insert is not: its data may be complete.
-    pub cancellable: Arc<AtomicBool>,
+    pub cancellation: Arc<Cancellation>,
     /// Marks an error in the middle of a result.
     pub exception_tag: String,
     /// The engine's version, for error texts.

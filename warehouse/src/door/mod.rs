@@ -20,6 +20,7 @@ mod server;
 mod session;
 mod statement;
 mod users;
+mod watch;
 
 use std::{
     sync::Arc,

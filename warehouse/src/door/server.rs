@@ -1,10 +1,7 @@
 //! The HTTP side: a request becomes a [`Job`], its answer a response with the headers of a ClickHouse server.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -30,6 +27,7 @@ use super::{
     request::{Call, SessionRef, form_fields, query_pairs},
     session::Sessions,
     users::{self, Role, User},
+    watch::{Cancellation, Watch},
 };
 use crate::engine::{Engine, Handle, ffi::Progress};
 
@@ -223,7 +221,7 @@ async fn run(
     let mut held = HeldSession::take(door, &user.name, session)?;
     let (head_sender, head) = oneshot::channel();
     let (piece_sender, pieces) = mpsc::channel(PIECES_AHEAD);
-    let cancellable = Arc::new(AtomicBool::new(false));
+    let cancellation = Arc::<Cancellation>::default();
     let coding = call.output;
     let exception_tag = exception_tag();
     let job = Job {
@@ -237,7 +235,7 @@ async fn run(
         answer: Answer {
             head: Some(head_sender),
             pieces: piece_sender,
-            cancellable: cancellable.clone(),
+            cancellation: cancellation.clone(),
             exception_tag: exception_tag.clone(),
             version: door.engine.version().to_owned(),
         },
@@ -252,11 +250,12 @@ async fn run(
     let watch = Watch {
         engine: door.engine.clone(),
         tag: engine_session.tag.clone(),
-        cancellable,
+        cancellation: cancellation.clone(),
         done: false,
     };
     tokio::task::spawn_blocking(move || {
         let finale = execute(&mut engine_session, job);
+        engine_session.abandoned |= cancellation.abandoned();
         held.put_back(engine_session);
         drop(turn);
         finale.say();
@@ -304,11 +303,12 @@ impl HeldSession {
     fn put_back(mut self, handle: Handle) {
         self.returned = true;
         match &self.named {
-            Some(session) => {
-                self.door
-                    .sessions
-                    .put(&self.user, session, Some(handle), Instant::now())
-            }
+            Some(session) => self.door.sessions.put(
+                &self.user,
+                session,
+                Some(handle).filter(|handle| !handle.abandoned),
+                Instant::now(),
+            ),
             None => self.door.engine.give_back(handle),
         }
     }
@@ -321,26 +321,6 @@ impl Drop for HeldSession {
             self.door
                 .sessions
                 .put(&self.user, session, self.handle.take(), Instant::now());
-        }
-    }
-}
-
-/// Cancels the statement of a client that went away. Dropped with the request or with the response's body.
-struct Watch {
-    engine: Arc<Engine>,
-    tag: String,
-    cancellable: Arc<AtomicBool>,
-    done: bool,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if self.done || !self.cancellable.load(Ordering::Acquire) {
-            return;
-        }
-        let (engine, tag) = (self.engine.clone(), std::mem::take(&mut self.tag));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || engine.cancel(&tag));
         }
     }
 }

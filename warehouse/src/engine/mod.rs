@@ -71,6 +71,8 @@ pub struct Handle {
     pub tag: String,
     /// Something outlives the statement that ran: settings, the current database, temporary tables.
     pub changed: bool,
+    /// Its client went away: a cancellation by name may still be under way.
+    pub abandoned: bool,
     _count: OpenCount,
 }
 
@@ -162,6 +164,7 @@ impl Engine {
             connection,
             tag,
             changed: false,
+            abandoned: false,
             _count: OpenCount(self.open.clone()),
         })
     }
@@ -169,7 +172,11 @@ impl Engine {
     /// Takes a session back after its statement.
     pub fn give_back(&self, handle: Handle) {
         let mut idle = self.idle.lock();
-        if !handle.changed && idle.len() < self.idle_max && self.keeper.lock().is_some() {
+        if !handle.changed
+            && !handle.abandoned
+            && idle.len() < self.idle_max
+            && self.keeper.lock().is_some()
+        {
             idle.push(handle);
         }
     }

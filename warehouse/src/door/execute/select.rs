@@ -1,6 +1,6 @@
 //! Statements with a result: streamed block by block where the format allows, else fetched whole.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -52,9 +52,9 @@ pub fn select(
     let streams = found.class == QueryClass::ReadOnly
         && matches!(word.as_str(), "SELECT" | "WITH" | "FROM")
         && joining != Joining::Whole;
-    job.answer
-        .cancellable
-        .store(found.class == QueryClass::ReadOnly, Ordering::Release);
+    if found.class == QueryClass::ReadOnly {
+        job.answer.cancellation.begin();
+    }
     let outcome = if streams {
         stream(handle, job, text, &format, joining, started)
     } else {
@@ -66,7 +66,7 @@ pub fn select(
         }
         other => other,
     };
-    job.answer.cancellable.store(false, Ordering::Release);
+    job.answer.cancellation.end();
     outcome.map_err(|problem| ServerError::of_engine(&problem))
 }
 

@@ -1,0 +1,76 @@
+//! Statements whose client went away are cancelled, and only those.
+//!
+//! A session is cancelled by its name, so it must not meanwhile serve another request: one side says "abandoned" before it
+//! looks whether the statement still runs, the other says "not running" before it looks whether it was abandoned, and an
+//! abandoned session is never used again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use crate::engine::Engine;
+
+/// The engine ignores a cancellation that comes while a statement is being set up, so it is repeated.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Given up after this many times: a minute.
+const TIMES: u32 = 600;
+
+/// What the running statement and its client's side tell each other.
+#[derive(Default)]
+pub struct Cancellation {
+    running: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Cancellation {
+    /// The statement runs, and may be cancelled. An insert is never: its data may be complete.
+    pub fn begin(&self) {
+        self.running.store(true, SeqCst);
+    }
+
+    pub fn end(&self) {
+        self.running.store(false, SeqCst);
+    }
+
+    /// To be asked after [`Cancellation::end`], before the session is used again.
+    pub fn abandoned(&self) -> bool {
+        self.abandoned.load(SeqCst)
+    }
+}
+
+/// Held by the request, then by its response's body. Dropped before the end, it cancels the statement.
+pub struct Watch {
+    pub engine: Arc<Engine>,
+    /// The session's name in the engine.
+    pub tag: String,
+    pub cancellation: Arc<Cancellation>,
+    pub done: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.cancellation.abandoned.store(true, SeqCst);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (engine, tag) = (self.engine.clone(), std::mem::take(&mut self.tag));
+        let cancellation = self.cancellation.clone();
+        runtime.spawn_blocking(move || {
+            for _ in 0..TIMES {
+                if !cancellation.running.load(SeqCst) {
+                    return;
+                }
+                engine.cancel(&tag);
+                std::thread::sleep(AGAIN_AFTER);
+            }
+            tracing::warn!(tag, "a statement without a client does not end");
+        });
+    }
+}
