@@ -14,6 +14,18 @@ export class Comparison {
     this.kind = kind;
     this.validator = [];
     this.router = [];
+    this.unrecorded = 0;
+  }
+
+  /**
+   * Leaves out what the validator told of an execution that no block holds: when a slot ends while a transaction is being
+   * recorded, Agave executes it again in the next one, but still tells the logs of the first try, again and again.
+   * `recorded` asks the chain. How many there were is part of the verdict.
+   */
+  keepRecorded(recorded) {
+    const kept = this.validator.filter(recorded);
+    this.unrecorded = this.validator.length - kept.length;
+    this.validator = kept;
   }
 
   /** The same number of notifications, equal one by one and in the same order. */
@@ -69,7 +81,8 @@ export class Comparison {
 
   verdict(compared, differences) {
     const ok = compared > 0 && differences.length === 0;
-    return { kind: this.kind, ok, compared, differences: differences.length, first_differences: differences.slice(0, 3) };
+    const verdict = { kind: this.kind, ok, compared, differences: differences.length, first_differences: differences.slice(0, 3) };
+    return this.unrecorded ? { ...verdict, validator_told_unrecorded: this.unrecorded } : verdict;
   }
 }
 
