@@ -69,6 +69,7 @@ pub struct NewRecord {
     pub partition: u32,
     pub key: Bytes,
     pub header: Bytes,
+    /// Empty means: compaction may forget the key (a tombstone). Readers see an empty value.
     pub value: Bytes,
 }
 

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use event_log::producer::{Delivery, Producer, SendError};
-use event_log::{Action, Error, EventLog, KafkaConfig, KafkaLog, MemoryLog, ReaderSpec, Start};
+use event_log::{
+    Action, Error, EventLog, KafkaConfig, KafkaLog, MemoryLog, NewRecord, ReaderSpec, Start,
+};
 use local_services::{Kafka, KafkaOptions};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_keeps_the_contract() {
@@ -26,7 +31,43 @@ async fn kafka_keeps_the_contract() {
     let log = KafkaLog::new(config.clone()).unwrap();
     suite::all(&log).await;
     synchronous_producer_delivers_everything(&log, &config).await;
+    an_empty_value_is_a_tombstone(&log, &config).await;
     acknowledged_records_survive_a_killed_broker(&log, &mut kafka).await;
+}
+
+/// Otherwise a compacted topic keeps every key that was ever written.
+async fn an_empty_value_is_a_tombstone(log: &KafkaLog, config: &KafkaConfig) {
+    log.ensure_topics(&[suite::topic("tombstones", 1)])
+        .await
+        .unwrap();
+    let record = NewRecord {
+        topic: "tombstones".into(),
+        partition: 0,
+        key: Bytes::from_static(b"key"),
+        header: Bytes::new(),
+        value: Bytes::new(),
+    };
+    let writer = log.writer().await.unwrap();
+    writer.append(vec![record]).await.unwrap();
+
+    let brokers = config.brokers.clone();
+    let is_null = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "unused")
+            .create()
+            .unwrap();
+        let mut partitions = TopicPartitionList::new();
+        partitions
+            .add_partition_offset("tombstones", 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&partitions).unwrap();
+        let message = consumer.poll(Duration::from_secs(30)).unwrap().unwrap();
+        (message.key() == Some(b"key")) && message.payload().is_none()
+    })
+    .await
+    .unwrap();
+    assert!(is_null);
 }
 
 async fn synchronous_producer_delivers_everything(log: &KafkaLog, config: &KafkaConfig) {

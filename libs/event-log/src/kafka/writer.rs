@@ -59,11 +59,14 @@ fn enqueue(
     client: &Client,
     record: &NewRecord,
 ) -> Result<Option<DeliveryFuture>> {
-    let message: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&record.topic)
+    let mut message: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&record.topic)
         .partition(record.partition as i32)
         .key(&record.key[..])
-        .payload(&record.value[..])
         .headers(headers(record));
+    // Compaction forgets a key only by a null value; to readers null and empty are the same.
+    if !record.value.is_empty() {
+        message = message.payload(&record.value[..]);
+    }
     match client.send_result(message) {
         Ok(delivery) => Ok(Some(delivery)),
         Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(None),
