@@ -209,13 +209,18 @@ impl Ledger {
         Ok(slots)
     }
 
-    /// Why token identities are unknown, with counts.
-    pub async fn unknown_reasons(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+    /// Why token identities of these slots' transactions are unknown, with counts.
+    pub async fn unknown_reasons(&self, slots: &[u64]) -> anyhow::Result<BTreeMap<String, u64>> {
+        let slots: Vec<i64> = slots
+            .iter()
+            .map(|slot| i64::try_from(*slot))
+            .collect::<Result<_, _>>()?;
         let rows = sqlx::query(
             "SELECT coalesce(token_identity_reason::text, 'not stated') AS reason, count(*) AS total
              FROM ledger.transactions
-             WHERE token_identity = 'unknown' AND state <> 'abandoned' GROUP BY 1",
+             WHERE token_identity = 'unknown' AND state <> 'abandoned' AND slot = ANY($1) GROUP BY 1",
         )
+        .bind(slots)
         .fetch_all(&self.pool)
         .await
         .context("PostgreSQL: ledger.transactions")?;

@@ -75,6 +75,16 @@ fn a_run_on_the_validator_loses_nothing_and_equals_its_rpc() {
         .iter()
         .filter_map(|block| block["transactions_ledger"].as_u64())
         .sum();
+    let unknown: u64 = blocks
+        .iter()
+        .filter_map(|block| block["token_identity"]["unknown"].as_u64())
+        .sum();
+    let reasons = report["identity_unknown_reasons"].as_object().unwrap();
+    let reasoned: u64 = reasons.values().filter_map(Value::as_u64).sum();
+    assert_eq!(
+        unknown, reasoned,
+        "every unknown identity has a reason: {reasons:?}"
+    );
     assert!(
         transactions > 200,
         "there was traffic: {transactions} transactions"
