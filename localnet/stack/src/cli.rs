@@ -95,6 +95,9 @@ pub struct Up {
     /// With `--once`: leave the router alone instead of killing and restarting it in the middle
     #[arg(long)]
     pub no_kill: bool,
+    /// With the validator, without `--once`: drive no transactions at it
+    #[arg(long, conflicts_with = "once")]
+    pub no_traffic: bool,
     /// With `--once`: keep the run's data and logs
     #[arg(long)]
     pub keep: bool,

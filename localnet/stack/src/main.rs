@@ -23,6 +23,7 @@ mod rpc;
 mod service;
 mod source;
 mod stack;
+mod traffic;
 mod up;
 mod verbs;
 mod wire;

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, bail};
 use event_log::EventLog;
 use event_schema::{Pubkey, Topics};
-use local_services::{Child, ChildSpec, workspace_binary};
 
 use crate::{
     canonical_watch::CanonicalWatch,
@@ -21,6 +20,7 @@ use crate::{
     rpc::Rpc,
     source::{Plan, ReplayLine},
     stack::Stack,
+    traffic,
 };
 
 /// One block that must arrive everywhere.
@@ -167,7 +167,7 @@ async fn watch_validator(
     say.step(&format!(
         "driving traffic at the validator until slot {last}"
     ));
-    let mut traffic = start_traffic(stack, last)?;
+    let mut traffic = traffic::start(stack, last)?;
     let kill_at = begin + options.slots / 2;
     let mut kills = 0;
     loop {
@@ -223,25 +223,6 @@ async fn watch_validator(
         });
     }
     Ok(expected)
-}
-
-fn start_traffic(stack: &Stack, last: u64) -> anyhow::Result<Child> {
-    let mut spec = ChildSpec::new(
-        "traffic",
-        workspace_binary("localnet-traffic"),
-        stack.dir.log("traffic"),
-    );
-    for argument in [
-        "drive",
-        "--rpc",
-        &format!("http://127.0.0.1:{}", stack.ports.rpc),
-        "--until-slot",
-        &last.to_string(),
-        "--mint-keypair",
-    ] {
-        spec = spec.arg(argument);
-    }
-    Child::spawn(spec.arg(&stack.source.mint_keypair))
 }
 
 /// Returns when every expected block is final in the canonical stream and in both databases, or when nothing has moved

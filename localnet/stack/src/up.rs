@@ -12,6 +12,7 @@ use crate::{
     progress::Say,
     source::Plan,
     stack::Stack,
+    traffic,
 };
 
 /// `root` is the run directory; a run that ends by itself gets an empty one below it.
@@ -75,7 +76,14 @@ pub async fn run(
         stack.source.begin()?;
         stack.save_state(&plan)?;
         urls(&stack, say);
-        live::show(&mut stack, &mut stop).await.map(|()| None)
+        let traffic = match plan {
+            Plan::Validator if !options.no_traffic => Some(traffic::start(&stack, u64::MAX)?),
+            _ => None,
+        };
+        let shown = live::show(&mut stack, &mut stop).await.map(|()| None);
+        // Before the drain: the validator goes last.
+        drop(traffic);
+        shown
     };
     second_signal_exits();
     tokio::task::block_in_place(|| stack.stop(say));

@@ -103,7 +103,13 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(dir.path().join("up.log")).unwrap();
         let mut up = heliograph(dir.path())
-            .args(["up", "--source", "validator", "--free-ports"])
+            .args([
+                "up",
+                "--source",
+                "validator",
+                "--free-ports",
+                "--no-traffic",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
