@@ -25,10 +25,12 @@ pub enum Kind {
     Gap = 7,
     /// Canonical only: the slot's block is now confirmed, finalized or abandoned.
     Status = 8,
+    /// Part of a value that is longer than a record may be; see [`crate::chunk`].
+    Chunk = 9,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Account,
         Self::Slot,
         Self::Transaction,
@@ -37,7 +39,16 @@ impl Kind {
         Self::Seal,
         Self::Gap,
         Self::Status,
+        Self::Chunk,
     ];
+
+    /// The kinds whose values may be written as [`Self::Chunk`]s: those that a seal counts.
+    pub const fn may_be_chunked(self) -> bool {
+        matches!(
+            self,
+            Self::Account | Self::Slot | Self::Transaction | Self::Entry | Self::BlockMeta
+        )
+    }
 
     /// Name for metrics and messages.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +61,7 @@ impl Kind {
             Self::Seal => "seal",
             Self::Gap => "gap",
             Self::Status => "status",
+            Self::Chunk => "chunk",
         }
     }
 }
@@ -82,7 +94,7 @@ pub struct ObservedHeader {
     pub kind: Kind,
     pub slot: Slot,
     pub source: SourceId,
-    /// Contiguous per (source, topic, partition), seals included.
+    /// Contiguous per (source, topic, partition), every chunk and the seals included.
     pub sequence: Sequence,
 }
 
@@ -121,7 +133,7 @@ pub struct CanonicalHeader {
     pub slot: Slot,
     /// Names the fork together with the slot. All zero only in a [`Kind::Gap`] whose block is not known.
     pub blockhash: Blockhash,
-    /// Counts the records of a published block from 0, its seal included; 0 in status and gap records.
+    /// Counts the records of a published block from 0, every chunk and its seal included; 0 in status and gap records.
     pub index: u32,
 }
 
@@ -178,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn observed_headers_survive(kind in 1u8..=8, slot: u64, validator: [u8; 32], instance: u64, sequence: u64) {
+        fn observed_headers_survive(kind in 1u8..=9, slot: u64, validator: [u8; 32], instance: u64, sequence: u64) {
             let header = ObservedHeader {
                 kind: Kind::try_from(kind).unwrap(),
                 slot: Slot(slot),
@@ -189,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn canonical_headers_survive(kind in 1u8..=8, slot: u64, blockhash: [u8; 32], index: u32) {
+        fn canonical_headers_survive(kind in 1u8..=9, slot: u64, blockhash: [u8; 32], index: u32) {
             let header = CanonicalHeader {
                 kind: Kind::try_from(kind).unwrap(),
                 slot: Slot(slot),

@@ -2,20 +2,25 @@
 //!
 //! A record's value is one Yellowstone [`proto::geyser::SubscribeUpdate`] (or a [`Seal`], [`CanonicalSeal`] or [`Gap`]);
 //! its single header [`HEADER_KEY`] says which, for which slot, and from whom. Reading order: [`identity`] (typed
-//! numbers and keys), [`header`], [`seal`], [`topic`], [`canonical`] (records → whole slots, for the sinks).
+//! numbers and keys), [`header`], [`seal`], [`chunk`] (values longer than a record), [`reassembly`] (chunks → values),
+//! [`topic`], [`canonical`] (records → whole slots, for the sinks).
 
 pub mod canonical;
+pub mod chunk;
 pub mod header;
 pub mod identity;
+pub mod reassembly;
 pub mod seal;
 pub mod topic;
 
 pub use canonical::{CanonicalEvent, Commitment, SlotAssembler, SlotBlock};
+pub use chunk::{CHUNK_BYTES_MAX, Chunk, ChunkError, chunks_of};
 pub use header::{CanonicalHeader, HEADER_KEY, HeaderError, Kind, ObservedHeader};
 pub use identity::{
     Blockhash, Lamports, ParseIdentityError, Pubkey, Sequence, Signature, Slot, SourceId,
     TokenAmount, WriteVersion,
 };
+pub use reassembly::{Reassembled, Reassembler};
 pub use seal::{CanonicalSeal, Gap, GapReason, Seal, SealHash, SealedPartition};
 pub use topic::{ObservedTopic, Topics, partition_of, partition_of_slot};
 

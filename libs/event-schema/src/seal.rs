@@ -1,4 +1,8 @@
 //! Seals make loss provable: they count what a source wrote for a slot, partition by partition.
+//!
+//! `records`, sequences and hashes are about records: a value written in chunks counts once per chunk, and the hash goes
+//! over each chunk's own value. `transactions`, `entries` and `accounts` are about what the source saw: there a value
+//! counts once, in however many chunks it was written.
 
 use crate::identity::{Blockhash, Slot};
 
@@ -12,7 +16,7 @@ pub struct Seal {
     /// 0 for the first seal of the slot; the greatest revision counts.
     #[prost(uint32, tag = "2")]
     pub revision: u32,
-    /// Records of this slot in this partition, seals excluded.
+    /// Records of this slot in this partition: each chunk is one, seals are none.
     #[prost(uint64, tag = "3")]
     pub records: u64,
     /// Sequence of the first of them.
@@ -49,7 +53,7 @@ pub struct SealedPartition {
     pub topic: u32,
     #[prost(uint32, tag = "2")]
     pub partition: u32,
-    /// Records of the slot in that partition, seals excluded.
+    /// Records of the slot in that partition: each chunk is one, seals are none.
     #[prost(uint64, tag = "3")]
     pub records: u64,
     /// Callbacks of the slot that belonged there and were lost.
@@ -57,7 +61,7 @@ pub struct SealedPartition {
     pub lost: u64,
 }
 
-/// Closes a block in the canonical topic.
+/// Closes a block in the canonical topic. It counts whole values, in however many chunks they were written.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct CanonicalSeal {
     #[prost(uint64, tag = "1")]
@@ -129,7 +133,7 @@ impl Default for SealHash {
 }
 
 impl SealHash {
-    /// `checksum` is the CRC-32 of the record's value.
+    /// `checksum` is the CRC-32 of the record's value: of a chunk, its own, envelope included.
     pub fn add(&mut self, sequence: u64, checksum: u32) {
         for byte in sequence
             .to_le_bytes()
