@@ -1,7 +1,8 @@
 //! Canonical records → whole blocks and their fate, for the sinks.
 //!
 //! One [`SlotAssembler`] serves one partition of the canonical topic. Push its records in order; it answers with events.
-//! A reader that starts in the middle of a block skips the rest of it and says so.
+//! A reader that starts in the middle of a block skips the rest of it and says so. Values that were written in chunks
+//! come out whole: a sink never sees a chunk.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::{
         SlotStatus, SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateBlockMeta,
         SubscribeUpdateEntry, SubscribeUpdateTransactionInfo, subscribe_update::UpdateOneof,
     },
+    reassembly::{Broken, Reassembled, Reassembler},
     seal::{CanonicalSeal, Gap},
 };
 
@@ -74,6 +76,8 @@ pub enum AssemblyError {
     },
     #[error("slot {slot}: record {got} where {expected} was due; the block is given up")]
     Order { slot: Slot, expected: u32, got: u32 },
+    #[error("slot {slot}: {broken}; the block is given up")]
+    Chunks { slot: Slot, broken: Broken },
     #[error(
         "slot {slot}: its seal counts {sealed} {what}, {read} were read; the block is given up"
     )]
@@ -91,6 +95,7 @@ struct Open {
     blockhash: Blockhash,
     first_offset: i64,
     next_index: u32,
+    chunks: Reassembler,
     accounts: Vec<SubscribeUpdateAccount>,
     transactions: Vec<SubscribeUpdateTransactionInfo>,
     entries: Vec<SubscribeUpdateEntry>,
@@ -151,6 +156,7 @@ impl SlotAssembler {
                 blockhash: header.blockhash,
                 first_offset: offset,
                 next_index: 0,
+                chunks: Reassembler::new(),
                 accounts: Vec::new(),
                 transactions: Vec::new(),
                 entries: Vec::new(),
@@ -170,14 +176,29 @@ impl SlotAssembler {
                 got: header.index,
             });
         }
-        open.next_index += 1;
-        if header.kind == Kind::Seal {
-            let seal = CanonicalSeal::decode(value.as_ref())
-                .map_err(|error| damaged(header, error.to_string()))?;
-            return close(open, seal, header, offset)
-                .map(|block| Some(CanonicalEvent::Block(block)));
+        let index = u64::from(header.index);
+        let Reassembled { whole, broken } =
+            open.chunks.push(header.kind, header.slot, index, value);
+        if let Some(broken) = broken {
+            return Err(AssemblyError::Chunks {
+                slot: header.slot,
+                broken,
+            });
         }
-        take(&mut open, header, value)?;
+        open.next_index += 1;
+        if let Some(whole) = whole {
+            let header = CanonicalHeader {
+                kind: whole.kind,
+                ..*header
+            };
+            if header.kind == Kind::Seal {
+                let seal = CanonicalSeal::decode(whole.value)
+                    .map_err(|error| damaged(&header, error.to_string()))?;
+                return close(open, seal, &header, offset)
+                    .map(|block| Some(CanonicalEvent::Block(block)));
+            }
+            take(&mut open, &header, &whole.value)?;
+        }
         self.open = Some(open);
         Ok(None)
     }

@@ -81,6 +81,90 @@ fn a_block_comes_out_whole_with_its_offsets() {
     assert_eq!(block.transactions.len(), 3);
 }
 
+/// The records of a block with one account of `bytes` bytes, and the account.
+fn oversize_block(
+    slot: u64,
+    bytes: usize,
+) -> (
+    Vec<([u8; CanonicalHeader::LENGTH], Bytes)>,
+    SubscribeUpdateAccount,
+) {
+    let account = SubscribeUpdateAccount {
+        slot,
+        account: Some(crate::proto::geyser::SubscribeUpdateAccountInfo {
+            data: (0..bytes).map(|at| (at / 3) as u8).collect(),
+            ..Default::default()
+        }),
+        is_startup: false,
+    };
+    let value = update(UpdateOneof::Account(account.clone()));
+    let mut values: Vec<(Kind, Bytes)> = crate::chunks_of(Kind::Account, &value)
+        .unwrap()
+        .map(|chunk| {
+            let mut out = Vec::new();
+            chunk.write(&mut out);
+            (Kind::Chunk, out.into())
+        })
+        .collect();
+    let meta = UpdateOneof::BlockMeta(SubscribeUpdateBlockMeta {
+        slot,
+        ..Default::default()
+    });
+    values.push((Kind::BlockMeta, update(meta)));
+    let seal = CanonicalSeal {
+        slot,
+        blockhash: HASH.0.to_vec(),
+        accounts: 1,
+        ..Default::default()
+    };
+    values.push((Kind::Seal, seal.encode_to_vec().into()));
+    let records = values
+        .into_iter()
+        .enumerate()
+        .map(|(index, (kind, value))| (header(kind, slot, index as u32), value));
+    (records.collect(), account)
+}
+
+#[test]
+fn an_oversize_value_comes_out_whole() {
+    let (records, account) = oversize_block(5, 10 << 20);
+    assert_eq!(records.len(), 14);
+    let mut assembler = SlotAssembler::new();
+    let mut blocks = Vec::new();
+    for (offset, (header, value)) in records.iter().enumerate() {
+        blocks.extend(assembler.push(offset as i64, header, value).unwrap());
+    }
+    let [CanonicalEvent::Block(block)] = blocks.as_slice() else {
+        panic!("{} events", blocks.len());
+    };
+    assert!(block.accounts == [account]);
+    assert_eq!((block.first_offset, block.next_offset), (0, 14));
+}
+
+#[test]
+fn chunks_that_do_not_fit_give_the_block_up() {
+    let (records, _) = oversize_block(5, 2 << 20);
+    // A chunk whose value is another's, and a set that the metadata interrupts.
+    let mut exchanged = records.clone();
+    exchanged[1].1 = records[2].1.clone();
+    let mut interrupted = records.clone();
+    let index = interrupted[2].0[44];
+    interrupted[2] = records[3].clone();
+    interrupted[2].0[44] = index;
+    for records in [exchanged, interrupted] {
+        let mut assembler = SlotAssembler::new();
+        let errors: Vec<AssemblyError> = records
+            .iter()
+            .filter_map(|(header, value)| assembler.push(0, header, value).err())
+            .collect();
+        assert!(
+            matches!(errors[0], AssemblyError::Chunks { slot: Slot(5), .. }),
+            "{errors:?}"
+        );
+        assert_eq!(assembler.open_since(), None);
+    }
+}
+
 #[test]
 fn a_start_in_the_middle_is_skipped_not_guessed() {
     let mut assembler = SlotAssembler::new();
@@ -138,7 +222,7 @@ proptest! {
         let mut assembler = SlotAssembler::new();
         for (offset, (kind, index, value)) in records.into_iter().enumerate() {
             let mut header = header(Kind::Seal, 1, index % 3);
-            header[1] = kind % 10;
+            header[1] = kind % 11;
             let _ = assembler.push(offset as i64, &header, &Bytes::from(value));
         }
     }
