@@ -17,6 +17,13 @@ use object::{Object, ObjectSection, ReadCache};
 pub const BUILT_BY: &str = env!("HELIOGRAPH_BUILT_BY");
 /// `name version` pairs, separated by commas.
 pub const BUILT_WITH: &str = env!("HELIOGRAPH_BUILT_WITH");
+/// The same between marks, so that it can be found in the library's file.
+const STATED: &str = concat!(
+    "heliograph was built with ",
+    env!("HELIOGRAPH_BUILT_WITH"),
+    ";"
+);
+const STATED_START: &str = "heliograph was built with ";
 /// Set to 1, a host that does not say what it was built by is trusted.
 pub const SKIP_VARIABLE: &str = "HELIOGRAPH_UNSAFE_SKIP_ABI_CHECK";
 
@@ -55,7 +62,7 @@ pub fn check_host() -> Result<String, Mismatch> {
     let skip = std::env::var(SKIP_VARIABLE).is_ok_and(|value| value == "1");
     // The link stays valid when the file behind it was replaced by an upgrade.
     match examine(Path::new("/proc/self/exe")) {
-        Ok(making) => compare(&making, BUILT_BY, BUILT_WITH, skip),
+        Ok(making) => compare(&making, BUILT_BY, stated_pairs(STATED), skip),
         Err(_) if skip => Ok(format!("host not examined, {SKIP_VARIABLE} is set")),
         Err(error) => Err(Mismatch::Unreadable(error)),
     }
@@ -86,26 +93,12 @@ fn compare(
             plugin: built_by.into(),
         });
     }
-    let ours = by_name(built_with.split(','));
-    let theirs = by_name(host.crates.iter().map(String::as_str));
-    let mut checked = 0;
-    for (name, ours) in &ours {
-        let Some(theirs) = theirs.get(name) else {
-            continue;
-        };
-        // Several versions in one program: one of them is the boundary's, and must be on both sides.
-        if ours.is_disjoint(theirs) {
-            let list = |versions: &BTreeSet<&str>| {
-                let versions: Vec<&str> = versions.iter().copied().collect();
-                format!("{name} {}", versions.join(" and "))
-            };
-            return Err(Mismatch::Crate {
-                host: list(theirs),
-                plugin: list(ours),
-            });
-        }
-        checked += 1;
+    let plugin = built_with.split(',').map(str::to_owned).collect();
+    let (same, mut different) = compare_crates(&host.crates, &plugin);
+    if !different.is_empty() {
+        return Err(different.swap_remove(0));
     }
+    let checked = same.len();
     let compiler = if host.compilers.is_empty() {
         "not known, trusted by request"
     } else {
@@ -114,6 +107,35 @@ fn compare(
     Ok(format!(
         "compiler {compiler}; {checked} boundary crates of the host show their version, all the same"
     ))
+}
+
+/// The crates that both show: the versions they share, and the differences. Both are `name version` pairs.
+pub fn compare_crates(
+    host: &BTreeSet<String>,
+    plugin: &BTreeSet<String>,
+) -> (Vec<String>, Vec<Mismatch>) {
+    let ours = by_name(plugin.iter().map(String::as_str));
+    let theirs = by_name(host.iter().map(String::as_str));
+    let (mut same, mut different) = (Vec::new(), Vec::new());
+    for (name, ours) in &ours {
+        let Some(theirs) = theirs.get(name) else {
+            continue;
+        };
+        let list = |versions: &mut dyn Iterator<Item = &&str>| {
+            let versions: Vec<&str> = versions.copied().collect();
+            format!("{name} {}", versions.join(" and "))
+        };
+        // Several versions in one program: one of them is the boundary's, and must be on both sides.
+        if ours.is_disjoint(theirs) {
+            different.push(Mismatch::Crate {
+                host: list(&mut theirs.iter()),
+                plugin: list(&mut ours.iter()),
+            });
+        } else {
+            same.push(list(&mut ours.intersection(theirs)));
+        }
+    }
+    (same, different)
 }
 
 fn by_name<'a>(pairs: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
@@ -153,6 +175,51 @@ pub fn examine(path: &Path) -> Result<Making, String> {
         }
     }
     Ok(making)
+}
+
+/// As [`examine`], for the file of a plugin: what one of ours states in so many words counts, and not what its source
+/// paths show. The second value says whether it stated anything.
+pub fn examine_plugin(path: &Path) -> Result<(Making, bool), String> {
+    let mut making = examine(path)?;
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache).map_err(|error| error.to_string())?;
+    let Some(constants) = elf.section_by_name(".rodata") else {
+        return Ok((making, false));
+    };
+    let data = constants.data().map_err(|error| error.to_string())?;
+    let stated: BTreeSet<String> = stated_in(data).collect();
+    if stated.is_empty() {
+        return Ok((making, false));
+    }
+    making.crates = stated;
+    Ok((making, true))
+}
+
+fn stated_in(data: &[u8]) -> impl Iterator<Item = String> + use<'_> {
+    const LENGTH_MAX: usize = 4096;
+    memchr::memmem::find_iter(data, STATED_START.as_bytes()).flat_map(move |at| {
+        let text = &data[at..data.len().min(at + LENGTH_MAX)];
+        let end = text
+            .iter()
+            .position(|byte| *byte == b';')
+            .map_or(0, |end| end + 1);
+        let text = std::str::from_utf8(&text[..end]).unwrap_or_default();
+        let is_pair = |pair: &&str| {
+            pair.split_once(' ').is_some_and(|(_, version)| {
+                version.starts_with(|first: char| first.is_ascii_digit())
+            })
+        };
+        stated_pairs(text)
+            .split(',')
+            .filter(is_pair)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    })
+}
+
+fn stated_pairs(text: &str) -> &str {
+    text.trim_start_matches(STATED_START).trim_end_matches(';')
 }
 
 /// Versions in source paths `/name-1.2.3/`.
@@ -243,6 +310,21 @@ mod tests {
         let data = b"xx/registry/solana-message-4.4.1/src/lib.rs\0/solana-message-legacy/src\0/solana-message-3.0.1/src";
         let found: Vec<&str> = versions_in(data, "solana-message").collect();
         assert_eq!(found, ["4.4.1", "3.0.1"]);
+    }
+
+    #[test]
+    fn what_a_plugin_states_is_found_and_a_torn_statement_is_not() {
+        let found = |text: &str| stated_in(text.as_bytes()).collect::<Vec<_>>();
+        let text =
+            format!("abc{STATED_START}solana-message 4.4.1,solana-transaction 4.1.6;not known");
+        assert_eq!(
+            found(&text),
+            ["solana-message 4.4.1", "solana-transaction 4.1.6"]
+        );
+        assert!(found(&format!("{STATED_START}solana-message 4.4.1")).is_empty());
+        // The mark alone is in every program that looks for it.
+        assert!(found(&format!("{STATED_START}the host; and so on")).is_empty());
+        assert_eq!(stated_pairs(STATED), BUILT_WITH);
     }
 
     #[test]

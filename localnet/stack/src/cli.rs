@@ -68,6 +68,11 @@ pub enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// For validator operators: examine a plugin before it is loaded
+    Plugin {
+        #[command(subcommand)]
+        verb: PluginVerb,
+    },
     /// Shell completion on standard output
     Completions { shell: clap_complete::Shell },
 }
@@ -101,4 +106,40 @@ pub struct Up {
     /// With `--once`: keep the run's data and logs
     #[arg(long)]
     pub keep: bool,
+}
+
+#[derive(Subcommand)]
+pub enum PluginVerb {
+    /// Say whether a validator can load a plugin with a configuration; nothing is loaded to find out
+    ///
+    /// Compares the two files (rustc, versions of the crates whose types cross the boundary, machine), looks for the
+    /// libraries, symbol versions and symbols that the plugin needs, and checks the configuration: its keys, `libpath`, the
+    /// spill's folder and disk, the metrics address, Kafka and its topics. Run it on the validator's machine, as the
+    /// validator's user.
+    #[command(after_help = EXIT_CODES)]
+    Check(PluginCheck),
+}
+
+const EXIT_CODES: &str = "\
+Every line begins with OK, WARN (loads, but look) or FAIL (do not load) and ends with the fix.
+
+Exit codes:
+  0   nothing fails
+  78  something fails (EX_CONFIG; the plugin itself ends with it when it refuses its host)
+  2   wrong usage";
+
+#[derive(Args, Clone, Debug)]
+pub struct PluginCheck {
+    /// The validator's executable
+    #[arg(long, value_name = "PATH")]
+    pub validator: PathBuf,
+    /// The plugin's shared library
+    #[arg(long, value_name = "PATH")]
+    pub plugin: PathBuf,
+    /// The file given to the validator's --geyser-plugin-config
+    #[arg(long, value_name = "PATH")]
+    pub config: PathBuf,
+    /// One JSON object instead of lines: {"ok", "findings": [{"what", "verdict", "detail", "fix"}]}
+    #[arg(long)]
+    pub json: bool,
 }

@@ -1,7 +1,7 @@
 //! Heliograph on one machine: starts the real parts, shows them, and proves a run by counting.
 //!
 //! Reading order: `cli` (verbs), `up`, `stack` (the wiring), `source`, `service`, `once` (a run that ends by itself),
-//! `report` (its verdict), `fidelity` (equal to the validator's RPC?), `live`, `verbs`.
+//! `report` (its verdict), `fidelity` (equal to the validator's RPC?), `live`, `verbs`; apart from these `plugin_check`.
 //!
 //! It has no event logic of its own: what it counts it reads from the places where users read.
 
@@ -17,6 +17,7 @@ mod layout;
 mod live;
 mod metrics;
 mod once;
+mod plugin_check;
 mod progress;
 mod report;
 mod rpc;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, PluginVerb, Verb},
     layout::RunDir,
     progress::Say,
 };
@@ -72,13 +73,20 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let repository = layout::repository()?;
-    let root = cli.dir.unwrap_or_else(|| repository.join(".heliograph"));
-    let say = Say::default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
+    // On a validator's machine there is no repository.
+    if let Verb::Plugin {
+        verb: PluginVerb::Check(options),
+    } = &cli.verb
+    {
+        return Ok(runtime.block_on(plugin_check::run(options)));
+    }
+    let repository = layout::repository()?;
+    let root = cli.dir.unwrap_or_else(|| repository.join(".heliograph"));
+    let say = Say::default();
     let dir = || RunDir::create(root.clone());
     match cli.verb {
         Verb::Up(options) => runtime.block_on(up::run(repository, root, options, &say)),
@@ -108,6 +116,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             json,
             arguments,
         } => compile::bench(name.as_deref(), json, &arguments),
-        Verb::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Verb::Plugin { .. } | Verb::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
