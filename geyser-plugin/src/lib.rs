@@ -19,6 +19,7 @@ pub mod constructor;
 pub mod counters;
 pub mod encode;
 pub mod endpoint;
+pub mod filter;
 pub mod handoff;
 pub mod host_check;
 pub mod instance;

@@ -1,0 +1,118 @@
+//! Does an output take this transaction?
+
+use agave_geyser_plugin_interface::geyser_plugin_interface::ReplicaTransactionInfoV3;
+
+use super::{FilterError, config::TransactionsConfig, key_set::KeySet};
+
+/// An instruction names an account by one byte: no transaction has more accounts.
+const ACCOUNTS_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct TransactionFilter {
+    enabled: bool,
+    vote: Option<bool>,
+    failed: Option<bool>,
+    include: KeySet,
+    exclude: KeySet,
+    required: KeySet,
+}
+
+impl TransactionFilter {
+    pub fn everything() -> Self {
+        Self {
+            enabled: true,
+            vote: None,
+            failed: None,
+            include: KeySet::empty(),
+            exclude: KeySet::empty(),
+            required: KeySet::empty(),
+        }
+    }
+
+    pub fn compile(config: &TransactionsConfig) -> Result<Self, FilterError> {
+        let filter = Self {
+            enabled: config.enabled,
+            vote: config.vote,
+            failed: config.failed,
+            include: KeySet::compile("transactions.account_include", &config.account_include)?,
+            exclude: KeySet::compile("transactions.account_exclude", &config.account_exclude)?,
+            required: KeySet::compile("transactions.account_required", &config.account_required)?,
+        };
+        if filter.required.len() > ACCOUNTS_MAX {
+            return Err(FilterError::new(
+                "transactions.account_required",
+                format!(
+                    "has {} addresses, and no transaction names more than {ACCOUNTS_MAX}",
+                    filter.required.len()
+                ),
+                "write fewer; a transaction that names any one of a list is `account_include`",
+            ));
+        }
+        let impossible = config
+            .account_required
+            .iter()
+            .position(|key| filter.exclude.contains(&key.0));
+        if let Some(index) = impossible {
+            return Err(FilterError::new(
+                format!("transactions.account_required[{index}]"),
+                "is in `account_exclude` too: no transaction would match",
+                "remove it from one of the two",
+            ));
+        }
+        Ok(filter)
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub fn takes(&self, transaction: &ReplicaTransactionInfoV3<'_>) -> bool {
+        let failed = transaction.transaction_status_meta.status.is_err();
+        self.enabled
+            && self.vote.is_none_or(|wanted| wanted == transaction.is_vote)
+            && self.failed.is_none_or(|wanted| wanted == failed)
+            && (self.include.is_empty() || keys(transaction).any(|key| self.include.contains(key)))
+            && (self.exclude.is_empty() || !keys(transaction).any(|key| self.exclude.contains(key)))
+            && (self.required.is_empty() || self.names_all_required(transaction))
+    }
+
+    /// One pass with a bit per required key: a key that comes twice counts once.
+    fn names_all_required(&self, transaction: &ReplicaTransactionInfoV3<'_>) -> bool {
+        let mut seen = [0_u64; ACCOUNTS_MAX / 64];
+        let mut missing = self.required.len();
+        for position in keys(transaction).filter_map(|key| self.required.position(key)) {
+            let bit = 1 << (position % 64);
+            // A position is below the set's length, and that is at most 256.
+            if let Some(word) = seen.get_mut(position as usize / 64)
+                && *word & bit == 0
+            {
+                *word |= bit;
+                missing -= 1;
+                if missing == 0 {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.include.held_bytes() + self.exclude.held_bytes() + self.required.held_bytes()
+    }
+}
+
+/// In the message, then those that its lookup tables loaded. The tables' own addresses are not among them.
+fn keys<'a>(transaction: &ReplicaTransactionInfoV3<'a>) -> impl Iterator<Item = &'a [u8; 32]> {
+    let loaded = &transaction.transaction_status_meta.loaded_addresses;
+    transaction
+        .transaction
+        .message
+        .static_account_keys()
+        .iter()
+        .chain(&loaded.writable)
+        .chain(&loaded.readonly)
+        .map(|key| key.as_array())
+}
+
+#[cfg(test)]
+mod tests;
