@@ -1,6 +1,6 @@
 //! The last line of every bench: what was measured, where, and whether each promise holds.
 
-use std::process::Command;
+use std::{borrow::Cow, process::Command};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ pub struct Report {
 /// A promise and its figure. A missed target is `ok: false`, not a failure of the bench.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: f64,
     pub op: &'static str,
     pub target: f64,
@@ -27,9 +27,9 @@ pub struct Check {
 }
 
 impl Check {
-    pub fn at_least(name: &'static str, value: f64, target: f64) -> Self {
+    pub fn at_least(name: impl Into<Cow<'static, str>>, value: f64, target: f64) -> Self {
         Self {
-            name,
+            name: name.into(),
             value,
             op: ">=",
             target,
@@ -37,9 +37,9 @@ impl Check {
         }
     }
 
-    pub fn at_most(name: &'static str, value: f64, target: f64) -> Self {
+    pub fn at_most(name: impl Into<Cow<'static, str>>, value: f64, target: f64) -> Self {
         Self {
-            name,
+            name: name.into(),
             value,
             op: "<=",
             target,

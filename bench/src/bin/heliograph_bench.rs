@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bench::{
+    plugin_bench::{
+        host_process::{self, HostArgs},
+        options::{self, PluginArgs},
+    },
     report::{Check, Report},
     throughput::{self, Subject, Throughput},
 };
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 use local_services::{Kafka, KafkaOptions};
 use serde_json::json;
 
@@ -20,8 +24,25 @@ const MAINNET_TRANSACTIONS_PER_SECOND: f64 = 5_000.0;
     about = "Measures Heliograph; every figure is a median of interleaved runs"
 )]
 struct Args {
-    #[arg(value_enum)]
+    #[command(subcommand)]
     name: Name,
+}
+
+#[derive(Subcommand)]
+enum Name {
+    /// The benches there are
+    List,
+    /// Decoding recorded blocks, and driving them through a plugin that does nothing and through the real one
+    Replay(ReplayArgs),
+    /// What a plugin costs the validator: time and allocations per callback, beside a plain alternative and other plugins
+    Plugin(PluginArgs),
+    /// A process with one plugin, for the bench itself
+    #[command(hide = true)]
+    PluginHost(HostArgs),
+}
+
+#[derive(clap::Args)]
+struct ReplayArgs {
     /// End with one JSON object on the last line
     #[arg(long)]
     json: bool,
@@ -39,35 +60,30 @@ struct Args {
     rounds: usize,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Name {
-    /// The benches there are
-    List,
-    /// Decoding recorded blocks, and driving them through a plugin that does nothing and through the real one
-    Replay,
-}
-
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    match args.name {
+    match Args::parse().name {
         Name::List => {
-            for name in Name::value_variants() {
-                if let Some(value) = name.to_possible_value().filter(|v| v.get_name() != "list") {
-                    let help = value
-                        .get_help()
-                        .map(ToString::to_string)
-                        .unwrap_or_default();
-                    println!("{:<12}{help}", value.get_name());
-                }
-            }
+            list();
             Ok(())
         }
-        Name::Replay => replay(&args),
+        Name::Replay(args) => replay(&args),
+        Name::Plugin(args) => options::run(&args),
+        Name::PluginHost(args) => host_process::serve(&args),
     }
 }
 
-fn replay(args: &Args) -> anyhow::Result<()> {
-    let blocks = blocks_folder(args)?;
+fn list() {
+    for bench in Args::command().get_subcommands() {
+        if bench.is_hide_set() || bench.get_name() == "list" {
+            continue;
+        }
+        let about = bench.get_about().map(ToString::to_string);
+        println!("{:<12}{}", bench.get_name(), about.unwrap_or_default());
+    }
+}
+
+fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
+    let blocks = bench::replay::blocks_folder(args.blocks.as_deref())?;
     let scratch = tempfile::tempdir().context("a folder for the plugin's spill")?;
     let plugin = match &args.plugin {
         Some(plugin) => Some(plugin.clone()),
@@ -119,18 +135,6 @@ fn plugin_config(scratch: &Path, plugin: &Path, brokers: &str) -> anyhow::Result
     Ok(config)
 }
 
-fn blocks_folder(args: &Args) -> anyhow::Result<PathBuf> {
-    let data = std::env::var_os("HELIOGRAPH_DATA").map(|data| PathBuf::from(data).join("blocks"));
-    for folder in [args.blocks.clone(), data, Some("localnet/blocks".into())] {
-        if let Some(folder) = folder.filter(|folder| folder.exists()) {
-            return Ok(folder);
-        }
-    }
-    bail!(
-        "no block files. Fix: name a folder by --blocks or by HELIOGRAPH_DATA, or run from the repository's root"
-    )
-}
-
 fn per_second(count: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { count / seconds } else { 0.0 }
 }
@@ -169,7 +173,7 @@ fn table(measured: &Throughput) {
     }
 }
 
-fn report(args: &Args, measured: &Throughput, blocks: &Path) -> Report {
+fn report(args: &ReplayArgs, measured: &Throughput, blocks: &Path) -> Report {
     let transactions = measured.transactions as f64;
     let mut report = Report::new("replay", json!({"blocks": blocks, "rounds": args.rounds}));
     report.figure("blocks", measured.blocks);

@@ -1,0 +1,29 @@
+//! Bench `plugin`: what a Geyser plugin costs the validator that calls it.
+//!
+//! ```text
+//! block files ─▶ workload ─┐
+//!                    mix ──┴▶ drive (threads, pace) ─▶ plugin, one per process ─▶ broker
+//!                               probe: time or allocations
+//! rounds: all subjects in turn ─▶ histograms ─▶ table, checks
+//! ```
+//!
+//! Subjects are our plugin, any other `.so` for the same interface, an empty callback (the floor: driver, clock and scheduler)
+//! and the plain alternative in [`baseline`]. Reading order: [`mix`], [`workload`], [`drive`], [`probe`], [`histogram`];
+//! [`subject`], [`host_process`], [`rounds`], [`table`].
+
+pub mod allocations;
+pub mod baseline;
+pub mod broker;
+pub mod drive;
+pub mod floor_thread;
+pub mod histogram;
+pub mod host_process;
+pub mod mix;
+pub mod options;
+pub mod plugin_metrics;
+pub mod probe;
+pub mod process_figures;
+pub mod rounds;
+pub mod subject;
+pub mod table;
+pub mod workload;

@@ -1,0 +1,315 @@
+//! One plugin per process: memory and processor time are then the plugin's own, an interposed allocator counts nobody else,
+//! and a plugin that dies takes no other with it.
+//!
+//! The bench starts itself again as `plugin-host` and tells it rounds, one JSON object per line; the host drives each and
+//! answers with one line.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Lines, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    allocations::AllocationReader,
+    drive::{Driven, Plan, drive},
+    floor_thread::FloorThread,
+    mix::Kind,
+    probe::{Allocated, AllocationProbe, Latencies},
+    subject::{Origin, Subject},
+    workload::Workload,
+};
+use crate::plugin_library::LoadedPlugin;
+
+/// Beyond every recorded slot, so that nothing of a round is older than what an earlier one rooted.
+pub const FIRST_SLOT: u64 = 1_000_000_000;
+
+/// What the host is told.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Order {
+    pub plan: Plan,
+    pub measure: Measure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    Times,
+    /// As [`Measure::Times`], while one more thread makes empty callbacks at the same rate.
+    TimesBesideFloor,
+    Allocations,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Round {
+    pub driven: Driven,
+    /// Nothing in a round that counted allocations.
+    pub latencies: Latencies,
+    pub floor: Latencies,
+    /// By kind, in the order of [`Kind::ALL`]; empty in a round that took times.
+    pub allocated: Vec<Allocated>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    name: String,
+    transactions: usize,
+    votes: usize,
+    blocks: usize,
+}
+
+/// Arguments of the host.
+#[derive(Debug, Clone, Args)]
+pub struct HostArgs {
+    /// Folder of block files
+    #[arg(long)]
+    blocks: PathBuf,
+    /// The plugin's shared object
+    #[arg(long, requires = "config")]
+    so: Option<PathBuf>,
+    /// The plugin's configuration
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Drive the bench's plain alternative
+    #[arg(long)]
+    baseline: bool,
+}
+
+/// The host's side: drives what it is told until its standard input ends.
+pub fn serve(args: &HostArgs) -> anyhow::Result<()> {
+    StderrLog::install();
+    let workload = Workload::load(&args.blocks)?;
+    let origin = match (&args.so, &args.config) {
+        (Some(so), Some(config)) => Origin::SharedObject {
+            so: so.clone(),
+            config: config.clone(),
+        },
+        _ if args.baseline => Origin::Baseline,
+        _ => Origin::Floor,
+    };
+    let plugin = origin.load()?;
+    say(&Ready {
+        name: plugin.get().name().into(),
+        transactions: workload.transactions,
+        votes: workload.votes(),
+        blocks: workload.blocks.len(),
+    })?;
+    let mut next_slot = FIRST_SLOT;
+    for line in io::stdin().lines() {
+        let order: Order = serde_json::from_str(&line?)?;
+        let round;
+        (round, next_slot) = obey(&plugin, &workload, order, next_slot)?;
+        say(&round)?;
+    }
+    Ok(())
+}
+
+fn obey(
+    plugin: &LoadedPlugin,
+    workload: &Workload,
+    order: Order,
+    first_slot: u64,
+) -> anyhow::Result<(Round, u64)> {
+    let Order { plan, measure } = order;
+    let mut round = Round::default();
+    let next_slot;
+    if measure == Measure::Allocations {
+        let reader = AllocationReader::find().context("the allocation counter is not loaded")?;
+        let probe = || AllocationProbe {
+            reader,
+            counted: Default::default(),
+        };
+        let probes;
+        (round.driven, probes, next_slot) =
+            drive(plugin.get(), workload, plan, first_slot, None, probe);
+        round.allocated = vec![Allocated::default(); Kind::ALL.len()];
+        for probe in probes {
+            for (sum, part) in round.allocated.iter_mut().zip(&probe.counted) {
+                sum.merge(part);
+            }
+        }
+    } else {
+        let floor = (measure == Measure::TimesBesideFloor).then(|| FloorThread::start(plan));
+        let probes;
+        (round.driven, probes, next_slot) = drive(
+            plugin.get(),
+            workload,
+            plan,
+            first_slot,
+            None,
+            Latencies::default,
+        );
+        if let Some(floor) = floor {
+            round.floor = floor.stop();
+        }
+        probes
+            .iter()
+            .for_each(|probe| round.latencies.merge(probe));
+    }
+    Ok((round, next_slot))
+}
+
+fn say(line: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(line)?)?;
+    Ok(out.flush()?)
+}
+
+/// The bench's side.
+pub struct HostProcess {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: Lines<BufReader<ChildStdout>>,
+    log: PathBuf,
+    name: String,
+    pub transactions: usize,
+    pub votes: usize,
+    pub blocks: usize,
+}
+
+impl HostProcess {
+    /// Starts a host for `subject` and returns when the plugin is loaded. With `preload`, that library comes first.
+    pub fn start(
+        subject: &Subject,
+        blocks: &Path,
+        scratch: &Path,
+        preload: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let log = scratch.join(format!("{}.log", subject.name));
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("plugin-host")
+            .arg("--blocks")
+            .arg(blocks)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::options().create(true).append(true).open(&log)?);
+        match &subject.origin {
+            Origin::Floor => {}
+            Origin::Baseline => {
+                command.arg("--baseline");
+            }
+            Origin::SharedObject { so, config } => {
+                command.arg("--so").arg(so).arg("--config").arg(config);
+            }
+        }
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
+        let mut child = command
+            .spawn()
+            .context("the bench could not start itself again")?;
+        let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("the host has no pipes");
+        };
+        let mut host = Self {
+            child,
+            orders: Some(orders),
+            answers: BufReader::new(answers).lines(),
+            log,
+            name: subject.name.clone(),
+            transactions: 0,
+            votes: 0,
+            blocks: 0,
+        };
+        let ready: Ready = host.answer()?;
+        (host.transactions, host.votes, host.blocks) =
+            (ready.transactions, ready.votes, ready.blocks);
+        Ok(host)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Drives a round and waits for it.
+    pub fn round(&mut self, plan: Plan, measure: Measure) -> anyhow::Result<Round> {
+        self.begin(plan, measure)?;
+        self.answer()
+    }
+
+    /// Begins a round; [`HostProcess::answer`] waits for it.
+    pub fn begin(&mut self, plan: Plan, measure: Measure) -> anyhow::Result<()> {
+        let order = serde_json::to_string(&Order { plan, measure })?;
+        let Some(orders) = &mut self.orders else {
+            bail!("{}: the host has been told to end", self.name);
+        };
+        if writeln!(orders, "{order}").is_err() {
+            return Err(self.failure());
+        }
+        Ok(())
+    }
+
+    pub fn answer<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
+        match self.answers.next() {
+            Some(Ok(line)) => serde_json::from_str(&line)
+                .with_context(|| format!("{}: unexpected words from the host: {line}", self.name)),
+            _ => Err(self.failure()),
+        }
+    }
+
+    /// Unloads the plugin and waits for the host's end.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.orders = None;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(self.failure());
+        }
+        Ok(())
+    }
+
+    fn failure(&mut self) -> anyhow::Error {
+        self.orders = None;
+        let end = match self.child.wait() {
+            Ok(status) => status.to_string(),
+            Err(e) => e.to_string(),
+        };
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n");
+        anyhow::anyhow!(
+            "the host of {} ended ({end}). Its last lines:\n{last}",
+            self.name
+        )
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        // After `stop` it is gone already; after an error nothing of it is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What plugins log goes to the host's log file.
+struct StderrLog;
+
+impl StderrLog {
+    fn install() {
+        if log::set_logger(&StderrLog).is_ok() {
+            log::set_max_level(log::LevelFilter::Info);
+        }
+    }
+}
+
+impl log::Log for StderrLog {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.enabled(record.metadata()) {
+            let (level, target) = (record.level(), record.target());
+            eprintln!("{level:>5} {target}: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,158 @@
+//! Command line of `heliograph-bench plugin`, and what it runs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    broker::Broker,
+    rounds::{self, Program},
+    subject::{Settings, Subject},
+    table,
+};
+use crate::report::Report;
+
+/// Our plugin's name in tables.
+pub const OURS: &str = "heliograph";
+/// A `--config` that means: what our plugin gets.
+const OUR_CONFIG: &str = "default";
+
+#[derive(Debug, Clone, Args)]
+pub struct PluginArgs {
+    /// End with one JSON object on the last line
+    #[arg(long)]
+    json: bool,
+    /// Folder of block files [default: $HELIOGRAPH_DATA/blocks, else localnet/blocks]
+    #[arg(long)]
+    blocks: Option<PathBuf>,
+    /// Our plugin [default: libgeyser_plugin.so beside this program]
+    #[arg(long)]
+    plugin: Option<PathBuf>,
+    /// A further plugin for interface 4.2, built by the same compiler; repeat with --config for each
+    #[arg(long)]
+    so: Vec<PathBuf>,
+    /// Configuration of the --so at the same place; BENCH_BROKERS in it becomes the broker's address, and the word `default`
+    /// stands for what our plugin gets
+    #[arg(long)]
+    config: Vec<PathBuf>,
+    /// Measure only what --so names (and floor and baseline)
+    #[arg(long, requires = "so")]
+    without_ours: bool,
+    /// Kafka for the plugins [default: a broker of its own for as long as the bench runs]
+    #[arg(long)]
+    brokers: Option<String>,
+    /// How often everything is measured, in turn; figures are medians over the rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Numbers of threads to call from
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+    threads: Vec<usize>,
+    /// Microseconds that a paced thread sleeps after each transaction
+    #[arg(long, default_value_t = 100)]
+    pause_micros: u64,
+    /// Transactions per round, at least; three account updates come with each
+    #[arg(long, default_value_t = 4_000)]
+    transactions: usize,
+}
+
+pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
+    let blocks = crate::replay::blocks_folder(args.blocks.as_deref())?;
+    let scratch = tempfile::Builder::new()
+        .prefix("heliograph-bench-")
+        .tempdir()?;
+    let broker = Broker::start(args.brokers.as_deref())?;
+    let subjects = args.subjects(&broker, scratch.path())?;
+    let program = Program {
+        rounds: args.rounds,
+        threads: args.threads.clone(),
+        pause_micros: args.pause_micros,
+        transactions: args.transactions,
+    };
+    let say = |line: &str| eprintln!("{line}");
+    let (recorded, outcomes) = rounds::measure(
+        &subjects,
+        &blocks,
+        &program,
+        &broker,
+        scratch.path(),
+        &say,
+    )?;
+    let (timer_p50, timer_p99) = table::timer_cost();
+    println!(
+        "{} blocks, {} transactions ({} votes); 3 accounts per transaction: {}",
+        recorded.blocks,
+        recorded.transactions,
+        recorded.votes,
+        table::mix()
+    );
+    println!(
+        "medians of {} rounds, max of all; two readings of the clock cost {timer_p50} ns (p99 {timer_p99}) and are included",
+        args.rounds
+    );
+    print!("{}", table::text(&outcomes));
+    let mut report = Report::new(
+        "plugin",
+        json!({
+            "blocks": blocks, "rounds": args.rounds, "threads": args.threads, "pause_micros": args.pause_micros,
+            "transactions": args.transactions, "account_mix": table::mix(),
+            "timer_p50_ns": timer_p50, "timer_p99_ns": timer_p99,
+        }),
+    );
+    report.figure("recorded_blocks", recorded.blocks);
+    report.figure("recorded_transactions", recorded.transactions);
+    report.figure("recorded_votes", recorded.votes);
+    table::fill(&mut report, &outcomes, OURS);
+    print!("\n{}", table::checks(&report));
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+impl PluginArgs {
+    fn subjects(&self, broker: &Broker, scratch: &Path) -> anyhow::Result<Vec<Subject>> {
+        if self.so.len() != self.config.len() {
+            bail!(
+                "{} --so but {} --config. Fix: give each --so its own --config (`default` for a build of our plugin)",
+                self.so.len(),
+                self.config.len()
+            );
+        }
+        let mut subjects = vec![Subject::floor(), Subject::baseline()];
+        let settings = Settings {
+            brokers: broker.address().into(),
+            others: json!({}),
+        };
+        if !self.without_ours {
+            let plugin = self.our_plugin()?;
+            subjects.push(Subject::ours(OURS, &plugin, scratch, &settings)?);
+        }
+        for (number, (so, config)) in self.so.iter().zip(&self.config).enumerate() {
+            let stem = so.file_stem().context("--so names no file")?;
+            let stem = stem.to_string_lossy();
+            let name = format!("{}-{}", stem.trim_start_matches("lib"), number + 1);
+            subjects.push(if config.as_os_str() == OUR_CONFIG {
+                Subject::ours(&name, so, scratch, &settings)?
+            } else {
+                Subject::foreign(name, so, config, broker.address(), scratch)?
+            });
+        }
+        Ok(subjects)
+    }
+
+    fn our_plugin(&self) -> anyhow::Result<PathBuf> {
+        let plugin = self
+            .plugin
+            .clone()
+            .unwrap_or_else(|| local_services::workspace_binary("libgeyser_plugin.so"));
+        if !plugin.is_file() {
+            bail!(
+                "plugin {}: no such file. Fix: build it (cargo build --release -p geyser-plugin) or name it by --plugin",
+                plugin.display()
+            );
+        }
+        Ok(plugin)
+    }
+}
