@@ -70,7 +70,7 @@ pub fn run_slot(plugin: &dyn GeyserPlugin, slot: u64, size: Size, led: bool) {
     status(SlotStatus::Rooted);
 }
 
-fn account(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
+pub fn account(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
     let mut pubkey = [1; 32];
     pubkey[..8].copy_from_slice(&index.to_le_bytes());
     let data = vec![slot as u8; (index as usize % 7) * 300];
@@ -89,7 +89,7 @@ fn account(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
         .unwrap();
 }
 
-fn transaction(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
+pub fn transaction(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
     let signature = signature(slot, index);
     let transaction = VersionedTransaction {
         signatures: vec![signature],
@@ -112,7 +112,7 @@ fn transaction(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
         .unwrap();
 }
 
-fn entry(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
+pub fn entry(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
     let hash = entry_hash(slot, index);
     let entry = ReplicaEntryInfoV2 {
         slot,
@@ -127,7 +127,7 @@ fn entry(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
         .unwrap();
 }
 
-fn metadata(plugin: &dyn GeyserPlugin, slot: u64, size: Size, led: bool) {
+pub fn metadata(plugin: &dyn GeyserPlugin, slot: u64, size: Size, led: bool) {
     let blockhash = entry_hash(slot, ENTRIES - 1).to_string();
     let block = ReplicaBlockInfoV4 {
         parent_slot: slot - 1,
