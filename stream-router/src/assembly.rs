@@ -2,18 +2,30 @@
 //!
 //! The seal's table counts the records of every partition, so one seal suffices to know the whole extent. A record that
 //! comes after the seal makes the slot wait for the amended one. A slot that a source replays after its block was
-//! published starts over from where the published block ended.
+//! published starts over from where the published block ended. Chunks count as the records they are and are joined as
+//! soon as their set is whole, in whatever order they came.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use event_schema::{GapReason, ObservedTopic, Seal, SourceId};
+use bytes::Bytes;
+use event_schema::{Kind, ObservedTopic, Seal, SourceId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    chunk_sets::ChunkSets,
     dedup::EventId,
-    observation::{Body, Content, Lane, MetaView, Place},
+    observation::{Body, ChunkRecord, Content, Lane, MetaView, Place},
     slot_tree::BlockId,
 };
+
+mod build;
+mod hole;
+
+pub use build::{Built, Defect};
+pub use hole::Hole;
+
+/// What a held record costs besides its bytes.
+const RECORD_BYTES: usize = 128;
 
 /// A complete block in canonical order.
 #[derive(Debug)]
@@ -66,43 +78,13 @@ pub enum Progress {
     Complete,
 }
 
-/// What a complete slot amounts to.
-#[derive(Debug)]
-pub enum Built {
-    Block(Box<Block>),
-    /// Records of a block that was published already.
-    Late(Vec<Content>),
-}
-
-/// Why sealed records do not make a block.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Defect {
-    #[error("sealed without block metadata")]
-    NoMetadata,
-    #[error("sealed with {0} different block metadata records")]
-    SeveralBlocks(usize),
-    #[error("the metadata counts {counted} {what}, {held} are sealed")]
-    Count {
-        what: &'static str,
-        counted: u64,
-        held: u64,
-    },
-}
-
-/// What is missing, for the gap record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hole {
-    /// 0 when not known.
-    pub records: u64,
-    pub reason: GapReason,
-    pub detail: String,
-}
-
 #[derive(Debug, Default)]
 struct LaneSlot {
     first_offset: i64,
-    /// By sequence.
+    /// By sequence, that of the last record.
     contents: BTreeMap<u64, Content>,
+    /// Of values that are not whole yet.
+    chunks: ChunkSets,
     /// The newest seal of this partition.
     seal: Option<LaneSeal>,
 }
@@ -126,6 +108,7 @@ pub struct SourceSlot {
     pub rooted: bool,
     pub dead: bool,
     pub damaged: u64,
+    /// Records held, chunks included.
     held_total: u64,
     /// Log time of its newest record, ms.
     pub last_ms: i64,
@@ -152,12 +135,33 @@ impl SourceSlot {
 
     pub fn add(&mut self, place: Place, sequence: u64, content: Content) {
         self.touch(place);
-        self.bytes += 2 * content.bytes.len() + 128;
+        self.bytes += 2 * content.bytes.len() + RECORD_BYTES;
+        let records = content.records;
         if let Some(lane) = self.lanes.get_mut(&place.lane)
             && lane.contents.insert(sequence, content).is_none()
         {
-            self.held_total += 1;
+            self.held_total += records;
         }
+    }
+
+    /// Returns the chunks of the value that this one completes, no longer held, and the last one's sequence.
+    pub fn add_chunk(
+        &mut self,
+        place: Place,
+        sequence: u64,
+        record: ChunkRecord,
+    ) -> Option<(u64, Vec<ChunkRecord>)> {
+        self.touch(place);
+        let cost = |record: &ChunkRecord| record.bytes.len() + RECORD_BYTES;
+        self.bytes += cost(&record);
+        self.held_total += 1;
+        let lane = self.lanes.get_mut(&place.lane)?;
+        let (last, set) = lane.chunks.add(sequence, record)?;
+        self.bytes = self
+            .bytes
+            .saturating_sub(set.iter().map(cost).sum::<usize>());
+        self.held_total = self.held_total.saturating_sub(set.len() as u64);
+        Some((last, set))
     }
 
     pub fn seal(&mut self, place: Place, seal: Box<Seal>) {
@@ -197,6 +201,11 @@ impl SourceSlot {
         self.damaged == 0 && self.held_total == 0
     }
 
+    /// Nothing at all: what opened it turned out to belong to no block.
+    pub fn is_blank(&self) -> bool {
+        self.is_hollow() && !self.is_sealed() && !self.processed && !self.rooted && !self.dead
+    }
+
     /// Sealed, everything the seals count is here, and yet there is no block metadata: the source never had the block
     /// (it joined in the middle, the slot died, or its fork was left alone).
     pub fn is_without_block(
@@ -216,7 +225,12 @@ impl SourceSlot {
                 !missing_in(*lane, own.first_sequence..=own.last_sequence).is_empty()
             })
         });
-        self.meta().is_none() && self.damaged == 0 && !lost && rows_complete && !unread
+        self.meta().is_none()
+            && self.damaged == 0
+            && !lost
+            && rows_complete
+            && !unread
+            && !self.waits_for_chunks()
     }
 
     /// The newest block metadata.
@@ -262,7 +276,7 @@ impl SourceSlot {
                     .iter()
                     .any(|row| (row.topic, row.partition) == (lane.topic as u32, lane.partition))
         });
-        if rows_complete && slots_complete && all_in_table {
+        if rows_complete && slots_complete && all_in_table && !self.waits_for_chunks() {
             Progress::Complete
         } else {
             Progress::Incomplete
@@ -305,21 +319,42 @@ impl SourceSlot {
         }
     }
 
-    /// Contents that count: what a seal's range leaves out belongs to an earlier, abandoned attempt at the slot.
-    fn counting(&self, lane: Lane) -> impl Iterator<Item = (&u64, &Content)> {
-        let first = self
-            .seal
+    /// The first sequence that counts: what a seal's range leaves out belongs to an earlier, abandoned attempt at the slot.
+    fn counted_from(&self, lane: Lane) -> u64 {
+        self.seal
             .as_ref()
             .and_then(|seal| self.lane_seal(lane, seal.revision))
-            .map_or(0, |seal| seal.first_sequence);
+            .map_or(0, |seal| seal.first_sequence)
+    }
+
+    /// Contents that count.
+    fn counting(&self, lane: Lane) -> impl Iterator<Item = (&u64, &Content)> {
+        let first = self.counted_from(lane);
         self.lanes
             .get(&lane)
             .into_iter()
             .flat_map(move |slot| slot.contents.range(first..))
     }
 
+    /// Records that count, chunks included.
     fn held(&self, lane: Lane) -> u64 {
-        self.counting(lane).count() as u64
+        let contents: u64 = self
+            .counting(lane)
+            .map(|(_, content)| content.records)
+            .sum();
+        let first = self.counted_from(lane);
+        contents
+            + self
+                .lanes
+                .get(&lane)
+                .map_or(0, |slot| slot.chunks.records_from(first))
+    }
+
+    /// Some value lacks chunks.
+    fn waits_for_chunks(&self) -> bool {
+        self.lanes
+            .iter()
+            .any(|(lane, slot)| slot.chunks.records_from(self.counted_from(*lane)) > 0)
     }
 
     fn held_entries(&self) -> u64 {
@@ -346,15 +381,19 @@ impl SourceSlot {
             let before = self.base.lane(*lane);
             let sealed = slot.seal.map(|seal| seal.last_sequence);
             let held = slot.contents.last_key_value().map(|(last, _)| *last);
-            let last_sequence = [sealed, held, before.map(|base| base.last_sequence)]
+            let before_last = before.map(|base| base.last_sequence);
+            let last_sequence = [sealed, held, slot.chunks.last(), before_last]
                 .into_iter()
                 .flatten()
                 .max()?;
+            let records: u64 = slot.contents.values().map(|content| content.records).sum();
             Some(LaneExtent {
                 topic: lane.topic as u32,
                 partition: lane.partition,
                 last_sequence,
-                records: slot.contents.len() as u64 + before.map_or(0, |base| base.records),
+                records: records
+                    + slot.chunks.records_from(0)
+                    + before.map_or(0, |base| base.records),
             })
         });
         Extent {
@@ -364,156 +403,19 @@ impl SourceSlot {
     }
 
     /// What came after the slot's block was published; empty while none was.
-    pub fn late(self) -> Vec<Content> {
+    pub fn late(self) -> Vec<(Kind, Bytes)> {
         if self.base.lanes.is_empty() {
             return Vec::new();
         }
         let lanes = self.lanes.into_values();
-        lanes.flat_map(|lane| lane.contents.into_values()).collect()
+        lanes
+            .flat_map(|lane| {
+                let contents = lane.contents.into_values();
+                let chunks = lane.chunks.into_records();
+                contents
+                    .map(|content| (content.kind(), content.bytes))
+                    .chain(chunks.map(|record| (Kind::Chunk, record.bytes)))
+            })
+            .collect()
     }
-
-    /// Call when [`Progress::Complete`]. Records with the same content identity become one.
-    pub fn build(self, source: SourceId) -> Result<Built, Defect> {
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        let mut events: BTreeMap<EventId, Content> = BTreeMap::new();
-        let mut metas: Vec<std::sync::Arc<MetaView>> = Vec::new();
-        for lane in lanes {
-            for (_, content) in self.counting(lane) {
-                if let Body::BlockMeta(meta) = &content.body
-                    && !metas.iter().any(|known| known.block == meta.block)
-                {
-                    metas.push(std::sync::Arc::clone(meta));
-                }
-                events.insert(content.id, content.clone());
-            }
-        }
-        let contents: Vec<Content> = events.into_values().collect();
-        let meta = match (metas.len(), metas.pop()) {
-            (1, Some(meta)) => meta,
-            (0, _) if !self.base.lanes.is_empty() => return Ok(Built::Late(contents)),
-            (0, _) => return Err(Defect::NoMetadata),
-            (several, _) => return Err(Defect::SeveralBlocks(several)),
-        };
-        let count = |wanted: event_schema::Kind| {
-            contents
-                .iter()
-                .filter(|content| content.kind() == wanted)
-                .count() as u64
-        };
-        let (accounts, transactions, entries) = (
-            count(event_schema::Kind::Account),
-            count(event_schema::Kind::Transaction),
-            count(event_schema::Kind::Entry),
-        );
-        agree("transactions", meta.transactions, transactions)?;
-        // A source may be configured not to stream entries, and a validator counts none for the blocks it led itself.
-        if entries > 0 && meta.entries > 0 {
-            agree("entries", meta.entries, entries)?;
-        }
-        Ok(Built::Block(Box::new(Block {
-            id: meta.block,
-            parent: meta.parent,
-            contents,
-            accounts,
-            transactions,
-            entries,
-            meta,
-            source,
-        })))
-    }
-
-    /// What is missing now. `missing_in` tells the unread sequence numbers of a partition.
-    pub fn hole(
-        &self,
-        missing_in: impl Fn(Lane, RangeInclusive<u64>) -> Vec<RangeInclusive<u64>>,
-    ) -> Hole {
-        let Some(seal) = &self.seal else {
-            let held: usize = self.lanes.values().map(|lane| lane.contents.len()).sum();
-            return Hole {
-                records: 0,
-                reason: GapReason::NeverSealed,
-                detail: format!("{held} records, no seal"),
-            };
-        };
-        let mut lost = 0;
-        let mut missing = 0;
-        let mut details = Vec::new();
-        for row in &seal.table {
-            let Ok(topic) = ObservedTopic::try_from(row.topic) else {
-                details.push(format!("unknown topic {}", row.topic));
-                continue;
-            };
-            let lane = Lane {
-                topic,
-                partition: row.partition,
-            };
-            let (due, held) = if topic == ObservedTopic::Slots {
-                let metas = u64::from(self.meta().is_some());
-                (self.entries_due(seal) + 1, self.held_entries() + metas)
-            } else {
-                (
-                    row.records.saturating_sub(self.counted_before(lane, seal)),
-                    self.held(lane),
-                )
-            };
-            lost += row.lost;
-            missing += due.saturating_sub(held);
-            if row.lost == 0 && due == held {
-                continue;
-            }
-            let unread = self
-                .lanes
-                .get(&lane)
-                .and_then(|slot| slot.seal)
-                .map(|own| missing_in(lane, own.first_sequence..=own.last_sequence))
-                .unwrap_or_default();
-            details.push(format!(
-                "{topic:?}/{}: {held} of {due} records, {} lost at the source, missing sequences {}",
-                row.partition,
-                row.lost,
-                ranges(&unread),
-            ));
-        }
-        if self.damaged > 0 {
-            details.push(format!("{} unreadable records", self.damaged));
-        }
-        Hole {
-            records: lost + missing,
-            reason: if lost > 0 {
-                GapReason::LostAtSource
-            } else {
-                GapReason::MissingRecords
-            },
-            detail: details.join("; "),
-        }
-    }
-}
-
-fn agree(what: &'static str, counted: u64, held: u64) -> Result<(), Defect> {
-    if counted == held {
-        return Ok(());
-    }
-    Err(Defect::Count {
-        what,
-        counted,
-        held,
-    })
-}
-
-fn ranges(ranges: &[RangeInclusive<u64>]) -> String {
-    if ranges.is_empty() {
-        return "not known".to_owned();
-    }
-    let texts = ranges.iter().take(16).map(|range| {
-        if range.start() == range.end() {
-            range.start().to_string()
-        } else {
-            format!("{}-{}", range.start(), range.end())
-        }
-    });
-    let mut text = texts.collect::<Vec<_>>().join(",");
-    if ranges.len() > 16 {
-        text.push_str(&format!(" and {} more ranges", ranges.len() - 16));
-    }
-    text
 }

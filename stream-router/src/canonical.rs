@@ -1,9 +1,10 @@
-//! Pure: effects → records of the canonical, the state and the dead-letter topic.
+//! Pure: effects → records of the canonical and the dead-letter topic, none longer than a broker takes by default.
 
 use bytes::Bytes;
 use event_log::{DeadLetter, NewRecord};
 use event_schema::{
-    Blockhash, CanonicalHeader, CanonicalSeal, Gap, Kind, Slot, Topics, partition_of_slot,
+    Blockhash, CHUNK_BYTES_MAX, CanonicalHeader, CanonicalSeal, Gap, Kind, Slot, SourceId, Topics,
+    chunks_of, partition_of_slot,
     proto::{
         Message,
         geyser::{SlotStatus, SubscribeUpdate, SubscribeUpdateSlot, subscribe_update::UpdateOneof},
@@ -13,7 +14,6 @@ use event_schema::{
 use crate::{
     assembly::Block,
     commitment::{Change, Standing},
-    observation::Content,
 };
 
 /// Writes canonical records: contiguous per block, each in the partition of its slot.
@@ -35,7 +35,7 @@ impl CanonicalWriter {
             index += 1;
         };
         for content in &block.contents {
-            push(content.kind(), content.bytes.clone());
+            cut(content.kind(), &content.bytes, &mut push);
         }
         let seal = CanonicalSeal {
             slot: block.id.slot.0,
@@ -85,20 +85,36 @@ impl CanonicalWriter {
         )
     }
 
-    /// A record that came too late for its block, kept with the reason.
-    pub fn late(&self, slot: Slot, source: &str, content: &Content, reason: &str) -> NewRecord {
-        let letter = DeadLetter {
-            reason: reason.to_owned(),
-            origin: format!("{} of slot {slot} from {source}", content.kind().as_str()),
-            header: Bytes::new(),
-        };
-        NewRecord {
-            topic: self.topics.dead_letters.clone(),
-            partition: 0,
-            key: key_of(slot),
-            header: letter.encode(),
-            value: content.bytes.clone(),
-        }
+    /// A record that came too late for its block or cannot be read, kept with the reason.
+    pub fn dead_letters(
+        &self,
+        (slot, source): (Slot, SourceId),
+        kind: Kind,
+        bytes: &Bytes,
+        reason: &str,
+    ) -> Vec<NewRecord> {
+        let mut values = Vec::new();
+        cut(kind, bytes, |_, value| values.push(value));
+        let count = values.len();
+        let letters = values.into_iter().enumerate().map(|(index, value)| {
+            let part = match count {
+                1 => String::new(),
+                _ => format!(", chunk {index} of {count}"),
+            };
+            let letter = DeadLetter {
+                reason: reason.to_owned(),
+                origin: format!("{} of slot {slot} from {source}{part}", kind.as_str()),
+                header: Bytes::new(),
+            };
+            NewRecord {
+                topic: self.topics.dead_letters.clone(),
+                partition: 0,
+                key: key_of(slot),
+                header: letter.encode(),
+                value,
+            }
+        });
+        letters.collect()
     }
 
     fn record(
@@ -125,6 +141,55 @@ impl CanonicalWriter {
     }
 }
 
+/// Hands on the value as it is, or in chunks.
+fn cut(kind: Kind, value: &Bytes, mut record: impl FnMut(Kind, Bytes)) {
+    if value.len() > CHUNK_BYTES_MAX
+        && let Ok(chunks) = chunks_of(kind, value)
+    {
+        for chunk in chunks {
+            let mut out = Vec::with_capacity(CHUNK_BYTES_MAX);
+            chunk.write(&mut out);
+            record(Kind::Chunk, out.into());
+        }
+        return;
+    }
+    // What may not be cut is a foreign record of a broker that takes more: it takes this one, too.
+    record(kind, value.clone());
+}
+
 fn key_of(slot: Slot) -> Bytes {
     Bytes::copy_from_slice(&slot.0.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use event_schema::{Reassembler, reassembly::Whole};
+
+    #[test]
+    fn a_long_dead_letter_comes_in_chunks_that_join() {
+        let value: Bytes = (0..2_000_000).map(|at| (at / 11) as u8).collect();
+        let writer = CanonicalWriter::new(Topics::new("t"), 1);
+        let slot = Slot(5);
+        let letters =
+            writer.dead_letters((slot, SourceId::default()), Kind::Account, &value, "late");
+        assert_eq!(letters.len(), 3);
+        let mut reassembler = Reassembler::new();
+        let mut wholes = Vec::new();
+        for (position, letter) in (0..).zip(&letters) {
+            let header = DeadLetter::decode(&letter.header).unwrap();
+            assert!(header.origin.ends_with(&format!(", chunk {position} of 3")));
+            let pushed = reassembler.push(Kind::Chunk, slot, position, &letter.value);
+            assert_eq!(pushed.broken, None);
+            wholes.extend(pushed.whole);
+        }
+        assert!(
+            wholes
+                == [Whole {
+                    kind: Kind::Account,
+                    value,
+                    positions: 0..=2
+                }]
+        );
+    }
 }

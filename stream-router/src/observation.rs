@@ -1,5 +1,6 @@
 //! A record of an observed topic, decoded once. A record that cannot be read keeps its place (source, slot, sequence) when
-//! its header says so, so that the hole it leaves is known exactly.
+//! its header says so, so that the hole it leaves is known exactly. A value that came in chunks is read once they are all
+//! there; until then each chunk keeps its own place.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use event_schema::{
     Blockhash, Kind, ObservedHeader, ObservedTopic, Pubkey, Seal, Signature, Slot, SourceId,
     WriteVersion,
+    chunk::{self, Piece},
     proto::{
         Message,
         geyser::{
@@ -48,6 +50,8 @@ pub struct Observation {
 pub enum Report {
     /// Belongs into the block.
     Content(Content),
+    /// Part of one of the others.
+    Chunk(ChunkRecord),
     Status {
         status: SlotStatus,
         parent: Option<Slot>,
@@ -61,12 +65,21 @@ pub enum Report {
     },
 }
 
-/// A record that is part of a block, with the bytes to forward.
+/// A value that is part of a block, with the bytes to forward.
 #[derive(Debug, Clone)]
 pub struct Content {
     pub id: EventId,
     pub bytes: Bytes,
     pub body: Body,
+    /// In how many records it was observed: more than one if it came in chunks.
+    pub records: u64,
+}
+
+/// One chunk of a value, and the record's own bytes (the same memory).
+#[derive(Debug, Clone)]
+pub struct ChunkRecord {
+    pub piece: Piece,
+    pub bytes: Bytes,
 }
 
 /// Decoded values, shared with live subscribers.
@@ -121,7 +134,7 @@ pub fn read(place: Place, header: &[u8], value: &Bytes) -> (Option<Observation>,
             Report::Damaged {
                 content: matches!(
                     header.kind,
-                    Kind::Account | Kind::Transaction | Kind::Entry | Kind::BlockMeta
+                    Kind::Account | Kind::Transaction | Kind::Entry | Kind::BlockMeta | Kind::Chunk
                 ),
             },
             Some(Poison::Value {
@@ -140,26 +153,66 @@ pub fn read(place: Place, header: &[u8], value: &Bytes) -> (Option<Observation>,
     (Some(observation), poison)
 }
 
+/// What a whole set of chunks, in order, is a report of.
+pub fn read_chunks(
+    slot: Slot,
+    topic: ObservedTopic,
+    set: &[ChunkRecord],
+) -> Result<Report, String> {
+    let value = chunk::join(set.iter().map(|record| &record.piece)).map_err(|e| e.to_string())?;
+    let kind = set.first().map_or(Kind::Chunk, |record| record.piece.kind);
+    let mut report = update(kind, slot, topic, &value)?;
+    if let Report::Content(content) = &mut report {
+        content.records = set.len() as u64;
+    }
+    Ok(report)
+}
+
 fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
-    let belongs = match header.kind {
+    match header.kind {
+        Kind::Seal => {
+            let seal = Seal::decode(value.clone()).map_err(|error| error.to_string())?;
+            same_slot(header.slot, seal.slot)?;
+            Ok(Report::Seal(Box::new(seal)))
+        }
+        Kind::Chunk => {
+            let piece = Piece::read(value).map_err(|error| error.to_string())?;
+            belongs(piece.kind, topic)?;
+            let last = piece
+                .first_position(header.sequence.0)
+                .and_then(|first| first.checked_add(u64::from(piece.count)));
+            if last.is_none() {
+                return Err(format!(
+                    "chunk {} of {} cannot have sequence {}",
+                    piece.index, piece.count, header.sequence
+                ));
+            }
+            let bytes = value.clone();
+            Ok(Report::Chunk(ChunkRecord { piece, bytes }))
+        }
+        kind => update(kind, header.slot, topic, value),
+    }
+}
+
+fn belongs(kind: Kind, topic: ObservedTopic) -> Result<(), String> {
+    let belongs = match kind {
         Kind::Account => topic == ObservedTopic::Accounts,
         Kind::Transaction => topic == ObservedTopic::Transactions,
         Kind::Slot | Kind::Entry | Kind::BlockMeta => topic == ObservedTopic::Slots,
-        Kind::Seal => true,
-        Kind::Gap | Kind::Status => false,
+        Kind::Seal | Kind::Gap | Kind::Status | Kind::Chunk => false,
     };
-    if !belongs {
-        return Err(format!("does not belong into the {topic:?} topic"));
+    if belongs {
+        return Ok(());
     }
-    if header.kind == Kind::Seal {
-        let seal = Seal::decode(value.clone()).map_err(|error| error.to_string())?;
-        same_slot(header, seal.slot)?;
-        return Ok(Report::Seal(Box::new(seal)));
-    }
+    Err(format!("does not belong into the {topic:?} topic"))
+}
+
+fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
+    belongs(kind, topic)?;
     let update = SubscribeUpdate::decode(value.clone()).map_err(|error| error.to_string())?;
-    let (id, body) = match (header.kind, update.update_oneof) {
+    let (id, body) = match (kind, update.update_oneof) {
         (Kind::Account, Some(UpdateOneof::Account(update))) => {
-            same_slot(header, update.slot)?;
+            same_slot(slot, update.slot)?;
             if update.is_startup {
                 return Ok(Report::Startup);
             }
@@ -172,7 +225,7 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             )
         }
         (Kind::Transaction, Some(UpdateOneof::Transaction(update))) => {
-            same_slot(header, update.slot)?;
+            same_slot(slot, update.slot)?;
             let transaction = update.transaction.ok_or("no transaction in the update")?;
             let signature =
                 Signature::try_from(transaction.signature.as_slice()).map_err(|e| e.to_string())?;
@@ -182,17 +235,17 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             )
         }
         (Kind::Entry, Some(UpdateOneof::Entry(entry))) => {
-            same_slot(header, entry.slot)?;
+            same_slot(slot, entry.slot)?;
             (EventId::Entry(entry.index), Body::Entry)
         }
         (Kind::BlockMeta, Some(UpdateOneof::BlockMeta(meta))) => {
-            same_slot(header, meta.slot)?;
+            same_slot(slot, meta.slot)?;
             let hash = |what: &str, text: &str| {
                 text.parse::<Blockhash>()
                     .map_err(|error| format!("{what}: {error}"))
             };
             let view = MetaView {
-                block: BlockId::new(header.slot, hash("blockhash", &meta.blockhash)?),
+                block: BlockId::new(slot, hash("blockhash", &meta.blockhash)?),
                 parent: BlockId::new(
                     Slot(meta.parent_slot),
                     hash("parent blockhash", &meta.parent_blockhash)?,
@@ -204,7 +257,7 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             (EventId::BlockMeta, Body::BlockMeta(Arc::new(view)))
         }
         (Kind::Slot, Some(UpdateOneof::Slot(update))) => {
-            same_slot(header, update.slot)?;
+            same_slot(slot, update.slot)?;
             return Ok(Report::Status {
                 status: update.status(),
                 parent: update.parent.map(Slot),
@@ -216,16 +269,16 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
         id,
         bytes: value.clone(),
         body,
+        records: 1,
     }))
 }
 
-fn same_slot(header: &ObservedHeader, slot: u64) -> Result<(), String> {
-    if header.slot.0 == slot {
+fn same_slot(header: Slot, value: u64) -> Result<(), String> {
+    if header.0 == value {
         return Ok(());
     }
     Err(format!(
-        "the header says slot {}, the value says {slot}",
-        header.slot
+        "the header says slot {header}, the value says {value}"
     ))
 }
 
@@ -294,7 +347,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn foreign_bytes_never_panic(kind in 1u8..=8, value: Vec<u8>) {
+        fn foreign_bytes_never_panic(kind in 1u8..=9, value: Vec<u8>) {
             let kind = Kind::try_from(kind).unwrap();
             for topic in ObservedTopic::ALL {
                 read(place(topic), &header(kind), &Bytes::from(value.clone()));

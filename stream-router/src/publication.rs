@@ -10,7 +10,7 @@ use anyhow::Context;
 use event_log::{
     EventLog, NewRecord, ReaderSpec, Record, Start, TopicSpec, TransactionalWriter, dead_letter,
 };
-use event_schema::{Gap, GapReason, ObservedTopic, Topics};
+use event_schema::{Gap, GapReason, Kind, ObservedTopic, Topics};
 use tracing::warn;
 
 use crate::{
@@ -234,16 +234,33 @@ impl Publication {
                 Effect::Late {
                     slot,
                     source,
-                    content,
+                    kind,
+                    bytes,
                     reason,
                 } => {
                     self.dead_letters += 1;
-                    self.pending.push(self.canonical.late(
-                        *slot,
-                        &source.to_string(),
-                        content,
-                        reason,
-                    ));
+                    let letters =
+                        self.canonical
+                            .dead_letters((*slot, *source), *kind, bytes, reason);
+                    self.pending.extend(letters);
+                }
+                Effect::Unreadable {
+                    slot,
+                    source,
+                    records,
+                    problem,
+                } => {
+                    warn!(%slot, %source, reason = %problem, "chunks dead-lettered");
+                    for bytes in records {
+                        self.dead_letters += 1;
+                        let letters = self.canonical.dead_letters(
+                            (*slot, *source),
+                            Kind::Chunk,
+                            bytes,
+                            problem,
+                        );
+                        self.pending.extend(letters);
+                    }
                 }
                 Effect::SlotCreated { .. } | Effect::Rooted(_) => {}
             }

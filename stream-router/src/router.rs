@@ -10,14 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use event_schema::{Blockhash, Gap, GapReason, Slot, SourceId, proto::geyser::SlotStatus};
+use bytes::Bytes;
+use event_schema::{Blockhash, Gap, GapReason, Kind, Slot, SourceId, proto::geyser::SlotStatus};
 
 use crate::{
     announce::Announcements,
     assembly::{Block, Built, Extent, Progress, SourceSlot},
     commitment::{Change, Commitments, Standing},
     dedup::{Published, PublishedBlocks},
-    observation::{Body, Content, Lane, Observation, Report},
+    observation::{self, Body, ChunkRecord, Content, Lane, Observation, Place, Report},
     sequence::{Seen, SequenceTrack},
     slot_tree::BlockId,
 };
@@ -81,8 +82,17 @@ pub enum Effect {
     Late {
         slot: Slot,
         source: SourceId,
-        content: Content,
+        /// [`Kind::Chunk`] when its value never was whole.
+        kind: Kind,
+        bytes: Bytes,
         reason: &'static str,
+    },
+    /// Chunks that make no readable value.
+    Unreadable {
+        slot: Slot,
+        source: SourceId,
+        records: Vec<Bytes>,
+        problem: String,
     },
     /// A validator began this slot.
     SlotCreated {
@@ -271,38 +281,125 @@ impl Router {
                 self.advance(key, out);
             }
             Report::Content(content) => {
-                let in_gap = self.closed.get(&key).is_some_and(|closed| !closed.taken);
-                let covered = self.is_closed_for(key, place.lane, sequence);
-                if covered && !(in_gap && seen == Seen::Late) {
-                    self.totals.duplicates += 1;
-                    return;
+                let (kind, bytes) = (content.kind(), &content.bytes);
+                if self.is_wanted(key, place.lane, (sequence, seen), kind, bytes, out) {
+                    self.on_content(place, key, sequence, content, out);
                 }
-                if in_gap {
-                    self.totals.late += 1;
-                    out.push(Effect::Late {
-                        slot,
-                        source,
-                        content,
-                        reason: "arrived after its slot was given up",
-                    });
-                    return;
-                }
-                let meta = match &content.body {
-                    Body::BlockMeta(meta) => Some(Arc::clone(meta)),
-                    _ => None,
-                };
-                let bytes = content.bytes.len();
-                self.open_slot(key).add(place, sequence, content);
-                self.open_bytes += 2 * bytes + 128;
-                if let Some(meta) = meta {
-                    self.cover(source, slot);
-                    let changes = self.commitments.on_block(source, meta.block, meta.parent);
-                    self.tell(changes, out);
-                    // A child shows that its parent was processed.
-                    self.advance_slot(meta.parent.slot, out);
-                }
-                self.advance(key, out);
             }
+            Report::Chunk(record) => {
+                let bytes = &record.bytes;
+                if self.is_wanted(key, place.lane, (sequence, seen), Kind::Chunk, bytes, out) {
+                    self.on_chunk(place, key, sequence, record, out);
+                }
+            }
+        }
+    }
+
+    /// Whether the record belongs into an open slot. One that comes too late for its own is passed on.
+    fn is_wanted(
+        &mut self,
+        key: (Slot, SourceId),
+        lane: Lane,
+        (sequence, seen): (u64, Seen),
+        kind: Kind,
+        bytes: &Bytes,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let in_gap = self.closed.get(&key).is_some_and(|closed| !closed.taken);
+        let covered = self.is_closed_for(key, lane, sequence);
+        if covered && !(in_gap && seen == Seen::Late) {
+            self.totals.duplicates += 1;
+            return false;
+        }
+        if in_gap {
+            self.totals.late += 1;
+            out.push(Effect::Late {
+                slot: key.0,
+                source: key.1,
+                kind,
+                bytes: bytes.clone(),
+                reason: "arrived after its slot was given up",
+            });
+        }
+        !in_gap
+    }
+
+    fn on_content(
+        &mut self,
+        place: Place,
+        key: (Slot, SourceId),
+        sequence: u64,
+        content: Content,
+        out: &mut Vec<Effect>,
+    ) {
+        let meta = match &content.body {
+            Body::BlockMeta(meta) => Some(Arc::clone(meta)),
+            _ => None,
+        };
+        self.fill(key, |slot| slot.add(place, sequence, content));
+        if let Some(meta) = meta {
+            self.cover(key.1, key.0);
+            let changes = self.commitments.on_block(key.1, meta.block, meta.parent);
+            self.tell(changes, out);
+            // A child shows that its parent was processed.
+            self.advance_slot(meta.parent.slot, out);
+        }
+        self.advance(key, out);
+    }
+
+    fn on_chunk(
+        &mut self,
+        place: Place,
+        key: (Slot, SourceId),
+        sequence: u64,
+        record: ChunkRecord,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some((last, set)) = self.fill(key, |slot| slot.add_chunk(place, sequence, record))
+        else {
+            return;
+        };
+        let report = observation::read_chunks(key.0, place.lane.topic, &set);
+        match report {
+            Ok(Report::Content(content)) => self.on_content(place, key, last, content, out),
+            Ok(Report::Startup) => {
+                self.totals.startup += 1;
+                self.sources.entry(key.1).or_default().startup += 1;
+                self.drop_blank(key);
+            }
+            Ok(Report::Status { status, parent }) => {
+                self.drop_blank(key);
+                self.on_status(place, key.1, key.0, status, parent, out);
+            }
+            Ok(Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. }) => {}
+            Err(problem) => {
+                let records = set.len() as u64;
+                self.totals.damaged += records;
+                self.fill(key, |slot| slot.damaged += records);
+                out.push(Effect::Unreadable {
+                    slot: key.0,
+                    source: key.1,
+                    records: set.into_iter().map(|record| record.bytes).collect(),
+                    problem,
+                });
+            }
+        }
+    }
+
+    /// Changes the open slot and keeps count of the memory it holds.
+    fn fill<T>(&mut self, key: (Slot, SourceId), change: impl FnOnce(&mut SourceSlot) -> T) -> T {
+        let slot = self.open_slot(key);
+        let before = slot.bytes;
+        let result = change(slot);
+        let after = slot.bytes;
+        self.open_bytes = (self.open_bytes + after).saturating_sub(before);
+        result
+    }
+
+    /// Closes a slot that was only opened by chunks of something that is in no block.
+    fn drop_blank(&mut self, key: (Slot, SourceId)) {
+        if self.open.get(&key).is_some_and(SourceSlot::is_blank) {
+            self.take(key);
         }
     }
 
@@ -384,7 +481,7 @@ impl Router {
 
     fn on_status(
         &mut self,
-        place: crate::observation::Place,
+        place: Place,
         source: SourceId,
         slot: Slot,
         status: SlotStatus,
@@ -504,7 +601,10 @@ impl Router {
                 self.close(key, Some(id), extent, out);
             }
             Ok(Built::Late(contents)) => {
-                self.push_late(key, contents, out);
+                let records = contents
+                    .into_iter()
+                    .map(|content| (content.kind(), content.bytes));
+                self.push_late(key, records.collect(), out);
                 let block = self.block_held_by(key);
                 self.close(key, block, extent, out);
             }
@@ -688,14 +788,15 @@ impl Router {
     fn push_late(
         &mut self,
         (slot, source): (Slot, SourceId),
-        contents: Vec<Content>,
+        records: Vec<(Kind, Bytes)>,
         out: &mut Vec<Effect>,
     ) {
-        self.totals.late += contents.len() as u64;
-        out.extend(contents.into_iter().map(|content| Effect::Late {
+        self.totals.late += records.len() as u64;
+        out.extend(records.into_iter().map(|(kind, bytes)| Effect::Late {
             slot,
             source,
-            content,
+            kind,
+            bytes,
             reason: "arrived after its block was published",
         }));
     }

@@ -55,23 +55,39 @@ pub enum Uncuttable {
     Length { bytes: usize },
     #[error("a {} record is always written whole", .0.as_str())]
     Kind(Kind),
+    #[error("{count} chunks are more than the {CHUNKS_MAX} that readers accept; cut larger ones")]
+    Count { count: usize },
 }
 
 /// Cuts a value. Works for any length, but a value of at most [`CHUNK_BYTES_MAX`] bytes is to be written as it is.
 pub fn chunks_of(kind: Kind, value: &[u8]) -> Result<Chunks<'_>, Uncuttable> {
+    chunks_of_size(kind, value, CHUNK_DATA_BYTES)
+}
+
+/// Cuts a value into chunks that carry `data_bytes` each (0 counts as 1), for a broker that takes less than by default.
+pub fn chunks_of_size(
+    kind: Kind,
+    value: &[u8],
+    data_bytes: usize,
+) -> Result<Chunks<'_>, Uncuttable> {
     if !kind.may_be_chunked() {
         return Err(Uncuttable::Kind(kind));
     }
     if value.len() > VALUE_BYTES_MAX {
         return Err(Uncuttable::Length { bytes: value.len() });
     }
+    let data_bytes = data_bytes.clamp(1, CHUNK_DATA_BYTES);
+    let count = value.len().div_ceil(data_bytes).max(1);
     Ok(Chunks {
         kind,
         value,
+        data_bytes,
         checksum: crc32fast::hash(value),
         index: 0,
-        // At most 73.
-        count: value.len().div_ceil(CHUNK_DATA_BYTES).max(1) as u32,
+        count: u32::try_from(count)
+            .ok()
+            .filter(|count| *count <= CHUNKS_MAX)
+            .ok_or(Uncuttable::Count { count })?,
     })
 }
 
@@ -80,6 +96,7 @@ pub fn chunks_of(kind: Kind, value: &[u8]) -> Result<Chunks<'_>, Uncuttable> {
 pub struct Chunks<'a> {
     kind: Kind,
     value: &'a [u8],
+    data_bytes: usize,
     checksum: u32,
     index: u32,
     count: u32,
@@ -92,14 +109,14 @@ impl<'a> Iterator for Chunks<'a> {
         if self.index == self.count {
             return None;
         }
-        let from = self.index as usize * CHUNK_DATA_BYTES;
+        let from = self.index as usize * self.data_bytes;
         let chunk = Chunk {
             kind: self.kind,
             index: self.index,
             count: self.count,
             total: self.value.len() as u64,
             checksum: self.checksum,
-            data: &self.value[from..self.value.len().min(from + CHUNK_DATA_BYTES)],
+            data: &self.value[from..self.value.len().min(from + self.data_bytes)],
         };
         self.index += 1;
         Some(chunk)

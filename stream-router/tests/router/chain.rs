@@ -1,14 +1,14 @@
 //! Histories with forks, and what validators would write about them: the oracle and the plugin's model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use event_schema::{
-    Blockhash, Kind, ObservedHeader, ObservedTopic, Pubkey, Seal, SealHash, SealedPartition,
-    Sequence, Slot, SourceId, partition_of, partition_of_slot,
+    Blockhash, CHUNK_BYTES_MAX, Kind, ObservedHeader, ObservedTopic, Pubkey, Seal, SealHash,
+    SealedPartition, Sequence, Slot, SourceId, chunk, partition_of, partition_of_slot,
     proto::{
         Message,
-        confirmed_block::{self, BlockHeight, UnixTimestamp},
+        confirmed_block::{self, BlockHeight, Reward, Rewards, UnixTimestamp},
         geyser::{
             SlotStatus, SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateAccountInfo,
             SubscribeUpdateBlockMeta, SubscribeUpdateEntry, SubscribeUpdateSlot,
@@ -119,7 +119,17 @@ pub struct Source {
     pub id: SourceId,
     next: BTreeMap<Lane, u64>,
     write_version: u64,
+    /// Values longer than this are written in chunks of this size; `None`: as the plugin does.
+    chunk_data_bytes: Option<usize>,
+    /// Data of each account, bytes.
+    pub account_bytes: usize,
+    /// In each block's metadata.
+    pub rewards: usize,
     pub written: Vec<Written>,
+    /// The blocks it has written.
+    pub held: BTreeSet<BlockId>,
+    /// Values of its blocks, before any cutting.
+    pub values: Vec<(Kind, Bytes)>,
     shares: BTreeMap<Lane, (u64, u64, u64, SealHash)>,
 }
 
@@ -133,8 +143,28 @@ impl Source {
             next: BTreeMap::new(),
             // Every validator process has its own write versions.
             write_version: instance * 1_000,
+            chunk_data_bytes: None,
+            account_bytes: 5,
+            rewards: 0,
             written: Vec::new(),
+            held: BTreeSet::new(),
+            values: Vec::new(),
             shares: BTreeMap::new(),
+        }
+    }
+
+    /// One that writes even small values in chunks, most of the time.
+    pub fn chunking(instance: u64, rng: &mut StdRng) -> Self {
+        Self {
+            chunk_data_bytes: rng.random_bool(0.7).then(|| rng.random_range(40..160)),
+            ..Self::new(instance)
+        }
+    }
+
+    pub fn in_chunks_of(self, data_bytes: usize) -> Self {
+        Self {
+            chunk_data_bytes: Some(data_bytes),
+            ..self
         }
     }
 
@@ -177,10 +207,14 @@ impl Source {
     pub fn block(&mut self, block: &TrueBlock) {
         let slot = block.id.slot;
         self.shares.clear();
+        self.held.insert(block.id);
         self.status(slot, Some(block.parent.slot), SlotStatus::SlotCreatedBank);
         for index in 0..block.accounts {
             self.write_version += 1;
-            let account = account(block, index, self.write_version);
+            let mut account = account(block, index, self.write_version);
+            if let Some(info) = &mut account.account {
+                info.data = noise(self.account_bytes, index);
+            }
             let key = account.account.as_ref().map(|a| a.pubkey.clone()).unwrap();
             self.record(Kind::Account, slot, key, UpdateOneof::Account(account));
         }
@@ -236,6 +270,10 @@ impl Source {
             block_height: Some(BlockHeight {
                 block_height: slot.0,
             }),
+            rewards: Some(Rewards {
+                rewards: (0..self.rewards).map(reward).collect(),
+                num_partitions: None,
+            }),
             ..SubscribeUpdateBlockMeta::default()
         };
         self.record(
@@ -279,7 +317,31 @@ impl Source {
             update_oneof: Some(update),
             ..SubscribeUpdate::default()
         };
-        let sequence = self.write(lane, kind, slot, key.into(), value.encode_to_vec().into());
+        let value = Bytes::from(value.encode_to_vec());
+        let limit = self.chunk_data_bytes.unwrap_or(CHUNK_BYTES_MAX);
+        if kind != Kind::Slot {
+            self.values.push((kind, value.clone()));
+            if value.len() > limit {
+                self.chunks(lane, kind, slot, &key, &value);
+                return;
+            }
+        }
+        self.count(lane, kind, slot, key.into(), value);
+    }
+
+    fn chunks(&mut self, lane: Lane, kind: Kind, slot: Slot, key: &[u8], value: &[u8]) {
+        let data_bytes = self.chunk_data_bytes.unwrap_or(chunk::CHUNK_DATA_BYTES);
+        for chunk in chunk::chunks_of_size(kind, value, data_bytes).unwrap() {
+            let mut out = Vec::new();
+            chunk.write(&mut out);
+            let key = Bytes::copy_from_slice(key);
+            self.count(lane, Kind::Chunk, slot, key, out.into());
+        }
+    }
+
+    /// A record that the slot's seals count.
+    fn count(&mut self, lane: Lane, kind: Kind, slot: Slot, key: Bytes, value: Bytes) {
+        let sequence = self.write(lane, kind, slot, key, value);
         let share = self
             .shares
             .entry(lane)
@@ -375,6 +437,31 @@ pub fn account(block: &TrueBlock, index: u64, write_version: u64) -> SubscribeUp
             write_version,
             ..SubscribeUpdateAccountInfo::default()
         }),
+    }
+}
+
+/// Bytes that no compression makes shorter.
+fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+fn reward(number: usize) -> Reward {
+    let mut pubkey = [9; 32];
+    pubkey[..8].copy_from_slice(&number.to_le_bytes());
+    Reward {
+        pubkey: Pubkey(pubkey).to_string(),
+        lamports: 1 + number as i64,
+        post_balance: 1_000_000_000 + number as u64,
+        reward_type: 4,
+        commission: "5".to_owned(),
+        ..Reward::default()
     }
 }
 

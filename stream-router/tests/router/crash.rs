@@ -187,7 +187,7 @@ async fn one_life(rng: &mut StdRng, log: &MemoryLog, last: bool) -> bool {
 async fn crash_run(seed: u64) {
     let rng = &mut StdRng::seed_from_u64(seed);
     let history = History::random(rng, 50, 1_000);
-    let (mut one, mut two) = (Source::new(1), Source::new(2));
+    let (mut one, mut two) = (Source::chunking(1, rng), Source::chunking(2, rng));
     one.observe(&history, |_| true);
     two.observe(&history, |_| true);
     let lanes: BTreeMap<Lane, Vec<Written>> = interleave(rng, &[&one, &two]);

@@ -47,7 +47,7 @@ async fn the_real_binary_survives_sigkill_on_a_real_broker() {
     let dir = tempfile::tempdir().expect("a directory");
     let rng = &mut StdRng::seed_from_u64(20_260_701);
     let history = History::random(rng, 300, 1_000);
-    let (mut one, mut two) = (Source::new(1), Source::new(2));
+    let (mut one, mut two) = (Source::chunking(1, rng), Source::chunking(2, rng));
     one.observe(&history, |_| true);
     two.observe(&history, |_| true);
     let lanes: BTreeMap<Lane, Vec<Written>> = interleave(rng, &[&one, &two]);

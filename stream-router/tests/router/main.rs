@@ -2,7 +2,9 @@
 //! crashes, the real binary on a real broker, and subscribers.
 
 mod chain;
+mod chunks;
 mod crash;
 mod kafka;
 mod oracle;
+mod oversize;
 mod subscribers;

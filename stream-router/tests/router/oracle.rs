@@ -162,7 +162,7 @@ fn assert_standings(told: &Told, history: &History, published: &BTreeSet<BlockId
 fn sources(rng: &mut StdRng, history: &History, count: u64) -> Vec<Source> {
     (0..count)
         .map(|number| {
-            let mut source = Source::new(number + 1);
+            let mut source = Source::chunking(number + 1, rng);
             let mut rng = StdRng::seed_from_u64(rng.random());
             source.observe(history, |block| {
                 number == 0 || !block.on_chain || rng.random_bool(0.8)
@@ -173,27 +173,10 @@ fn sources(rng: &mut StdRng, history: &History, count: u64) -> Vec<Source> {
 }
 
 fn held_blocks(sources: &[Source]) -> BTreeSet<BlockId> {
-    let mut blocks = BTreeSet::new();
-    for source in sources {
-        for record in source
-            .written
-            .iter()
-            .filter(|record| record.kind == Kind::BlockMeta)
-        {
-            let place = Place {
-                lane: record.lane,
-                offset: 0,
-                timestamp_ms: 0,
-            };
-            let (observation, _) = observation::read(place, &record.header, &record.value);
-            if let observation::Report::Content(content) = observation.unwrap().report
-                && let observation::Body::BlockMeta(meta) = content.body
-            {
-                blocks.insert(meta.block);
-            }
-        }
-    }
-    blocks
+    sources
+        .iter()
+        .flat_map(|source| source.held.iter().copied())
+        .collect()
 }
 
 proptest! {
@@ -254,10 +237,10 @@ proptest! {
     fn a_lost_record_is_a_gap(seed: u64) {
         let rng = &mut StdRng::seed_from_u64(seed);
         let history = History::random(rng, 30, 5_000);
-        let mut source = Source::new(1);
+        let mut source = Source::chunking(1, rng);
         source.observe(&history, |_| true);
         let contents: Vec<usize> = source.written.iter().enumerate()
-            .filter(|(_, record)| matches!(record.kind, Kind::Account | Kind::Transaction | Kind::Entry | Kind::BlockMeta))
+            .filter(|(_, record)| matches!(record.kind, Kind::Account | Kind::Transaction | Kind::Entry | Kind::BlockMeta | Kind::Chunk))
             .map(|(index, _)| index)
             .collect();
         let lost = source.written.remove(contents[rng.random_range(0..contents.len())]);
@@ -281,7 +264,7 @@ proptest! {
     fn another_source_fills_the_hole(seed: u64) {
         let rng = &mut StdRng::seed_from_u64(seed);
         let history = History::random(rng, 30, 5_000);
-        let (mut one, mut two) = (Source::new(1), Source::new(2));
+        let (mut one, mut two) = (Source::chunking(1, rng), Source::chunking(2, rng));
         one.observe(&history, |_| true);
         two.observe(&history, |_| true);
         let expected = held_blocks(std::slice::from_ref(&two));
@@ -306,7 +289,7 @@ proptest! {
     fn repetitions_change_nothing(seed: u64) {
         let rng = &mut StdRng::seed_from_u64(seed);
         let history = History::random(rng, 20, 300);
-        let mut source = Source::new(1);
+        let mut source = Source::chunking(1, rng);
         source.observe(&history, |_| true);
         let mut lanes = interleave(rng, &[&source]);
         for records in lanes.values_mut() {

@@ -101,6 +101,7 @@ fn account(key: u8, owner: u8, lamports: u64, data: &[u8], write_version: u64) -
         ..Default::default()
     };
     Content {
+        records: 1,
         id: EventId::Account(WriteVersion(write_version), Pubkey([key; 32])),
         bytes: Bytes::new(),
         body: Body::Account(Arc::new(info)),
@@ -127,6 +128,7 @@ fn transaction(index: u64, is_vote: bool, keys: &[u8], err: Option<Vec<u8>>) -> 
         }),
     };
     Content {
+        records: 1,
         id: EventId::Transaction(index, Signature([index as u8 + 1; 64])),
         bytes: Bytes::new(),
         body: Body::Transaction(Arc::new(info)),

@@ -87,6 +87,27 @@ fn what_a_seal_does_not_count_is_never_cut() {
 }
 
 #[test]
+fn smaller_chunks_are_for_smaller_brokers() {
+    let value = value(1_000);
+    for (data_bytes, count) in [(0, 1_000), (1, 1_000), (999, 2), (usize::MAX, 1)] {
+        let chunks = chunks_of_size(Kind::Entry, &value, data_bytes).unwrap();
+        assert_eq!(chunks.len(), count);
+        let records: Vec<Bytes> = chunks
+            .map(|chunk| {
+                let mut out = Vec::new();
+                chunk.write(&mut out);
+                out.into()
+            })
+            .collect();
+        assert!(joined(&records).unwrap() == value);
+    }
+    assert_eq!(
+        chunks_of_size(Kind::Entry, &[0; 1_025], 1).unwrap_err(),
+        Uncuttable::Count { count: 1_025 }
+    );
+}
+
+#[test]
 fn a_buffer_with_room_is_reused() {
     let value = value(3_000_000);
     let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
