@@ -2,22 +2,25 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{Hash, Hasher},
 };
 
+use ahash::RandomState;
 use event_schema::Pubkey;
 
 use super::FilterError;
 
 /// Entries of one list. A million hold about 75 MB.
 const KEYS_MAX: usize = 1_000_000;
-/// Up to here, comparing one by one is faster than hashing (`examples/filter_cost.rs`).
+/// Up to here, comparing one by one is as fast as hashing.
 const FEW: usize = 4;
 
 #[derive(Debug)]
 pub(super) enum KeySet {
     Few(Box<[Key]>),
-    Many(HashMap<Key, u32, KeyedFold>),
+    /// Addresses that arrive may be chosen by anyone: a secret keys the hash, at a fourth of SipHash's time. And what is
+    /// in the table is the operator's alone, so that no stranger can lengthen its chains.
+    Many(HashMap<Key, u32, RandomState>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,7 @@ impl KeySet {
                 format!("write at most {KEYS_MAX}, or filter by owner"),
             ));
         }
-        let mut positions = HashMap::with_hasher(KeyedFold::default());
+        let mut positions = HashMap::with_hasher(RandomState::new());
         let mut distinct = Vec::new();
         for &Pubkey(key) in keys {
             positions.entry(Key(key)).or_insert_with(|| {
@@ -94,72 +97,6 @@ impl KeySet {
             // `capacity` is 7/8 of the places; each costs an entry and a control byte.
             Self::Many(positions) => positions.capacity() * 8 / 7 * (size_of::<(Key, u32)>() + 1),
         }
-    }
-}
-
-/// Multiply-and-fold under a secret, two words at a time: a third of SipHash's time for 32 bytes.
-///
-/// Addresses that arrive may be chosen by anyone. Two things keep their cost bounded: the secret is drawn when the
-/// filter is compiled and shows nowhere, and what is in the table is the operator's alone, so that no stranger can
-/// lengthen its chains.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KeyedFold {
-    first: u64,
-    second: u64,
-}
-
-impl Default for KeyedFold {
-    fn default() -> Self {
-        // The standard library's source of secrets. Its thread-local has no destructor, and this is the thread that
-        // loads the plugin, not one that calls back.
-        Self {
-            first: RandomState::new().hash_one(1),
-            second: RandomState::new().hash_one(2),
-        }
-    }
-}
-
-impl BuildHasher for KeyedFold {
-    type Hasher = FoldHasher;
-
-    fn build_hasher(&self) -> FoldHasher {
-        FoldHasher {
-            state: self.first,
-            secret: self.second,
-        }
-    }
-}
-
-pub(super) struct FoldHasher {
-    state: u64,
-    secret: u64,
-}
-
-impl FoldHasher {
-    fn mix(&mut self, low: u64, high: u64) {
-        let product = u128::from(self.state ^ low) * u128::from(self.secret ^ high);
-        self.state = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-impl Hasher for FoldHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let (pairs, odd) = words.as_chunks::<2>();
-        for [low, high] in pairs {
-            self.mix(u64::from_le_bytes(*low), u64::from_le_bytes(*high));
-        }
-        // Never so for a key; a hasher should hash all it is given.
-        for word in odd {
-            self.mix(u64::from_le_bytes(*word), 8);
-        }
-        for &byte in rest {
-            self.mix(byte.into(), 1);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
     }
 }
 

@@ -142,7 +142,7 @@ impl Switch {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, thread};
+    use std::thread;
 
     use event_schema::Pubkey;
 
@@ -242,56 +242,54 @@ mod tests {
         const OUTPUTS: usize = 3;
         let outputs = |mark: usize| (0..OUTPUTS).map(|_| marked(mark)).collect::<Vec<_>>();
         let switch = Switch::new(outputs(0));
-        let done = AtomicBool::new(false);
-        let (switch, done) = (&switch, &done);
+        let seen = [0; 3].map(AtomicUsize::new);
         thread::scope(|scope| {
-            let readers: Vec<_> = (0..3)
-                .map(|_| {
-                    scope.spawn(move || {
-                        let (mut last, mut distinct) = (0, 0);
-                        while !done.load(Ordering::Acquire) || last < EXCHANGES {
-                            let generation = switch.current();
-                            let number = generation.number();
-                            assert!(number >= last, "{number} after {last}");
-                            distinct += usize::from(number > last);
-                            last = number;
-                            assert_eq!(generation.filters().len(), OUTPUTS);
-                            for filter in generation.filters() {
-                                assert_eq!(mark_of(filter), number);
-                            }
+            for seen in &seen {
+                let switch = &switch;
+                scope.spawn(move || {
+                    let mut last = 0;
+                    while last < EXCHANGES {
+                        let generation = switch.current();
+                        let number = generation.number();
+                        assert!(number >= last, "{number} after {last}");
+                        assert_eq!(generation.filters().len(), OUTPUTS);
+                        for filter in generation.filters() {
+                            assert_eq!(mark_of(filter), number);
                         }
-                        distinct
-                    })
-                })
-                .collect();
-            // Two writers: exchanges are one after the other.
-            let writers: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(move || {
-                        let mut conflicts = 0;
-                        while switch.current().number() < EXCHANGES {
-                            // The mark must be the number it will get: only one writer at a time can know it.
-                            static TURN: Mutex<()> = Mutex::new(());
-                            let _turn = TURN.lock().unwrap();
-                            let next = switch.current().number() + 1;
-                            if next <= EXCHANGES {
-                                assert_eq!(switch.replace(outputs(next)), Ok(next));
-                            } else {
-                                conflicts += 1;
-                            }
-                        }
-                        conflicts
-                    })
-                })
-                .collect();
-            for writer in writers {
-                assert!(writer.join().unwrap() <= 1);
+                        last = number;
+                        seen.store(last, Ordering::Release);
+                    }
+                });
             }
-            done.store(true, Ordering::Release);
-            for reader in readers {
-                assert!(reader.join().unwrap() > 1);
+            for number in 1..=EXCHANGES {
+                assert_eq!(switch.replace(outputs(number)), Ok(number));
+                // Now and then all readers catch up, so that they run beside exchanges and not after them.
+                if number % 20 == 0 {
+                    let behind = |seen: &AtomicUsize| seen.load(Ordering::Acquire) + 19 < number;
+                    while seen.iter().any(behind) {
+                        thread::yield_now();
+                    }
+                }
             }
         });
-        assert_eq!(switch.current().number(), EXCHANGES);
+    }
+
+    #[test]
+    fn exchanges_from_two_threads_are_one_after_the_other() {
+        let switch = Switch::new(vec![marked(0)]);
+        let exchange = || {
+            (0..200)
+                .map(|_| switch.replace(vec![marked(1)]).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let mut numbers = thread::scope(|scope| {
+            let other = scope.spawn(exchange);
+            let mut numbers = exchange();
+            numbers.extend(other.join().unwrap());
+            numbers
+        });
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=400).collect::<Vec<_>>());
+        assert_eq!(switch.current().number(), 400);
     }
 }
