@@ -58,14 +58,14 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run a benchmark; without a name, list them
+    /// Run a benchmark; without a name, list them. `validator` is one of them: a real one, with the plugin and without
     Bench {
         name: Option<String>,
         /// The last line is one JSON object
         #[arg(long)]
         json: bool,
         /// Passed on to the benchmark
-        #[arg(last = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// For validator operators: examine a plugin before it is loaded
@@ -142,4 +142,35 @@ pub struct PluginCheck {
     /// One JSON object instead of lines: {"ok", "findings": [{"what", "verdict", "detail", "fix"}]}
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_benchs_name_is_passed_on_with_or_without_dashes() {
+        for words in [
+            ["bench", "validator", "--rounds", "2", "--json"].as_slice(),
+            &["bench", "validator", "--json", "--rounds", "2"],
+            &["bench", "--json", "validator", "--", "--rounds", "2"],
+        ] {
+            let cli = Cli::try_parse_from(std::iter::once(&"heliograph").chain(words)).unwrap();
+            let Verb::Bench {
+                name,
+                json,
+                arguments,
+            } = cli.verb
+            else {
+                panic!("{words:?}");
+            };
+            assert_eq!(name.as_deref(), Some("validator"));
+            assert!(
+                json || arguments.contains(&"--json".to_owned()),
+                "{words:?}"
+            );
+            let passed: Vec<_> = arguments.iter().filter(|word| *word != "--json").collect();
+            assert_eq!(passed, ["--rounds", "2"], "{words:?}");
+        }
+    }
 }

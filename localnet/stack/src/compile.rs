@@ -96,6 +96,11 @@ pub fn bench(name: Option<&str>, json: bool, arguments: &[String]) -> anyhow::Re
         .args(arguments)
         .status()
         .with_context(|| format!("{}", binary.display()))?;
+    if name.is_none() {
+        println!(
+            "\nand, by `./heliograph bench`:\n  validator  A real validator with the plugin and without it, in turns"
+        );
+    }
     Ok(status
         .code()
         .and_then(|code| u8::try_from(code).ok())

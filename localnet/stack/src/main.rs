@@ -1,10 +1,12 @@
 //! Heliograph on one machine: starts the real parts, shows them, and proves a run by counting.
 //!
 //! Reading order: `cli` (verbs), `up`, `stack` (the wiring), `source`, `service`, `once` (a run that ends by itself),
-//! `report` (its verdict), `fidelity` (equal to the validator's RPC?), `live`, `verbs`; apart from these `plugin_check`.
+//! `report` (its verdict), `fidelity` (equal to the validator's RPC?), `live`, `verbs`; apart from these `plugin_check` and
+//! `bench_validator`.
 //!
 //! It has no event logic of its own: what it counts it reads from the places where users read.
 
+mod bench_validator;
 mod canonical_watch;
 mod cli;
 mod clients;
@@ -115,7 +117,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             name,
             json,
             arguments,
-        } => compile::bench(name.as_deref(), json, &arguments),
+        } => match name.as_deref() {
+            // It needs the validator's build, which is this program's affair.
+            Some("validator") => {
+                runtime.block_on(bench_validator::run(root, json, &arguments, &say))
+            }
+            name => compile::bench(name, json, &arguments),
+        },
         Verb::Plugin { .. } | Verb::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }

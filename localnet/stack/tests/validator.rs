@@ -218,3 +218,53 @@ fn unmodified_clients_and_a_browser_are_satisfied() {
     assert!(stack.verb(&["down"]).status.success());
     assert!(stack.up.wait().unwrap().success(), "a drain is a success");
 }
+
+/// The measurement itself is the bench's; here it must run through and say what it promises.
+#[test]
+fn the_bench_of_plugin_on_and_off_measures_both_sides() {
+    if !validator_is_built("the bench with the plugin and without it") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = heliograph(dir.path())
+        .args([
+            "bench",
+            "validator",
+            "--rounds",
+            "1",
+            "--seconds",
+            "5",
+            "--tps",
+            "40",
+            "--json",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(report["bench"], "validator");
+    let figure = |name: &str| report["figures"][name].as_f64().unwrap_or_default();
+    for side in ["off", "on"] {
+        assert!(figure(&format!("slots_{side}")) > 5.0, "{report:#}");
+        assert!(
+            figure(&format!("transactions_per_second_{side}")) > 10.0,
+            "{report:#}"
+        );
+        assert!(
+            figure(&format!("commit_us_per_transaction_{side}")) > 0.0,
+            "{report:#}"
+        );
+    }
+    assert!(figure("plugin_callbacks_per_second") > 50.0, "{report:#}");
+    assert!(text.contains("Not measured: replay"), "{text}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "it cleans up"
+    );
+}
