@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Barrier,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -69,6 +69,7 @@ pub struct Window {
     /// Callbacks made, and of them, those whose records the reader has.
     pub issued: AtomicU64,
     pub received: AtomicU64,
+    abandoned: AtomicBool,
 }
 
 impl Window {
@@ -77,19 +78,25 @@ impl Window {
             ahead_max,
             issued: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
         }
     }
 
     fn wait(&self) {
+        let is_ahead = || {
+            self.issued.load(Ordering::Relaxed)
+                > self.received.load(Ordering::Relaxed) + self.ahead_max
+        };
+        if !is_ahead() {
+            return;
+        }
         let begin = Instant::now();
-        while self.issued.load(Ordering::Relaxed)
-            > self.received.load(Ordering::Relaxed) + self.ahead_max
-        {
+        while is_ahead() && !self.abandoned.load(Ordering::Relaxed) {
+            thread::sleep(WINDOW_NAP);
             // What was lost is never received; then the window is no longer one, and the loss is reported.
             if begin.elapsed() > STUCK {
-                return;
+                self.abandoned.store(true, Ordering::Relaxed);
             }
-            thread::sleep(WINDOW_NAP);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A thread that makes empty callbacks at the rate of a round and times them like the others: what it waits, the scheduler
-//! made it wait.
+//! A thread that only reads the clock, at the rate of a round's callbacks and for as long as one takes: what it waits beyond
+//! that, the scheduler made it wait. An empty callback would not do: it is too short to be interrupted as often.
 
 use std::{
     sync::{
@@ -10,51 +10,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agave_geyser_plugin_interface::geyser_plugin_interface::{GeyserPlugin, SlotStatus};
-
 use super::{
     drive::{Pace, Plan},
-    mix::{ACCOUNTS_PER_TRANSACTION, Kind},
-    probe::{Latencies, Probe},
+    histogram::Histogram,
+    mix::ACCOUNTS_PER_TRANSACTION,
 };
-use crate::throughput::NullPlugin;
 
 const NAP: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub struct FloorThread {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Latencies>,
+    thread: JoinHandle<Histogram>,
 }
 
 impl FloorThread {
-    /// At the rate of one of the plan's threads.
-    pub fn start(plan: Plan) -> Self {
+    /// At the rate of one of the plan's threads; each reading goes on for `length`.
+    pub fn start(plan: Plan, length: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = thread::spawn(move || run(plan, &stopped));
+        let thread = thread::spawn(move || run(plan, length, &stopped));
         Self { stop, thread }
     }
 
-    pub fn stop(self) -> Latencies {
+    pub fn stop(self) -> Histogram {
         self.stop.store(true, Ordering::Release);
         // It calls nothing that panics.
         self.thread.join().unwrap_or_default()
     }
 }
 
-fn run(plan: Plan, stopped: &AtomicBool) -> Latencies {
-    // The same way into a callback as for a real plugin, which the compiler must not see through.
-    let plugin: Box<dyn GeyserPlugin> = std::hint::black_box(Box::new(NullPlugin));
-    let mut latencies = Latencies::default();
+fn run(plan: Plan, length: Duration, stopped: &AtomicBool) -> Histogram {
+    let mut readings = Histogram::default();
     let begin = Instant::now();
     let mut callbacks = 0_u64;
     while !stopped.load(Ordering::Acquire) {
         for _ in 0..=ACCOUNTS_PER_TRANSACTION {
-            // A plugin that does nothing refuses nothing.
-            let _ = latencies.around(Kind::SlotStatus, || {
-                plugin.update_slot_status(callbacks, None, &SlotStatus::Processed)
-            });
+            let first = Instant::now();
+            let mut took = first.elapsed();
+            while took < length {
+                took = first.elapsed();
+            }
+            readings.record(took.as_nanos() as u64);
             callbacks += 1;
         }
         match plan.pace {
@@ -69,5 +66,5 @@ fn run(plan: Plan, stopped: &AtomicBool) -> Latencies {
             }
         }
     }
-    latencies
+    readings
 }

@@ -9,6 +9,7 @@ use std::{
     io::{self, BufRead, BufReader, Lines, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -19,6 +20,7 @@ use super::{
     allocations::AllocationReader,
     drive::{Driven, Plan, drive},
     floor_thread::FloorThread,
+    histogram::Histogram,
     mix::Kind,
     probe::{Allocated, AllocationProbe, Latencies},
     subject::{Origin, Subject},
@@ -40,8 +42,8 @@ pub struct Order {
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     Times,
-    /// As [`Measure::Times`], while one more thread makes empty callbacks at the same rate.
-    TimesBesideFloor,
+    /// As [`Measure::Times`], while one more thread reads the clock at the same rate, each time for so many nanoseconds.
+    TimesBesideFloor(u64),
     Allocations,
 }
 
@@ -51,7 +53,8 @@ pub struct Round {
     pub driven: Driven,
     /// Nothing in a round that counted allocations.
     pub latencies: Latencies,
-    pub floor: Latencies,
+    /// Of the thread beside, if there was one.
+    pub floor: Histogram,
     /// By kind, in the order of [`Kind::ALL`]; empty in a round that took times.
     pub allocated: Vec<Allocated>,
 }
@@ -135,7 +138,12 @@ fn obey(
             }
         }
     } else {
-        let floor = (measure == Measure::TimesBesideFloor).then(|| FloorThread::start(plan));
+        let floor = match measure {
+            Measure::TimesBesideFloor(length) => {
+                Some(FloorThread::start(plan, Duration::from_nanos(length)))
+            }
+            _ => None,
+        };
         let probes;
         (round.driven, probes, next_slot) = drive(
             plugin.get(),
@@ -148,9 +156,7 @@ fn obey(
         if let Some(floor) = floor {
             round.floor = floor.stop();
         }
-        probes
-            .iter()
-            .for_each(|probe| round.latencies.merge(probe));
+        probes.iter().for_each(|probe| round.latencies.merge(probe));
     }
     Ok((round, next_slot))
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::{
     broker::Broker,
     rounds::{self, Program},
+    stall,
     subject::{Settings, Subject},
-    table,
+    table, throughput,
 };
 use crate::report::Report;
 
@@ -55,6 +56,20 @@ pub struct PluginArgs {
     /// Transactions per round, at least; three account updates come with each
     #[arg(long, default_value_t = 4_000)]
     transactions: usize,
+    /// Instead: stop the broker, fill queue and spill, and measure so many seconds of callbacks
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", conflicts_with_all = ["throughput", "so"])]
+    stall: Option<u64>,
+    /// Callbacks per second of --stall
+    #[arg(long, default_value_t = 50_000)]
+    rate: u32,
+    /// Instead: callback → Kafka → reader in events per second, beside plain ways to Kafka
+    #[arg(long, conflicts_with = "so")]
+    throughput: bool,
+    /// Seconds of each of the --rounds of --throughput, and the threads that call
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    #[arg(long, default_value_t = 1)]
+    callers: usize,
 }
 
 pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
@@ -63,47 +78,26 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
         .prefix("heliograph-bench-")
         .tempdir()?;
     let broker = Broker::start(args.brokers.as_deref())?;
-    let subjects = args.subjects(&broker, scratch.path())?;
-    let program = Program {
-        rounds: args.rounds,
-        threads: args.threads.clone(),
-        pause_micros: args.pause_micros,
-        transactions: args.transactions,
+    let report = if let Some(seconds) = args.stall {
+        let options = stall::Options {
+            plugin: &args.our_plugin()?,
+            blocks,
+            seconds,
+            events_per_second: args.rate,
+        };
+        stall::run(&options, &broker, scratch.path())?
+    } else if args.throughput {
+        let options = throughput::Options {
+            plugin: &args.our_plugin()?,
+            blocks,
+            rounds: args.rounds,
+            seconds: args.seconds,
+            threads: args.callers,
+        };
+        throughput::run(&options, &broker, scratch.path())?
+    } else {
+        args.compare(&blocks, &broker, scratch.path())?
     };
-    let say = |line: &str| eprintln!("{line}");
-    let (recorded, outcomes) = rounds::measure(
-        &subjects,
-        &blocks,
-        &program,
-        &broker,
-        scratch.path(),
-        &say,
-    )?;
-    let (timer_p50, timer_p99) = table::timer_cost();
-    println!(
-        "{} blocks, {} transactions ({} votes); 3 accounts per transaction: {}",
-        recorded.blocks,
-        recorded.transactions,
-        recorded.votes,
-        table::mix()
-    );
-    println!(
-        "medians of {} rounds, max of all; two readings of the clock cost {timer_p50} ns (p99 {timer_p99}) and are included",
-        args.rounds
-    );
-    print!("{}", table::text(&outcomes));
-    let mut report = Report::new(
-        "plugin",
-        json!({
-            "blocks": blocks, "rounds": args.rounds, "threads": args.threads, "pause_micros": args.pause_micros,
-            "transactions": args.transactions, "account_mix": table::mix(),
-            "timer_p50_ns": timer_p50, "timer_p99_ns": timer_p99,
-        }),
-    );
-    report.figure("recorded_blocks", recorded.blocks);
-    report.figure("recorded_transactions", recorded.transactions);
-    report.figure("recorded_votes", recorded.votes);
-    table::fill(&mut report, &outcomes, OURS);
     print!("\n{}", table::checks(&report));
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -112,6 +106,46 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
 }
 
 impl PluginArgs {
+    /// All subjects in turn.
+    fn compare(&self, blocks: &Path, broker: &Broker, scratch: &Path) -> anyhow::Result<Report> {
+        let subjects = self.subjects(broker, scratch)?;
+        let program = Program {
+            rounds: self.rounds,
+            threads: self.threads.clone(),
+            pause_micros: self.pause_micros,
+            transactions: self.transactions,
+        };
+        let say = |line: &str| eprintln!("{line}");
+        let (recorded, outcomes) =
+            rounds::measure(&subjects, blocks, &program, broker, scratch, &say)?;
+        let (timer_p50, timer_p99) = table::timer_cost();
+        println!(
+            "{} blocks, {} transactions ({} votes); 3 accounts per transaction: {}",
+            recorded.blocks,
+            recorded.transactions,
+            recorded.votes,
+            table::mix()
+        );
+        println!(
+            "medians of {} rounds, max of all; two readings of the clock cost {timer_p50} ns (p99 {timer_p99}) and are included",
+            self.rounds
+        );
+        print!("{}", table::text(&outcomes));
+        let mut report = Report::new(
+            "plugin",
+            json!({
+                "blocks": blocks, "rounds": self.rounds, "threads": self.threads,
+                "pause_micros": self.pause_micros, "transactions": self.transactions,
+                "account_mix": table::mix(), "timer_p50_ns": timer_p50, "timer_p99_ns": timer_p99,
+            }),
+        );
+        report.figure("recorded_blocks", recorded.blocks);
+        report.figure("recorded_transactions", recorded.transactions);
+        report.figure("recorded_votes", recorded.votes);
+        table::fill(&mut report, &outcomes, OURS);
+        Ok(report)
+    }
+
     fn subjects(&self, broker: &Broker, scratch: &Path) -> anyhow::Result<Vec<Subject>> {
         if self.so.len() != self.config.len() {
             bail!(

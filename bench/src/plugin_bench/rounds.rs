@@ -178,7 +178,15 @@ pub fn measure(
         });
         stand.host.stop()?;
     }
-    count_allocations(subjects, &mut outcomes, &plans, blocks, broker, scratch, say)?;
+    count_allocations(
+        subjects,
+        &mut outcomes,
+        &plans,
+        blocks,
+        broker,
+        scratch,
+        say,
+    )?;
     Ok((recorded, outcomes))
 }
 

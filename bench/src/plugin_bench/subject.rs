@@ -83,12 +83,19 @@ impl Subject {
     }
 
     /// Our plugin with the configuration that `settings` amends.
-    pub fn ours(name: &str, so: &Path, scratch: &Path, settings: &Settings) -> anyhow::Result<Self> {
+    pub fn ours(
+        name: &str,
+        so: &Path,
+        scratch: &Path,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
         let metrics = SocketAddr::from(([127, 0, 0, 1], local_services::free_port()));
         let config = scratch.join(format!("{name}.json"));
         std::fs::write(
             &config,
-            settings.configuration(name, so, scratch, metrics).to_string(),
+            settings
+                .configuration(name, so, scratch, metrics)
+                .to_string(),
         )?;
         Ok(Self {
             name: name.into(),
@@ -160,8 +167,7 @@ mod tests {
             brokers: "127.0.0.1:1".into(),
             others: json!({"queue": {"megabytes": 8}, "spill": {"megabytes": 16}}),
         };
-        let subject =
-            Subject::ours("small", Path::new("x.so"), scratch.path(), &settings).unwrap();
+        let subject = Subject::ours("small", Path::new("x.so"), scratch.path(), &settings).unwrap();
         let Origin::SharedObject { config, .. } = subject.origin else {
             panic!("a plugin of a shared object")
         };

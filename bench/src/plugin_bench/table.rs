@@ -172,8 +172,16 @@ pub fn fill(report: &mut Report, outcomes: &[Outcome], ours: &str) {
             at_most("p50_ns", of.p50 as f64, p50_max as f64);
             at_most("p99_ns", of.p99 as f64, p99_max as f64);
             if let Some(baseline) = find("baseline").map(|baseline| baseline.of(kind, plan)) {
-                at_most("p50_of_baseline", ratio(of.p50, baseline.p50), P50_OF_BASELINE);
-                at_most("p99_of_baseline", ratio(of.p99, baseline.p99), P99_OF_BASELINE);
+                at_most(
+                    "p50_of_baseline",
+                    ratio(of.p50, baseline.p50),
+                    P50_OF_BASELINE,
+                );
+                at_most(
+                    "p99_of_baseline",
+                    ratio(of.p99, baseline.p99),
+                    P99_OF_BASELINE,
+                );
             }
         }
     }

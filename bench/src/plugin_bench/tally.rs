@@ -1,0 +1,114 @@
+//! Pure: counts observations as a reader of the log gets them, and checks that the sequences of every source and partition
+//! have no hole and no repetition.
+
+use std::collections::HashMap;
+
+use event_log::Record;
+use event_schema::{Kind, ObservedHeader, SourceId, chunk::Piece};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Callbacks whose whole record was read, each once.
+    pub observations: u64,
+    pub seals: u64,
+    /// Sequences that were passed over.
+    pub missing: u64,
+    /// Sequences that came again.
+    pub repeated: u64,
+    /// Records without a readable header or chunk.
+    pub unreadable: u64,
+    next: HashMap<(SourceId, String, u32), u64>,
+}
+
+impl Tally {
+    pub fn add(&mut self, record: &Record) {
+        let Ok(header) = ObservedHeader::decode(&record.header) else {
+            self.unreadable += 1;
+            return;
+        };
+        let (topic, partition) = (&record.position.topic, record.position.partition);
+        let sequence = header.sequence.0;
+        let next = self
+            .next
+            .entry((header.source, topic.to_string(), partition))
+            .or_insert(sequence);
+        if sequence < *next {
+            self.repeated += 1;
+            return;
+        }
+        self.missing += sequence - *next;
+        *next = sequence + 1;
+        match header.kind {
+            Kind::Seal => self.seals += 1,
+            Kind::Gap => {}
+            // A value in chunks has come when its last chunk has.
+            Kind::Chunk => match Piece::read(&record.value) {
+                Ok(piece) => self.observations += u64::from(piece.index + 1 == piece.count),
+                Err(_) => self.unreadable += 1,
+            },
+            _ => self.observations += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use event_log::Position;
+    use event_schema::{Sequence, Slot, chunks_of};
+
+    use super::*;
+
+    fn record(partition: u32, sequence: u64, kind: Kind, value: Bytes) -> Record {
+        let header = ObservedHeader {
+            kind,
+            slot: Slot(7),
+            source: SourceId::default(),
+            sequence: Sequence(sequence),
+        };
+        Record {
+            position: Position {
+                topic: "x.observed.accounts".into(),
+                partition,
+                offset: 0,
+            },
+            key: Bytes::new(),
+            header: Bytes::copy_from_slice(&header.encode()),
+            value,
+            timestamp_ms: 0,
+        }
+    }
+
+    #[test]
+    fn holes_and_repetitions_are_told_apart_per_partition() {
+        let mut tally = Tally::default();
+        for (partition, sequence) in [(0, 5), (0, 6), (1, 0), (0, 9), (1, 1), (1, 1), (0, 7)] {
+            tally.add(&record(partition, sequence, Kind::Account, Bytes::new()));
+        }
+        assert_eq!(
+            (tally.observations, tally.missing, tally.repeated),
+            (5, 2, 2)
+        );
+        let mut foreign = record(0, 10, Kind::Account, Bytes::new());
+        foreign.header = Bytes::from_static(b"?");
+        tally.add(&foreign);
+        assert_eq!(tally.unreadable, 1);
+    }
+
+    #[test]
+    fn a_value_in_chunks_counts_once_and_seals_apart() {
+        let mut tally = Tally::default();
+        let value = vec![7; 2 << 20];
+        let chunks = chunks_of(Kind::Account, &value).unwrap();
+        for (sequence, chunk) in chunks.enumerate() {
+            assert_eq!(tally.observations, 0);
+            let mut part = Vec::new();
+            chunk.write(&mut part);
+            tally.add(&record(0, sequence as u64, Kind::Chunk, part.into()));
+        }
+        tally.add(&record(0, 3, Kind::Seal, Bytes::new()));
+        assert_eq!((tally.observations, tally.seals), (1, 1));
+        assert_eq!((tally.missing, tally.repeated, tally.unreadable), (0, 0, 0));
+    }
+}

@@ -1,0 +1,364 @@
+//! `--throughput`: callbacks → plugin → Kafka → reader, all on this machine, beside plain ways to Kafka in the same run.
+//!
+//! The reader holds the driver back: at most [`WINDOW`] callbacks are ahead of it, so that nothing is lost for want of room
+//! and what is measured is what the whole way carries.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use event_log::{EventLog as _, KafkaConfig, KafkaLog, LogReader, ReaderSpec, Start, TopicSpec};
+use event_schema::{ObservedTopic, Topics};
+use serde_json::{Value, json};
+
+use super::{
+    baseline::Baseline,
+    broker::Broker,
+    drive::{Pace, Plan, Until, Window, drive},
+    host_process::FIRST_SLOT,
+    plain_kafka::{Batching, PlainKafka},
+    probe::Latencies,
+    process_figures::cpu_seconds,
+    subject::{Origin, Settings, Subject},
+    tally::Tally,
+    workload::Workload,
+};
+use crate::{
+    plugin_library::LoadedPlugin,
+    report::{Check, Report},
+};
+
+/// Callbacks that the driver may be ahead of the reader: half of the places in our plugin's queue.
+const WINDOW: u64 = 32_768;
+/// Partitions of each topic of the plain ways; our plugin has its default.
+const PLAIN_PARTITIONS: u32 = 4;
+/// Records per look at the log, and how long a look waits.
+const POLL_RECORDS: usize = 20_000;
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// Without a record for so long after the last callback, what is missing is lost.
+const SILENCE: Duration = Duration::from_secs(10);
+const TOPICS_LIMIT: Duration = Duration::from_secs(60);
+
+const EVENTS_PER_SECOND: f64 = 100_000.0;
+const TIMES_PLAIN: f64 = 3.0;
+
+/// What is compared.
+pub struct Way {
+    name: &'static str,
+    plugin: LoadedPlugin,
+    reader: Box<dyn LogReader>,
+    /// Our plugin numbers its records; the plain ways do not.
+    numbered: bool,
+    next_slot: u64,
+    runs: Vec<Run>,
+}
+
+/// One run of one way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    events_per_second: f64,
+    callbacks: u64,
+    received: u64,
+    missing: u64,
+    repeated: u64,
+    /// Of driver, plugin and reader together, and of the broker.
+    cpu_seconds: f64,
+    broker_cpu_seconds: f64,
+}
+
+pub struct Options<'a> {
+    pub plugin: &'a Path,
+    pub blocks: PathBuf,
+    pub rounds: usize,
+    pub seconds: u64,
+    pub threads: usize,
+}
+
+pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let workload = Workload::load(&options.blocks)?;
+    let mut ways = vec![ours(options.plugin, broker, scratch, &runtime)?];
+    for (name, batching) in [
+        ("plain_client_default", Batching::ClientDefault),
+        ("plain_one_per_request", Batching::OneMessagePerRequest),
+    ] {
+        ways.push(plain(name, batching, broker, &runtime)?);
+    }
+    let plan = |seconds: u64| Plan {
+        threads: options.threads,
+        pace: Pace::Busy,
+        until: Until::Milliseconds(seconds * 1000),
+    };
+    for way in &mut ways {
+        eprintln!("warming {}", way.name);
+        way.drive(&workload, plan(2), broker, &runtime)?;
+    }
+    for round in 0..options.rounds.max(1) {
+        for way in &mut ways {
+            let run = way.drive(&workload, plan(options.seconds), broker, &runtime)?;
+            eprintln!(
+                "round {}: {} {:.0} events/s",
+                round + 1,
+                way.name,
+                run.events_per_second
+            );
+            way.runs.push(run);
+        }
+    }
+    let report = report(options, &ways);
+    print(&ways);
+    Ok(report)
+}
+
+fn ours(
+    plugin: &Path,
+    broker: &Broker,
+    scratch: &Path,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Way> {
+    let settings = Settings {
+        brokers: broker.address().into(),
+        others: json!({}),
+    };
+    let name = "heliograph";
+    let subject = Subject::ours(name, plugin, scratch, &settings)?;
+    let Origin::SharedObject { so, config } = subject.origin else {
+        bail!("our plugin is a shared object");
+    };
+    Ok(Way {
+        name,
+        plugin: LoadedPlugin::open(&so, &config)?,
+        reader: runtime.block_on(reader(broker.address(), &format!("bench-{name}")))?,
+        numbered: true,
+        next_slot: FIRST_SLOT,
+        runs: Vec::new(),
+    })
+}
+
+fn plain(
+    name: &'static str,
+    batching: Batching,
+    broker: &Broker,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Way> {
+    let prefix = format!("bench-{name}");
+    runtime.block_on(make_topics(broker.address(), &prefix))?;
+    let sink = PlainKafka::new(broker.address(), &prefix, PLAIN_PARTITIONS, batching)?;
+    Ok(Way {
+        name,
+        plugin: LoadedPlugin::in_process(Box::new(Baseline::new(sink))),
+        reader: runtime.block_on(reader(broker.address(), &prefix))?,
+        numbered: false,
+        next_slot: FIRST_SLOT,
+        runs: Vec::new(),
+    })
+}
+
+async fn make_topics(brokers: &str, prefix: &str) -> anyhow::Result<()> {
+    let topics = Topics::new(prefix);
+    let specs = ObservedTopic::ALL.map(|topic| TopicSpec {
+        name: topics.observed(topic).to_string(),
+        partitions: PLAIN_PARTITIONS,
+        compacted: false,
+        config: vec![("max.message.bytes".into(), "16777216".into())],
+        replication: 1,
+    });
+    Ok(KafkaLog::new(KafkaConfig::new(brokers))?
+        .ensure_topics(&specs)
+        .await?)
+}
+
+/// Of every observed topic under the prefix, from now on; waits for the topics.
+async fn reader(brokers: &str, prefix: &str) -> anyhow::Result<Box<dyn LogReader>> {
+    let log = KafkaLog::new(KafkaConfig::new(brokers))?;
+    let topics = Topics::new(prefix);
+    let mut partitions = Vec::new();
+    let begin = Instant::now();
+    for topic in ObservedTopic::ALL {
+        let name: &Arc<str> = topics.observed(topic);
+        let count = loop {
+            match log.partitions(name).await {
+                Ok(count) => break count,
+                Err(e) if begin.elapsed() > TOPICS_LIMIT => {
+                    return Err(e).with_context(|| format!("topic {name} was not made"));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        partitions.extend((0..count).map(|number| (name.clone(), number, Start::Latest)));
+    }
+    Ok(log
+        .reader(ReaderSpec {
+            partitions,
+            read_committed: false,
+        })
+        .await?)
+}
+
+impl Way {
+    /// Drives for the plan's time and reads until everything has come.
+    fn drive(
+        &mut self,
+        workload: &Workload,
+        plan: Plan,
+        broker: &Broker,
+        runtime: &tokio::runtime::Runtime,
+    ) -> anyhow::Result<Run> {
+        let window = Window::new(WINDOW);
+        let mut tally = Tally::default();
+        let mut received = 0;
+        let own = std::process::id();
+        let cpu = cpu_seconds(own);
+        let broker_cpu = broker.pid().map_or(0.0, cpu_seconds);
+        let begin = Instant::now();
+        let mut last = begin;
+        let first_slot = self.next_slot;
+        let plugin = self.plugin.get();
+        let driven = thread::scope(|scope| -> anyhow::Result<_> {
+            let driver = scope.spawn(|| {
+                drive(
+                    plugin,
+                    workload,
+                    plan,
+                    first_slot,
+                    Some(&window),
+                    Latencies::default,
+                )
+            });
+            loop {
+                // Looked at before the log is read: then everything there is has been issued.
+                let ended = driver.is_finished();
+                let records = runtime.block_on(self.reader.poll(POLL_RECORDS, POLL_WAIT))?;
+                if !records.is_empty() {
+                    last = Instant::now();
+                }
+                if self.numbered {
+                    records.iter().for_each(|record| tally.add(record));
+                    received = tally.observations;
+                } else {
+                    received += records.len() as u64;
+                }
+                window.received.store(received, Ordering::Relaxed);
+                let issued = window.issued.load(Ordering::Relaxed);
+                if ended && (received >= issued || last.elapsed() > SILENCE) {
+                    break;
+                }
+            }
+            Ok(driver.join())
+        })?;
+        let Ok((driven, _, next_slot)) = driven else {
+            bail!("{}: the plugin panicked in a callback", self.name);
+        };
+        if driven.refused > 0 {
+            bail!("{}: refused {} callbacks", self.name, driven.refused);
+        }
+        self.next_slot = next_slot;
+        Ok(Run {
+            events_per_second: received as f64 / (last - begin).as_secs_f64(),
+            callbacks: driven.callbacks,
+            received,
+            missing: tally.missing + tally.unreadable,
+            repeated: tally.repeated,
+            cpu_seconds: cpu_seconds(own) - cpu,
+            broker_cpu_seconds: broker.pid().map_or(0.0, cpu_seconds) - broker_cpu,
+        })
+    }
+
+    fn median_events_per_second(&self) -> f64 {
+        let mut rates: Vec<f64> = self.runs.iter().map(|run| run.events_per_second).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn sum(&self) -> Run {
+        self.runs.iter().fold(Run::default(), |sum, run| Run {
+            events_per_second: 0.0,
+            callbacks: sum.callbacks + run.callbacks,
+            received: sum.received + run.received,
+            missing: sum.missing + run.missing,
+            repeated: sum.repeated + run.repeated,
+            cpu_seconds: sum.cpu_seconds + run.cpu_seconds,
+            broker_cpu_seconds: sum.broker_cpu_seconds + run.broker_cpu_seconds,
+        })
+    }
+}
+
+fn print(ways: &[Way]) {
+    println!(
+        "{:<24}{:>12}{:>12}{:>10}{:>10}{:>10}{:>14}{:>14}",
+        "callback → log → reader",
+        "events/s",
+        "callbacks",
+        "lost",
+        "missing",
+        "repeated",
+        "CPU-s/million",
+        "broker's"
+    );
+    for way in ways {
+        let sum = way.sum();
+        let per_million = |seconds: f64| seconds * 1e6 / sum.callbacks.max(1) as f64;
+        println!(
+            "{:<24}{:>12.0}{:>12}{:>10}{:>10}{:>10}{:>14.2}{:>14.2}",
+            way.name,
+            way.median_events_per_second(),
+            sum.callbacks,
+            sum.callbacks.saturating_sub(sum.received),
+            sum.missing,
+            sum.repeated,
+            per_million(sum.cpu_seconds),
+            per_million(sum.broker_cpu_seconds),
+        );
+    }
+}
+
+fn report(options: &Options<'_>, ways: &[Way]) -> Report {
+    let mut report = Report::new(
+        "plugin --throughput",
+        json!({
+            "blocks": options.blocks, "rounds": options.rounds, "seconds": options.seconds,
+            "threads": options.threads, "window": WINDOW, "account_mix": super::table::mix(),
+        }),
+    );
+    for way in ways {
+        let sum = way.sum();
+        let figures: Value = json!({
+            "events_per_second": way.median_events_per_second().round(),
+            "callbacks": sum.callbacks,
+            "received": sum.received,
+            "missing_sequences": sum.missing,
+            "repeated_sequences": sum.repeated,
+            "cpu_seconds": sum.cpu_seconds,
+            "broker_cpu_seconds": sum.broker_cpu_seconds,
+        });
+        report.figure(way.name, figures);
+    }
+    let Some((ours, plain)) = ways.split_first() else {
+        return report;
+    };
+    let (rate, sum) = (ours.median_events_per_second(), ours.sum());
+    report.checks.push(Check::at_least(
+        "events_per_second",
+        rate.round(),
+        EVENTS_PER_SECOND,
+    ));
+    let lost = sum.callbacks.abs_diff(sum.received) + sum.missing + sum.repeated;
+    report
+        .checks
+        .push(Check::at_most("lost_or_repeated", lost as f64, 0.0));
+    for way in plain {
+        let times = rate / way.median_events_per_second().max(1.0);
+        report.checks.push(Check::at_least(
+            format!("times_{}", way.name),
+            (times * 100.0).round() / 100.0,
+            TIMES_PLAIN,
+        ));
+    }
+    report
+}
