@@ -142,7 +142,10 @@ impl Switch {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
 
     use event_schema::Pubkey;
 
@@ -243,12 +246,16 @@ mod tests {
         let outputs = |mark: usize| (0..OUTPUTS).map(|_| marked(mark)).collect::<Vec<_>>();
         let switch = Switch::new(outputs(0));
         let seen = [0; 3].map(AtomicUsize::new);
+        // A reader that falls behind for ever must fail, not hang.
+        let started = Instant::now();
+        let in_time = || assert!(started.elapsed() < Duration::from_secs(30));
         thread::scope(|scope| {
             for seen in &seen {
                 let switch = &switch;
                 scope.spawn(move || {
                     let mut last = 0;
                     while last < EXCHANGES {
+                        in_time();
                         let generation = switch.current();
                         let number = generation.number();
                         assert!(number >= last, "{number} after {last}");
@@ -267,6 +274,7 @@ mod tests {
                 if number % 20 == 0 {
                     let behind = |seen: &AtomicUsize| seen.load(Ordering::Acquire) + 19 < number;
                     while seen.iter().any(behind) {
+                        in_time();
                         thread::yield_now();
                     }
                 }

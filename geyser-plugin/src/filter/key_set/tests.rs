@@ -32,3 +32,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_byte_counts_in_the_hash() {
+    use std::hash::BuildHasher as _;
+    let hasher = RandomState::new();
+    let zero = hasher.hash_one(Key([0; 32]));
+    for byte in 0..32 {
+        let mut key = [0; 32];
+        key[byte] = 1;
+        assert_ne!(hasher.hash_one(Key(key)), zero, "{byte}");
+    }
+}
