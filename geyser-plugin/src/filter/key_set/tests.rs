@@ -35,7 +35,6 @@ proptest! {
 
 #[test]
 fn every_byte_counts_in_the_hash() {
-    use std::hash::BuildHasher as _;
     let hasher = RandomState::new();
     let zero = hasher.hash_one(Key([0; 32]));
     for byte in 0..32 {
