@@ -20,9 +20,11 @@ use crate::{
 
 mod build;
 mod hole;
+mod union;
 
 pub use build::{Built, Defect};
 pub use hole::Hole;
+pub use union::unite;
 
 /// What a held record costs besides its bytes.
 const RECORD_BYTES: usize = 128;
@@ -39,6 +41,8 @@ pub struct Block {
     pub entries: u64,
     pub meta: std::sync::Arc<MetaView>,
     pub source: SourceId,
+    /// Others whose records fill holes of `source`; empty when it had the whole block.
+    pub repaired_from: Vec<SourceId>,
 }
 
 /// How far into each partition a source's slot was taken; records up to there are known.

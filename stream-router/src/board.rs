@@ -36,6 +36,8 @@ pub struct Status {
     pub lag: BTreeMap<String, u64>,
     pub published: PublishedView,
     pub duplicates_dropped: u64,
+    /// Blocks that no source had whole, published from several.
+    pub repaired: u64,
     pub late: u64,
     pub dead_letters: u64,
     pub open_slots: usize,
@@ -118,6 +120,7 @@ impl Board {
             finalized: heads.finalized,
         };
         status.duplicates_dropped = totals.duplicates;
+        status.repaired = totals.repaired;
         status.late = totals.late;
         status.dead_letters = dead_letters;
         status.open_slots = router.open_slots();

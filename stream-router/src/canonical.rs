@@ -45,8 +45,11 @@ impl CanonicalWriter {
             transactions: block.transactions,
             entries: block.entries,
             accounts: block.accounts,
-            sources: vec![block.source.to_string()],
-            repaired: false,
+            sources: std::iter::once(&block.source)
+                .chain(&block.repaired_from)
+                .map(ToString::to_string)
+                .collect(),
+            repaired: !block.repaired_from.is_empty(),
         };
         push(Kind::Seal, Bytes::from(seal.encode_to_vec()));
     }

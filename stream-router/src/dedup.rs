@@ -2,7 +2,8 @@
 //!
 //! Within a block an event is known by its content identity; its order is the canonical order (accounts by write version,
 //! transactions and entries by index, metadata last). Between sources the block's identity (slot and hash) decides:
-//! write versions differ from validator to validator, so a block is always taken whole from one source.
+//! write versions differ from validator to validator, so a block is taken whole from one source, and repaired from others
+//! only as far as `assembly::unite` can prove it.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! * A block is published once, whole, in canonical order, when a source's seals prove that all of it is here.
+//! * When no source has it whole but several together provably have, it is published from them and marked as repaired.
 //! * Then its standing: confirmed, finalized or abandoned, inferred from reports, descendants and roots.
 //! * A value longer than a record comes and goes in chunks; in between it is one event.
 //! * A hole is a gap record with its exact extent, never a silent publication.
 //! * After SIGKILL at any point the next life continues: nothing lost, nothing twice.
 //!
 //! What this crate deliberately does not do: it asks no validator for anything, keeps no history beyond what fork choice
-//! and deduplication need, never re-encodes an event, and never mixes two sources' account updates into one block.
+//! and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
 //! `router` (all pure); `canonical`, `state`, `publication`; `subscription`, `encoding`, `live`, `fanout`; `intake`,

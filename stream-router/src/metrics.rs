@@ -163,6 +163,7 @@ impl Metrics {
             ("startup", totals.startup),
             ("forgotten_slot", totals.forgotten),
             ("covered_slot", totals.covered),
+            ("repaired_block", totals.repaired),
             ("dead_letter", dead_letters),
         ] {
             self.totals.with_label_values(&[outcome]).set(count as i64);

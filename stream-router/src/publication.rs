@@ -11,7 +11,7 @@ use event_log::{
     EventLog, NewRecord, ReaderSpec, Record, Start, TopicSpec, TransactionalWriter, dead_letter,
 };
 use event_schema::{Gap, GapReason, Kind, ObservedTopic, Topics};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     canonical::CanonicalWriter,
@@ -200,6 +200,14 @@ impl Publication {
         for effect in effects {
             match effect {
                 Effect::Publish(block) => {
+                    if !block.repaired_from.is_empty() {
+                        info!(
+                            slot = %block.id.slot,
+                            from = %block.source,
+                            filled_from = ?block.repaired_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                            "no source had the block whole; repaired"
+                        );
+                    }
                     self.canonical.block(block, &mut self.pending);
                     let record = self.state.block(
                         block.id,

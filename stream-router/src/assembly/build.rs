@@ -81,6 +81,7 @@ impl SourceSlot {
             entries,
             meta,
             source,
+            repaired_from: Vec::new(),
         })))
     }
 }

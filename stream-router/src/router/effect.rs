@@ -74,6 +74,8 @@ pub struct Totals {
     pub forgotten: u64,
     /// Holes of one source that another source had filled.
     pub covered: u64,
+    /// Blocks that no source had whole, published from several.
+    pub repaired: u64,
 }
 
 /// Highest slots seen.

@@ -1,10 +1,16 @@
-//! Time passes: slots that will not be complete are told as gaps, or forgotten when there never was a block to publish.
+//! Time passes: slots that will not be complete are repaired from one another, told as gaps, or forgotten when there never
+//! was a block to publish.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use event_schema::{Blockhash, Gap, GapReason, Kind, Slot};
+use event_schema::{Blockhash, Gap, GapReason, Kind, Slot, SourceId};
 
 use super::{Effect, Router, SlotKey};
-use crate::assembly::Progress;
+use crate::{
+    assembly::{Progress, unite},
+    slot_tree::BlockId,
+};
 
 impl Router {
     /// `log_ms`: every partition has been read up to this time of the log.
@@ -28,6 +34,10 @@ impl Router {
             };
             if progress == Progress::Complete {
                 self.complete(key, out);
+                continue;
+            }
+            self.repair(key.0, out);
+            if !self.open.contains(key) {
                 continue;
             }
             self.gap(
@@ -61,6 +71,10 @@ impl Router {
         if !sealed && !slot.dead && !slot.rooted && !below_horizon {
             return;
         }
+        self.repair(key.0, out);
+        let Some(slot) = self.open.get(key) else {
+            return;
+        };
         let meta = slot.meta().cloned();
         let delivered = match &meta {
             Some(meta) => self.published.contains(meta.block),
@@ -94,6 +108,31 @@ impl Router {
             return;
         }
         self.gap(key, None, out);
+    }
+
+    /// Publishes the slot's blocks that several sources have together, though none of them has all.
+    fn repair(&mut self, slot: Slot, out: &mut Vec<Effect>) {
+        let metas = self.open.at(slot).filter_map(|(_, slot)| slot.meta());
+        let blocks: BTreeSet<BlockId> = metas.map(|meta| meta.block).collect();
+        for id in blocks {
+            if self.published.contains(id) {
+                continue;
+            }
+            let slots = self.open.at(slot).map(|((_, source), slot)| (source, slot));
+            let Some(block) = unite(id, slots) else {
+                continue;
+            };
+            let sources: Vec<SourceId> = std::iter::once(block.source)
+                .chain(block.repaired_from.iter().copied())
+                .collect();
+            self.totals.repaired += 1;
+            self.publish(block, out);
+            for source in sources {
+                if let Some(taken) = self.open.take((slot, source)) {
+                    self.close((slot, source), Some(id), taken.extent(), out);
+                }
+            }
+        }
     }
 
     pub(super) fn push_late(

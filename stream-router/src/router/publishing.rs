@@ -71,7 +71,7 @@ impl Router {
         }
     }
 
-    fn publish(&mut self, block: Block, out: &mut Vec<Effect>) {
+    pub(super) fn publish(&mut self, block: Block, out: &mut Vec<Effect>) {
         let id = block.id;
         let events = block.contents.len() as u64;
         let published = Published {

@@ -17,7 +17,7 @@ use event_schema::{
         },
     },
 };
-use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use stream_router::{observation::Lane, slot_tree::BlockId};
 
 pub const PARTITIONS: u32 = 3;
@@ -112,6 +112,27 @@ pub struct Written {
     pub key: Bytes,
     pub header: Bytes,
     pub value: Bytes,
+    /// Which of the source's values it is, or is part of.
+    pub of: Option<usize>,
+}
+
+/// One value of a block, before any cutting.
+#[derive(Debug, Clone)]
+pub struct Value {
+    pub kind: Kind,
+    pub block: BlockId,
+    pub lane: Lane,
+    pub bytes: Bytes,
+}
+
+/// What one source wrote into one partition for one slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Share {
+    pub records: u64,
+    first: Option<u64>,
+    last: u64,
+    /// Values that never reached the log.
+    pub lost: u64,
 }
 
 /// The plugin's model: numbers records per partition and seals slots.
@@ -128,9 +149,13 @@ pub struct Source {
     pub written: Vec<Written>,
     /// The blocks it has written.
     pub held: BTreeSet<BlockId>,
-    /// Values of its blocks, before any cutting.
-    pub values: Vec<(Kind, Bytes)>,
-    shares: BTreeMap<Lane, (u64, u64, u64, SealHash)>,
+    pub values: Vec<Value>,
+    /// Of each block and partition, as sealed.
+    pub sealed: BTreeMap<(BlockId, Lane), Share>,
+    /// How many of its values it loses before the log, and counts as lost.
+    losing: Option<(f64, StdRng)>,
+    current: BlockId,
+    shares: BTreeMap<Lane, Share>,
 }
 
 impl Source {
@@ -149,6 +174,9 @@ impl Source {
             written: Vec::new(),
             held: BTreeSet::new(),
             values: Vec::new(),
+            sealed: BTreeMap::new(),
+            losing: None,
+            current: BlockId::default(),
             shares: BTreeMap::new(),
         }
     }
@@ -158,6 +186,21 @@ impl Source {
         Self {
             chunk_data_bytes: rng.random_bool(0.7).then(|| rng.random_range(40..160)),
             ..Self::new(instance)
+        }
+    }
+
+    /// Another one that cuts its values as this one does.
+    pub fn alike(&self, instance: u64) -> Self {
+        Self {
+            chunk_data_bytes: self.chunk_data_bytes,
+            ..Self::new(instance)
+        }
+    }
+
+    pub fn losing(self, probability: f64, rng: &mut StdRng) -> Self {
+        Self {
+            losing: Some((probability, StdRng::seed_from_u64(rng.random()))),
+            ..self
         }
     }
 
@@ -208,6 +251,7 @@ impl Source {
         let slot = block.id.slot;
         self.shares.clear();
         self.held.insert(block.id);
+        self.current = block.id;
         self.status(slot, Some(block.parent.slot), SlotStatus::SlotCreatedBank);
         for index in 0..block.accounts {
             self.write_version += 1;
@@ -319,35 +363,62 @@ impl Source {
         };
         let value = Bytes::from(value.encode_to_vec());
         let limit = self.chunk_data_bytes.unwrap_or(CHUNK_BYTES_MAX);
-        if kind != Kind::Slot {
-            self.values.push((kind, value.clone()));
-            if value.len() > limit {
-                self.chunks(lane, kind, slot, &key, &value);
-                return;
-            }
+        if kind == Kind::Slot {
+            self.count(lane, kind, slot, key.into(), value, None);
+            return;
         }
-        self.count(lane, kind, slot, key.into(), value);
+        let of = Some(self.values.len());
+        self.values.push(Value {
+            kind,
+            block: self.current,
+            lane,
+            bytes: value.clone(),
+        });
+        let is_lost = |(probability, rng): &mut (f64, StdRng)| rng.random_bool(*probability);
+        if self.losing.as_mut().is_some_and(is_lost) {
+            self.shares.entry(lane).or_default().lost += 1;
+            return;
+        }
+        if value.len() > limit {
+            self.chunks(lane, kind, slot, &key, &value, of);
+        } else {
+            self.count(lane, kind, slot, key.into(), value, of);
+        }
     }
 
-    fn chunks(&mut self, lane: Lane, kind: Kind, slot: Slot, key: &[u8], value: &[u8]) {
+    fn chunks(
+        &mut self,
+        lane: Lane,
+        kind: Kind,
+        slot: Slot,
+        key: &[u8],
+        value: &[u8],
+        of: Option<usize>,
+    ) {
         let data_bytes = self.chunk_data_bytes.unwrap_or(chunk::CHUNK_DATA_BYTES);
         for chunk in chunk::chunks_of_size(kind, value, data_bytes).unwrap() {
             let mut out = Vec::new();
             chunk.write(&mut out);
             let key = Bytes::copy_from_slice(key);
-            self.count(lane, Kind::Chunk, slot, key, out.into());
+            self.count(lane, Kind::Chunk, slot, key, out.into(), of);
         }
     }
 
     /// A record that the slot's seals count.
-    fn count(&mut self, lane: Lane, kind: Kind, slot: Slot, key: Bytes, value: Bytes) {
-        let sequence = self.write(lane, kind, slot, key, value);
-        let share = self
-            .shares
-            .entry(lane)
-            .or_insert((0, sequence, sequence, SealHash::default()));
-        share.0 += 1;
-        share.2 = sequence;
+    fn count(
+        &mut self,
+        lane: Lane,
+        kind: Kind,
+        slot: Slot,
+        key: Bytes,
+        value: Bytes,
+        of: Option<usize>,
+    ) {
+        let sequence = self.write(lane, kind, slot, key, value, of);
+        let share = self.shares.entry(lane).or_default();
+        share.records += 1;
+        share.first.get_or_insert(sequence);
+        share.last = sequence;
     }
 
     /// Appends the slot's seals, for the records since the last call of `block`.
@@ -358,19 +429,24 @@ impl Source {
             .map(|(lane, share)| SealedPartition {
                 topic: lane.topic as u32,
                 partition: lane.partition,
-                records: share.0,
-                lost: 0,
+                records: share.records,
+                lost: share.lost,
             })
             .collect();
-        for (lane, (records, first, last, hash)) in shares {
+        for (lane, share) in shares {
+            self.sealed.insert((block.id, lane), share);
+            // Into the partitions that it wrote.
+            let Some(first_sequence) = share.first else {
+                continue;
+            };
             let seal = Seal {
                 slot: block.id.slot.0,
                 revision,
-                records,
-                first_sequence: first,
-                last_sequence: last,
-                hash: hash.value(),
-                lost: 0,
+                records: share.records,
+                first_sequence,
+                last_sequence: share.last,
+                hash: SealHash::default().value(),
+                lost: share.lost,
                 table: table.clone(),
                 transactions: block.transactions,
                 entries: block.entries,
@@ -382,6 +458,7 @@ impl Source {
                 block.id.slot,
                 Bytes::copy_from_slice(&block.id.slot.0.to_be_bytes()),
                 seal.encode_to_vec().into(),
+                None,
             );
         }
     }
@@ -400,7 +477,15 @@ impl Source {
         self.seal(block, 1);
     }
 
-    fn write(&mut self, lane: Lane, kind: Kind, slot: Slot, key: Bytes, value: Bytes) -> u64 {
+    fn write(
+        &mut self,
+        lane: Lane,
+        kind: Kind,
+        slot: Slot,
+        key: Bytes,
+        value: Bytes,
+        of: Option<usize>,
+    ) -> u64 {
         let next = self.next.entry(lane).or_default();
         let sequence = *next;
         *next += 1;
@@ -417,6 +502,7 @@ impl Source {
             key,
             header: Bytes::copy_from_slice(&header.encode()),
             value,
+            of,
         });
         sequence
     }

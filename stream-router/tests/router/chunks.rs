@@ -134,6 +134,7 @@ fn set(
                 key: Bytes::new(),
                 header: Bytes::copy_from_slice(&header.encode()),
                 value: out.into(),
+                of: None,
             }
         })
         .collect()

@@ -7,4 +7,5 @@ mod crash;
 mod kafka;
 mod oracle;
 mod oversize;
+mod repair;
 mod subscribers;

@@ -17,11 +17,13 @@ use crate::chain::{History, Source, TrueBlock, Written, interleave};
 
 /// Everything a run told, checked for order as it came.
 #[derive(Debug, Default)]
-struct Told {
-    blocks: BTreeMap<BlockId, Vec<EventId>>,
-    standings: BTreeMap<BlockId, Vec<Standing>>,
-    gaps: Vec<(Slot, u64, String)>,
-    late: usize,
+pub struct Told {
+    pub blocks: BTreeMap<BlockId, Vec<EventId>>,
+    /// Blocks that were published from several sources.
+    pub repaired: BTreeSet<BlockId>,
+    pub standings: BTreeMap<BlockId, Vec<Standing>>,
+    pub gaps: Vec<(Slot, u64, String)>,
+    pub late: usize,
 }
 
 impl Told {
@@ -29,6 +31,9 @@ impl Told {
         for effect in effects {
             match effect {
                 Effect::Publish(block) => {
+                    if !block.repaired_from.is_empty() {
+                        self.repaired.insert(block.id);
+                    }
                     let events = block.contents.iter().map(|content| content.id).collect();
                     assert!(
                         self.blocks.insert(block.id, events).is_none(),
@@ -65,7 +70,7 @@ impl Told {
     }
 }
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     Limits {
         gap_after_ms: 1_000,
         settle_ms: 100,
@@ -74,7 +79,7 @@ fn limits() -> Limits {
 }
 
 /// Delivers the lanes in a random interleaving, sometimes one lane far ahead of the others.
-fn deliver(
+pub fn deliver(
     rng: &mut StdRng,
     router: &mut Router,
     lanes: &BTreeMap<Lane, Vec<Written>>,
@@ -120,7 +125,7 @@ fn deliver(
     }
 }
 
-fn assert_content(told: &Told, block: &TrueBlock) {
+pub fn assert_content(told: &Told, block: &TrueBlock) {
     let events = &told.blocks[&block.id];
     assert!(
         events.windows(2).all(|pair| pair[0] < pair[1]),
@@ -143,7 +148,7 @@ fn assert_content(told: &Told, block: &TrueBlock) {
     assert_eq!(events.last(), Some(&EventId::BlockMeta));
 }
 
-fn assert_standings(told: &Told, history: &History, published: &BTreeSet<BlockId>) {
+pub fn assert_standings(told: &Told, history: &History, published: &BTreeSet<BlockId>) {
     for block in &history.blocks {
         if !published.contains(&block.id) {
             continue;

@@ -154,6 +154,7 @@ fn block(slot: u64, contents: Vec<Content>) -> Block {
         entries: 0,
         meta,
         source: SourceId::default(),
+        repaired_from: Vec::new(),
     }
 }
 
