@@ -3,13 +3,17 @@
 mod validator;
 
 use std::{
+    collections::BTreeSet,
     env, fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::GeyserPlugin;
 use libloading::{Library, Symbol};
+use local_services::free_port;
 use validator::{Size, run_slot};
 
 /// Set: this process plays a host that loads the library named here and drives a slot through it.
@@ -96,6 +100,78 @@ fn loading_and_unloading_leaves_nothing_behind() {
                 .unwrap()
         ) > 1
     );
+}
+
+/// Operators set alerts by the guide, so it must name what there is, and the rules may ask for nothing else.
+#[test]
+fn the_operators_guide_and_the_alert_rules_know_the_metrics_of_the_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = config(dir.path(), "").replace("plugin.json", "guide.json");
+    let text = fs::read_to_string(dir.path().join("plugin.json")).unwrap();
+    fs::write(
+        &config,
+        text.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
+    )
+    .unwrap();
+    let (mut plugin, library) = load(&library());
+    plugin.on_load(&config, false).unwrap();
+    let page = scrape(port);
+    plugin.on_unload();
+    drop(plugin);
+    library.close().unwrap();
+    let families: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("# TYPE heliograph_plugin_")?
+                .split(' ')
+                .next()
+        })
+        .collect();
+    assert!(families.len() > 20, "{page}");
+
+    let guide = include_str!("../../docs/guides/plugin-operator.md");
+    let described: BTreeSet<&str> = guide
+        .lines()
+        .skip_while(|line| !line.starts_with("## 5"))
+        .take_while(|line| !line.starts_with("## 6"))
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
+        .flat_map(|names| names.split("`, `"))
+        .map(|name| name.trim_end_matches('`').split('{').next().unwrap())
+        .collect();
+    assert_eq!(described, families, "left: the guide, right: the library");
+
+    let rules = include_str!("../../ops/prometheus/rules.yml");
+    let asked: BTreeSet<&str> = rules
+        .match_indices("heliograph_plugin_")
+        .map(|(at, mark)| {
+            let rest = &rules[at + mark.len()..];
+            let end = rest
+                .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+                .unwrap();
+            rest[..end].trim_end_matches("_bucket")
+        })
+        .collect();
+    let unknown: Vec<_> = asked.difference(&families).collect();
+    assert!(unknown.is_empty(), "rules.yml asks for {unknown:?}");
+    for reason in page
+        .split("reason=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+    {
+        assert!(
+            guide.contains(&format!("`{reason}`")),
+            "the guide does not explain `{reason}`"
+        );
+    }
+}
+
+fn scrape(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
 }
 
 #[test]
