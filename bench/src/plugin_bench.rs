@@ -7,13 +7,14 @@
 //! rounds: all subjects in turn ─▶ histograms ─▶ table, checks
 //! ```
 //!
-//! Subjects are our plugin, any other `.so` for the same interface, an empty callback (the floor: driver, clock and scheduler)
-//! and the plain alternative in [`baseline`]. Reading order: [`mix`], [`workload`], [`drive`], [`probe`], [`histogram`];
-//! [`subject`], [`host_process`], [`rounds`], [`table`].
+//! Subjects are our plugin, any other `.so` for the same interface, an empty callback (the floor: driver and clock), one that
+//! only reads the clock ([`clock_plugin`]: what the scheduler does to any callback) and the plain alternative in [`baseline`]. Reading order: [`mix`], [`workload`], [`drive`], [`probe`], [`histogram`];
+//! [`subject`], [`host_process`], [`rounds`], [`table`]; [`stall`]; [`throughput`], [`tally`].
 
 pub mod allocations;
 pub mod baseline;
 pub mod broker;
+pub mod clock_plugin;
 pub mod drive;
 pub mod floor_thread;
 pub mod histogram;

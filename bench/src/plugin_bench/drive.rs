@@ -337,7 +337,7 @@ impl<'a, P: Probe> Caller<'a, P> {
             Pace::PerSecond(rate) => {
                 let share = f64::from(rate) / shared.threads as f64;
                 let due = Duration::from_secs_f64(self.callbacks as f64 / share);
-                if due > shared.begin.elapsed() {
+                while due > shared.begin.elapsed() {
                     thread::sleep(NAP);
                 }
             }
@@ -347,3 +347,6 @@ impl<'a, P: Probe> Caller<'a, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

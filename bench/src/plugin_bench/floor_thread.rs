@@ -60,7 +60,7 @@ fn run(plan: Plan, length: Duration, stopped: &AtomicBool) -> Histogram {
             Pace::PerSecond(rate) => {
                 let share = f64::from(rate) / plan.threads.max(1) as f64;
                 let due = Duration::from_secs_f64(callbacks as f64 / share);
-                if due > begin.elapsed() {
+                while due > begin.elapsed() {
                     thread::sleep(NAP);
                 }
             }

@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantiles_are_those_of_the_sorted_values(values in durations(), quantile in 0.0..=1.0) {
+        fn quantiles_are_those_of_the_sorted_values(values in durations(), quantile in 0.0..=1.0_f64) {
             let histogram = of(&values);
             let mut sorted = values.clone();
             sorted.sort_unstable();

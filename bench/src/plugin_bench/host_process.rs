@@ -82,6 +82,9 @@ pub struct HostArgs {
     /// Drive the bench's plain alternative
     #[arg(long)]
     baseline: bool,
+    /// Drive callbacks that only read the clock
+    #[arg(long)]
+    clock: bool,
 }
 
 /// The host's side: drives what it is told until its standard input ends.
@@ -94,6 +97,7 @@ pub fn serve(args: &HostArgs) -> anyhow::Result<()> {
             config: config.clone(),
         },
         _ if args.baseline => Origin::Baseline,
+        _ if args.clock => Origin::Clock,
         _ => Origin::Floor,
     };
     let plugin = origin.load()?;
@@ -198,6 +202,9 @@ impl HostProcess {
             .stderr(File::options().create(true).append(true).open(&log)?);
         match &subject.origin {
             Origin::Floor => {}
+            Origin::Clock => {
+                command.arg("--clock");
+            }
             Origin::Baseline => {
                 command.arg("--baseline");
             }

@@ -73,6 +73,11 @@ pub struct PluginArgs {
 }
 
 pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "warning: a development build says little about a deployed one; build with --release"
+        );
+    }
     let blocks = crate::replay::blocks_folder(args.blocks.as_deref())?;
     let scratch = tempfile::Builder::new()
         .prefix("heliograph-bench-")
@@ -154,7 +159,7 @@ impl PluginArgs {
                 self.config.len()
             );
         }
-        let mut subjects = vec![Subject::floor(), Subject::baseline()];
+        let mut subjects = vec![Subject::floor(), Subject::clock(), Subject::baseline()];
         let settings = Settings {
             brokers: broker.address().into(),
             others: json!({}),

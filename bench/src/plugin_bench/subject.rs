@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::baseline::Baseline;
+use super::{baseline::Baseline, clock_plugin::ClockPlugin};
 use crate::{plugin_library::LoadedPlugin, throughput::NullPlugin};
 
 /// In a foreign configuration, stands for the address of the bench's broker.
@@ -27,6 +27,8 @@ pub struct Subject {
 pub enum Origin {
     /// Callbacks that do nothing: what the driver and its clock cost.
     Floor,
+    /// Callbacks that only read the clock.
+    Clock,
     Baseline,
     SharedObject {
         so: PathBuf,
@@ -37,6 +39,10 @@ pub enum Origin {
 impl Subject {
     pub fn floor() -> Self {
         Self::in_process("floor", Origin::Floor)
+    }
+
+    pub fn clock() -> Self {
+        Self::in_process("clock", Origin::Clock)
     }
 
     pub fn baseline() -> Self {
@@ -150,6 +156,7 @@ impl Origin {
     pub fn load(&self) -> anyhow::Result<LoadedPlugin> {
         Ok(match self {
             Self::Floor => LoadedPlugin::in_process(Box::new(NullPlugin)),
+            Self::Clock => LoadedPlugin::in_process(Box::new(ClockPlugin)),
             Self::Baseline => LoadedPlugin::in_process(Box::new(Baseline::start()?)),
             Self::SharedObject { so, config } => LoadedPlugin::open(so, config)?,
         })

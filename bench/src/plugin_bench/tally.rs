@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use event_log::Record;
-use event_schema::{Kind, ObservedHeader, SourceId, chunk::Piece};
+use event_schema::{CHUNK_BYTES_MAX, Kind, ObservedHeader, SourceId, chunk::Piece};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,6 +49,28 @@ impl Tally {
             },
             _ => self.observations += 1,
         }
+    }
+}
+
+/// A fingerprint of observations' bytes, whatever their order: equal for two ways to the log that say the same. What may be
+/// written in chunks is left out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Contents {
+    pub values: u64,
+    sum: u128,
+}
+
+impl Contents {
+    pub fn add(&mut self, record: &Record) {
+        let header = ObservedHeader::decode(&record.header);
+        let beside = header.is_ok_and(|h| matches!(h.kind, Kind::Seal | Kind::Gap | Kind::Chunk));
+        if beside || record.value.len() > CHUNK_BYTES_MAX {
+            return;
+        }
+        let mut half = [0; 16];
+        half.copy_from_slice(&blake3::hash(&record.value).as_bytes()[..16]);
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
+        self.values += 1;
     }
 }
 
@@ -110,5 +132,23 @@ mod tests {
         tally.add(&record(0, 3, Kind::Seal, Bytes::new()));
         assert_eq!((tally.observations, tally.seals), (1, 1));
         assert_eq!((tally.missing, tally.repeated, tally.unreadable), (0, 0, 0));
+    }
+
+    #[test]
+    fn contents_are_the_same_in_any_order_and_without_what_is_beside_them() {
+        let contents = |records: &[Record]| {
+            let mut contents = Contents::default();
+            records.iter().for_each(|record| contents.add(record));
+            contents
+        };
+        let [one, two] = ["one", "two"].map(|value| record(0, 1, Kind::Entry, value.into()));
+        let seal = record(0, 2, Kind::Seal, "seal".into());
+        let large = record(0, 3, Kind::Account, vec![1; CHUNK_BYTES_MAX + 1].into());
+        let mut bare = two.clone();
+        bare.header = Bytes::new();
+        let both = contents(&[one.clone(), two.clone()]);
+        assert_eq!(both, contents(&[seal, bare, large, one.clone()]));
+        assert_ne!(both, contents(&[one.clone(), one]));
+        assert_ne!(both, contents(&[two]));
     }
 }

@@ -24,7 +24,7 @@ use super::{
     probe::Latencies,
     process_figures::cpu_seconds,
     subject::{Origin, Settings, Subject},
-    tally::Tally,
+    tally::{Contents, Tally},
     workload::Workload,
 };
 use crate::{
@@ -65,6 +65,7 @@ struct Run {
     received: u64,
     missing: u64,
     repeated: u64,
+    contents: Contents,
     /// Of driver, plugin and reader together, and of the broker.
     cpu_seconds: f64,
     broker_cpu_seconds: f64,
@@ -90,18 +91,26 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
     ] {
         ways.push(plain(name, batching, broker, &runtime)?);
     }
-    let plan = |seconds: u64| Plan {
+    let plan = |until| Plan {
         threads: options.threads,
         pace: Pace::Busy,
-        until: Until::Milliseconds(seconds * 1000),
+        until,
     };
+    let mut contents = Vec::new();
     for way in &mut ways {
-        eprintln!("warming {}", way.name);
-        way.drive(&workload, plan(2), broker, &runtime)?;
+        eprintln!("warming {}, and reading what it says", way.name);
+        // The same callbacks for all.
+        let warm = way.drive(&workload, plan(Until::Passes(1)), broker, &runtime)?;
+        contents.push(warm.contents);
     }
     for round in 0..options.rounds.max(1) {
         for way in &mut ways {
-            let run = way.drive(&workload, plan(options.seconds), broker, &runtime)?;
+            let run = way.drive(
+                &workload,
+                plan(Until::Milliseconds(options.seconds * 1_000)),
+                broker,
+                &runtime,
+            )?;
             eprintln!(
                 "round {}: {} {:.0} events/s",
                 round + 1,
@@ -111,8 +120,18 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
             way.runs.push(run);
         }
     }
-    let report = report(options, &ways);
+    let mut report = report(options, &ways);
     print(&ways);
+    // Our plugin's bytes are those that prost writes from the plain structs.
+    let differing = contents.iter().filter(|said| **said != contents[0]).count();
+    let values = contents[0].values;
+    println!("{values} values compared: {differing} of the other ways differ from ours");
+    report.figure("values_compared", values);
+    report.checks.push(Check::at_most(
+        "ways_that_say_other_than_ours",
+        differing as f64,
+        0.0,
+    ));
     Ok(report)
 }
 
@@ -212,6 +231,9 @@ impl Way {
     ) -> anyhow::Result<Run> {
         let window = Window::new(WINDOW);
         let mut tally = Tally::default();
+        let mut contents = Contents::default();
+        // Only of a round in which all ways are driven with the same.
+        let compared = matches!(plan.until, Until::Passes(_));
         let mut received = 0;
         let own = std::process::id();
         let cpu = cpu_seconds(own);
@@ -237,6 +259,9 @@ impl Way {
                 let records = runtime.block_on(self.reader.poll(POLL_RECORDS, POLL_WAIT))?;
                 if !records.is_empty() {
                     last = Instant::now();
+                }
+                if compared {
+                    records.iter().for_each(|record| contents.add(record));
                 }
                 if self.numbered {
                     records.iter().for_each(|record| tally.add(record));
@@ -265,6 +290,7 @@ impl Way {
             received,
             missing: tally.missing + tally.unreadable,
             repeated: tally.repeated,
+            contents,
             cpu_seconds: cpu_seconds(own) - cpu,
             broker_cpu_seconds: broker.pid().map_or(0.0, cpu_seconds) - broker_cpu,
         })
@@ -283,6 +309,7 @@ impl Way {
             received: sum.received + run.received,
             missing: sum.missing + run.missing,
             repeated: sum.repeated + run.repeated,
+            contents: Contents::default(),
             cpu_seconds: sum.cpu_seconds + run.cpu_seconds,
             broker_cpu_seconds: sum.broker_cpu_seconds + run.broker_cpu_seconds,
         })
