@@ -1,6 +1,6 @@
 //! What a process has used, from `/proc`.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 /// The kernel's unit for times in `/proc/PID/stat`; fixed for user space on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -8,6 +8,28 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Processor seconds of all threads, those that ended included; 0 for a process that is gone. Resolution: 10 ms.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    seconds_of(&stat)
+}
+
+/// Processor seconds by name of thread, of the threads there are.
+pub fn cpu_seconds_by_thread(pid: u32) -> BTreeMap<String, f64> {
+    let mut seconds = BTreeMap::new();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        // A thread that ends meanwhile has no more to tell.
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        if let Some((_, name)) = stat
+            .rsplit_once(')')
+            .map_or("", |(head, _)| head)
+            .split_once('(')
+        {
+            *seconds.entry(name.to_owned()).or_default() += seconds_of(&stat);
+        }
+    }
+    seconds
+}
+
+fn seconds_of(stat: &str) -> f64 {
     // The name, in parentheses, may hold anything; fields are counted from its end. The first one after it is field 3.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = |number: usize| -> f64 {
@@ -59,5 +81,8 @@ mod tests {
         let (now, peak) = (resident_kib(pid), peak_resident_kib(pid));
         assert!(now > 500 && peak >= now, "{now} KiB of {peak}");
         assert_eq!(cpu_seconds(u32::MAX), 0.0);
+        let by_thread = cpu_seconds_by_thread(pid);
+        let sum: f64 = by_thread.values().sum();
+        assert!(sum > 0.0 && sum <= cpu_seconds(pid), "{by_thread:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! and what is measured is what the whole way carries.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread,
@@ -22,7 +23,7 @@ use super::{
     host_process::FIRST_SLOT,
     plain_kafka::{Batching, PlainKafka},
     probe::Latencies,
-    process_figures::cpu_seconds,
+    process_figures::{cpu_seconds, cpu_seconds_by_thread},
     subject::{Origin, Settings, Subject},
     tally::{Contents, Tally},
     workload::Workload,
@@ -55,6 +56,8 @@ pub struct Way {
     numbered: bool,
     next_slot: u64,
     runs: Vec<Run>,
+    /// Processor seconds of the threads that outlive a run: those of the plugin and of the log's clients, by name.
+    threads: BTreeMap<String, f64>,
 }
 
 /// One run of one way.
@@ -157,6 +160,7 @@ fn ours(
         numbered: true,
         next_slot: FIRST_SLOT,
         runs: Vec::new(),
+        threads: BTreeMap::new(),
     })
 }
 
@@ -176,6 +180,7 @@ fn plain(
         numbered: false,
         next_slot: FIRST_SLOT,
         runs: Vec::new(),
+        threads: BTreeMap::new(),
     })
 }
 
@@ -237,6 +242,7 @@ impl Way {
         let mut received = 0;
         let own = std::process::id();
         let cpu = cpu_seconds(own);
+        let by_thread = cpu_seconds_by_thread(own);
         let broker_cpu = broker.pid().map_or(0.0, cpu_seconds);
         let begin = Instant::now();
         let mut last = begin;
@@ -284,6 +290,10 @@ impl Way {
             bail!("{}: refused {} callbacks", self.name, driven.refused);
         }
         self.next_slot = next_slot;
+        for (name, seconds) in cpu_seconds_by_thread(own) {
+            let used = seconds - by_thread.get(&name).copied().unwrap_or(0.0);
+            *self.threads.entry(name).or_default() += used;
+        }
         Ok(Run {
             events_per_second: received as f64 / (last - begin).as_secs_f64(),
             callbacks: driven.callbacks,
@@ -343,6 +353,16 @@ fn print(ways: &[Way]) {
             per_million(sum.broker_cpu_seconds),
         );
     }
+    for way in ways {
+        let mut threads: Vec<_> = way.threads.iter().collect();
+        threads.sort_by(|left, right| right.1.total_cmp(left.1));
+        let busiest: Vec<String> = threads
+            .iter()
+            .filter(|(_, seconds)| **seconds >= 0.05)
+            .map(|(name, seconds)| format!("{name} {seconds:.2}"))
+            .collect();
+        println!("{}: CPU-s by thread: {}", way.name, busiest.join(", "));
+    }
 }
 
 fn report(options: &Options<'_>, ways: &[Way]) -> Report {
@@ -363,6 +383,7 @@ fn report(options: &Options<'_>, ways: &[Way]) -> Report {
             "repeated_sequences": sum.repeated,
             "cpu_seconds": sum.cpu_seconds,
             "broker_cpu_seconds": sum.broker_cpu_seconds,
+            "cpu_seconds_by_thread": way.threads,
         });
         report.figure(way.name, figures);
     }
