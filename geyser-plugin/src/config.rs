@@ -1,6 +1,7 @@
 //! The plugin's configuration: the JSON5 file that the validator reads for `libpath` and hands to `on_load`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,12 @@ use event_schema::{Pubkey, Topics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::lane::Lanes;
+use crate::{
+    filter::{Filter, FilterConfig, FilterError},
+    lane::Lanes,
+    observation::Outputs,
+    shared_memory::Sizes,
+};
 
 /// See the module. Every key but `libpath` and `validator_identity` may be left out; `examples/heliograph.json` shows them
 /// all with their defaults.
@@ -33,6 +39,10 @@ pub struct Config {
     pub queue: Queue,
     pub spill: Spill,
     pub metrics: Metrics,
+    /// What is recorded; everything by default. Read again while the plugin runs when this file changes.
+    pub filters: FilterConfig,
+    /// Further sets of topics with filters of their own, at most 7.
+    pub outputs: Vec<Output>,
     /// Also send the accounts of the snapshot while the validator starts.
     pub startup_accounts: bool,
     /// How long unloading waits for Kafka to acknowledge what it was given, in seconds.
@@ -48,14 +58,29 @@ pub struct Partitions {
     pub slots: u16,
 }
 
-/// Bounds of the queue between callbacks and worker. 64 Ki records are three mainnet slots; each place costs about 200
-/// bytes, allocated at load.
+/// A further set of topics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// First part of its topic names; different from all others.
+    pub topic_prefix: String,
+    #[serde(default)]
+    pub partitions: Partitions,
+    #[serde(default)]
+    pub filters: FilterConfig,
+}
+
+/// Bounds of the queue between callbacks and Kafka's acknowledgement; a record leaves it when Kafka or the disk has it. All
+/// of it is allocated at load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
+    /// Rounded up to a power of two. 128 Ki records are six busy mainnet slots; each costs 64 bytes.
     pub records: usize,
-    /// Of encoded records, in MiB.
+    /// Of encoded records, in MiB; rounded up to a power of two.
     pub megabytes: usize,
+    /// Where the queue lies: memory with a name, which outlives a validator that is killed. `null`: memory that does not.
+    pub dir: Option<PathBuf>,
 }
 
 /// Where records wait on disk while Kafka is away.
@@ -88,6 +113,8 @@ impl Default for Config {
             queue: Queue::default(),
             spill: Spill::default(),
             metrics: Metrics::default(),
+            filters: FilterConfig::default(),
+            outputs: Vec::new(),
             startup_accounts: false,
             unload_seconds: 10,
         }
@@ -107,8 +134,9 @@ impl Default for Partitions {
 impl Default for Queue {
     fn default() -> Self {
         Self {
-            records: 65_536,
+            records: 131_072,
             megabytes: 256,
+            dir: Some(PathBuf::from("/dev/shm")),
         }
     }
 }
@@ -172,6 +200,16 @@ impl Config {
             )
         })?;
         refuse_unknown_keys(&value)?;
+        // Before serde, which would not say where.
+        let further = value.get("outputs").and_then(Value::as_array);
+        let further = further.into_iter().flatten().enumerate();
+        for (path, output) in std::iter::once((String::new(), &value))
+            .chain(further.map(|(index, output)| (format!("outputs[{index}]."), output)))
+        {
+            if let Some(filters) = output.get("filters") {
+                FilterConfig::read(filters.clone()).map_err(|error| said(&path, &error))?;
+            }
+        }
         let config: Self = serde_json::from_value(value).map_err(|error| {
             (
                 error.to_string(),
@@ -204,26 +242,47 @@ impl Config {
             "`name` must consist of letters, digits, `-`, `_` and `.`",
             "write for example \"heliograph\"",
         )?;
-        let Partitions {
-            accounts,
-            transactions,
-            slots,
-        } = self.partitions;
-        for (key, count) in [
-            ("accounts", accounts),
-            ("transactions", transactions),
-            ("slots", slots),
-        ] {
+        require(
+            self.outputs.len() < Outputs::MAX,
+            &format!("`outputs` has {} entries", self.outputs.len()),
+            "write at most 7",
+        )?;
+        let mut prefixes = BTreeSet::new();
+        let mut lanes = 0;
+        for (path, prefix, partitions, filters) in self.all_outputs() {
             require(
-                (1..=256).contains(&count),
-                &format!("`partitions.{key}` is {count}"),
-                "write a number from 1 to 256, the same as every reader of the topic",
+                !prefix.is_empty() && prefixes.insert(prefix),
+                &format!("`{path}topic_prefix` is empty or used twice"),
+                "write a name of its own for every output",
             )?;
+            for (key, count) in [
+                ("accounts", partitions.accounts),
+                ("transactions", partitions.transactions),
+                ("slots", partitions.slots),
+            ] {
+                require(
+                    (1..=256).contains(&count),
+                    &format!("`{path}partitions.{key}` is {count}"),
+                    "write a number from 1 to 256, the same as every reader of the topic",
+                )?;
+                lanes += usize::from(count);
+            }
+            Filter::compile(filters).map_err(|error| said(&path, &error))?;
         }
+        require(
+            lanes <= Lanes::MAX,
+            &format!("the outputs have {lanes} partitions together"),
+            "write at most 1023",
+        )?;
         require(
             self.queue.records >= 1024,
             "`queue.records` is below 1024",
-            "write 65536 or more on mainnet",
+            "write 131072 or more on mainnet",
+        )?;
+        require(
+            self.queue.records <= 1 << 22,
+            "`queue.records` is above 4194304",
+            "write 131072, or more if the queue is seen full",
         )?;
         require(
             (1..=65_536).contains(&self.queue.megabytes),
@@ -248,13 +307,89 @@ impl Config {
         })
     }
 
-    pub fn lanes(&self) -> Lanes {
-        Lanes {
-            accounts: self.partitions.accounts,
-            transactions: self.partitions.transactions,
-            slots: self.partitions.slots,
+    /// Path, topic prefix, partitions and filters of every output, this file's own first.
+    fn all_outputs(&self) -> impl Iterator<Item = (String, &str, &Partitions, &FilterConfig)> {
+        let own = (
+            String::new(),
+            self.topic_prefix.as_str(),
+            &self.partitions,
+            &self.filters,
+        );
+        let further = self.outputs.iter().enumerate().map(|(index, output)| {
+            (
+                format!("outputs[{index}]."),
+                output.topic_prefix.as_str(),
+                &output.partitions,
+                &output.filters,
+            )
+        });
+        std::iter::once(own).chain(further)
+    }
+
+    /// Of every output.
+    pub fn lanes(&self) -> Box<[Lanes]> {
+        let mut first = 0;
+        self.all_outputs()
+            .map(|(_, _, partitions, _)| {
+                let lanes = Lanes {
+                    accounts: partitions.accounts,
+                    transactions: partitions.transactions,
+                    slots: partitions.slots,
+                    first,
+                };
+                // At most 1023 together.
+                first += lanes.count() as u16;
+                lanes
+            })
+            .collect()
+    }
+
+    /// Of every output.
+    pub fn topics(&self) -> Vec<Topics> {
+        self.all_outputs()
+            .map(|(_, prefix, _, _)| Topics::new(prefix))
+            .collect()
+    }
+
+    /// Of every output, compiled.
+    pub fn compile_filters(&self) -> Result<Vec<Filter>, FilterError> {
+        self.all_outputs()
+            .map(|(_, _, _, filters)| Filter::compile(filters))
+            .collect()
+    }
+
+    /// Whether nothing but filters differs.
+    pub fn differs_in_filters_alone(&self, other: &Self) -> bool {
+        let bare = |config: &Self| {
+            let mut config = config.clone();
+            config.filters = FilterConfig::default();
+            for output in &mut config.outputs {
+                output.filters = FilterConfig::default();
+            }
+            config
+        };
+        bare(self) == bare(other)
+    }
+
+    /// Of the queue's memory.
+    pub fn sizes(&self) -> Sizes {
+        let lanes: usize = self.lanes().iter().map(|lanes| lanes.count()).sum();
+        // A seal per lane and slot, several slots' worth; each has a row per lane.
+        let seals = (lanes * 64).next_power_of_two().max(1024);
+        Sizes {
+            records: self.queue.records.next_power_of_two() as u64,
+            record_bytes: (self.queue.megabytes << 20).next_power_of_two() as u64,
+            seals: seals as u64,
+            seal_bytes: (seals * 64 * (2 + lanes / 4)).next_power_of_two() as u64,
         }
     }
+}
+
+fn said(path: &str, error: &FilterError) -> (String, String) {
+    (
+        format!("`{path}{}`: {}", error.path(), error.problem),
+        error.fix.clone(),
+    )
 }
 
 /// serde names an unknown key but not where it is; this says both, and what may have been meant.

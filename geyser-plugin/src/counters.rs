@@ -1,14 +1,24 @@
 //! The plugin's figures: plain atomics, raised by callbacks and threads, rendered as Prometheus text.
 //!
-//! The balance that must hold once all is quiet: for observations, `callbacks == delivered + spilled and not yet drained +
-//! lost`. Seals are counted apart.
+//! The balance that must hold once all is quiet: `callbacks - filtered + copies == delivered + waiting in the spill + lost`,
+//! where a callback that several outputs record has copies. Seals are counted apart. Callbacks and losses are counted in the
+//! shared memory, so that the balance of a validator that was killed can be drawn up by the next one.
 
 use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
+    fmt::{self, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use event_schema::Kind;
+use event_schema::{Kind, SourceId};
+
+use crate::{
+    histogram::Histogram,
+    shared_memory::{SharedMemory, Sizes},
+};
 
 /// Why an observation did not reach the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +38,12 @@ pub enum LossReason {
     Delivery,
     /// The plugin was unloaded while Kafka was away and the spill could not take the rest.
     Unload,
+    /// The snapshot's accounts had filled their half of the queue.
+    Startup,
 }
 
 impl LossReason {
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueRecords,
         Self::QueueBytes,
         Self::Oversize,
@@ -39,9 +51,10 @@ impl LossReason {
         Self::Panic,
         Self::Delivery,
         Self::Unload,
+        Self::Startup,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueRecords => "queue_records",
             Self::QueueBytes => "queue_bytes",
@@ -50,6 +63,7 @@ impl LossReason {
             Self::Panic => "panic",
             Self::Delivery => "delivery",
             Self::Unload => "unload",
+            Self::Startup => "startup",
         }
     }
 }
@@ -71,12 +85,30 @@ impl Count {
     }
 }
 
+/// What a callback reports.
+pub const OBSERVED: [Kind; 5] = [
+    Kind::Account,
+    Kind::Slot,
+    Kind::Transaction,
+    Kind::Entry,
+    Kind::BlockMeta,
+];
+
+/// Every so many callbacks of a kind, one is timed: the clock costs as much as a small callback.
+pub const TIMED_ONE_IN: u64 = 64;
+
 /// See the module. One per plugin instance: two instances in one process do not mix.
-#[derive(Debug, Default)]
 pub struct Counters {
-    callbacks: [Count; 9],
-    delivered: [Count; 9],
-    lost: [Count; LossReason::ALL.len()],
+    memory: Arc<SharedMemory>,
+    delivered: [Count; 16],
+    /// Of callbacks, by kind.
+    durations: [Histogram; 16],
+    /// From hand-over to Kafka to its acknowledgement.
+    pub kafka_latency: Histogram,
+    /// From a block's metadata, as the worker saw it, to the slot's first seal.
+    pub seal_lag: Histogram,
+    /// Copies of callbacks that more than one output records.
+    pub copies: Count,
     /// Losses whose slot could not be written down and which the newest slot's seals state.
     pub lost_unplaced: Count,
     pub panics: Count,
@@ -90,22 +122,110 @@ pub struct Counters {
     pub inherited: Count,
     pub inherited_lost: Count,
     pub spill_bytes: Count,
+    /// Age of the oldest record in the spill, in seconds.
+    pub spill_age_seconds: Count,
+    /// Taken over from the memory of an instance that was killed.
+    pub recovered: Count,
+    /// What that instance had counted as lost, and its records that the spill could not take.
+    pub predecessor_lost: Count,
+    /// 1 when the queue outlives the process.
+    pub queue_named: Count,
+    pub filter_generation: Count,
     pub spill_errors: Count,
     pub queue_records: Count,
     pub queue_bytes: Count,
     pub kafka_in_flight: Count,
     pub kafka_errors: Count,
     pub kafka_ready: Count,
-    pub kafka_latency_micros: Count,
     pub seals_sealed: Count,
     pub seals_amended: Count,
     /// Records of slots so old that no seal counts them any more.
     pub unsealed: Count,
 }
 
+/// The figures that are not zero, as the metrics page has them.
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let page = self.render("");
+        let shown = page.lines().filter(|line| {
+            !line.starts_with('#') && !line.contains("_bucket") && !line.ends_with(" 0")
+        });
+        f.debug_list().entries(shown).finish()
+    }
+}
+
+impl Default for Counters {
+    /// Over memory of their own.
+    fn default() -> Self {
+        let sizes = Sizes {
+            records: 1,
+            record_bytes: 64,
+            seals: 1,
+            seal_bytes: 64,
+        };
+        let memory = SharedMemory::anonymous(sizes, SourceId::default(), &[]);
+        // A few KiB that the system refuses end every program.
+        Self::new(Arc::new(memory.expect("memory for counters")))
+    }
+}
+
 impl Counters {
-    pub fn callback(&self, kind: Kind) {
-        self.callbacks[kind as usize].add(1);
+    pub fn new(memory: Arc<SharedMemory>) -> Self {
+        Self {
+            memory,
+            delivered: Default::default(),
+            durations: Default::default(),
+            kafka_latency: Histogram::default(),
+            seal_lag: Histogram::default(),
+            copies: Count::default(),
+            lost_unplaced: Count::default(),
+            panics: Count::default(),
+            spilled: Count::default(),
+            spilled_seals: Count::default(),
+            drained: Count::default(),
+            drained_seals: Count::default(),
+            inherited: Count::default(),
+            inherited_lost: Count::default(),
+            spill_bytes: Count::default(),
+            spill_age_seconds: Count::default(),
+            recovered: Count::default(),
+            predecessor_lost: Count::default(),
+            queue_named: Count::default(),
+            filter_generation: Count::default(),
+            spill_errors: Count::default(),
+            queue_records: Count::default(),
+            queue_bytes: Count::default(),
+            kafka_in_flight: Count::default(),
+            kafka_errors: Count::default(),
+            kafka_ready: Count::default(),
+            seals_sealed: Count::default(),
+            seals_amended: Count::default(),
+            unsealed: Count::default(),
+        }
+    }
+
+    /// Counts a callback; true when this one is to be timed.
+    #[inline]
+    pub fn callback(&self, kind: Kind) -> bool {
+        let count = &self.memory.header().callbacks[kind as usize].0;
+        count
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(TIMED_ONE_IN)
+    }
+
+    #[cold]
+    pub fn timed(&self, kind: Kind, took: Duration) {
+        self.durations[kind as usize].add(took);
+    }
+
+    /// A callback that no output records.
+    #[inline]
+    pub fn filtered(&self) {
+        self.memory
+            .header()
+            .filtered
+            .0
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn delivered(&self, kind: Kind) {
@@ -113,15 +233,37 @@ impl Counters {
     }
 
     pub fn lost(&self, reason: LossReason, count: u64) {
-        self.lost[reason as usize].add(count);
+        self.memory.header().lost[reason as usize]
+            .0
+            .fetch_add(count, Ordering::Relaxed);
     }
 
     pub fn lost_for(&self, reason: LossReason) -> u64 {
-        self.lost[reason as usize].get()
+        self.memory.header().lost[reason as usize]
+            .0
+            .load(Ordering::Relaxed)
+    }
+
+    pub fn callbacks_of(&self, kind: Kind) -> u64 {
+        self.memory.header().callbacks[kind as usize]
+            .0
+            .load(Ordering::Relaxed)
     }
 
     pub fn callbacks_total(&self) -> u64 {
-        self.callbacks.iter().map(Count::get).sum()
+        OBSERVED
+            .into_iter()
+            .map(|kind| self.callbacks_of(kind))
+            .sum()
+    }
+
+    pub fn filtered_total(&self) -> u64 {
+        self.memory.header().filtered.0.load(Ordering::Relaxed)
+    }
+
+    /// What must be accounted for: callbacks less the filtered, and their copies.
+    pub fn records_total(&self) -> u64 {
+        (self.callbacks_total() + self.copies.get()).saturating_sub(self.filtered_total())
     }
 
     /// Observations on the log, acknowledged by all replicas.
@@ -134,7 +276,10 @@ impl Counters {
     }
 
     pub fn lost_total(&self) -> u64 {
-        self.lost.iter().map(Count::get).sum()
+        LossReason::ALL
+            .into_iter()
+            .map(|reason| self.lost_for(reason))
+            .sum()
     }
 
     /// Observations of this instance that wait on disk.
@@ -148,13 +293,6 @@ impl Counters {
             text: String::with_capacity(4096),
             instance: escape(name),
         };
-        const OBSERVED: [Kind; 5] = [
-            Kind::Account,
-            Kind::Slot,
-            Kind::Transaction,
-            Kind::Entry,
-            Kind::BlockMeta,
-        ];
         page.family(
             "callbacks_total",
             "counter",
@@ -164,7 +302,7 @@ impl Counters {
             page.value(
                 "callbacks_total",
                 &[("kind", kind.as_str())],
-                self.callbacks[kind as usize].get(),
+                self.callbacks_of(kind),
             );
         }
         page.family(
@@ -191,7 +329,7 @@ impl Counters {
                 self.lost_for(reason),
             );
         }
-        let plain: [(&str, &str, &str, &Count); 19] = [
+        let plain: [(&str, &str, &str, &Count); 24] = [
             (
                 "lost_unplaced_total",
                 "counter",
@@ -283,10 +421,40 @@ impl Counters {
                 &self.kafka_ready,
             ),
             (
-                "kafka_delivery_micros_total",
+                "copies_total",
                 "counter",
-                "Sum of microseconds from hand-over to acknowledgement.",
-                &self.kafka_latency_micros,
+                "Copies of callbacks that more than one output records.",
+                &self.copies,
+            ),
+            (
+                "spill_age_seconds",
+                "gauge",
+                "Age of the oldest record that waits on disk.",
+                &self.spill_age_seconds,
+            ),
+            (
+                "recovered_total",
+                "counter",
+                "Records taken over from the memory of an instance that was killed.",
+                &self.recovered,
+            ),
+            (
+                "predecessor_lost_total",
+                "counter",
+                "What a killed instance had counted as lost, and its records that could not be taken over.",
+                &self.predecessor_lost,
+            ),
+            (
+                "queue_survives_kill",
+                "gauge",
+                "1 when the queue lies in named memory and outlives the validator.",
+                &self.queue_named,
+            ),
+            (
+                "filter_generation",
+                "gauge",
+                "How often filters were read anew since loading.",
+                &self.filter_generation,
             ),
             (
                 "seals_total",
@@ -310,6 +478,39 @@ impl Counters {
         for (metric, kind, help, count) in plain {
             page.family(metric, kind, help);
             page.value(metric, &[], count.get());
+        }
+        page.family(
+            "filtered_total",
+            "counter",
+            "Callbacks that no output records.",
+        );
+        page.value("filtered_total", &[], self.filtered_total());
+        page.family(
+            "callback_seconds",
+            "histogram",
+            "Time in a callback; one in 64 is timed.",
+        );
+        for kind in OBSERVED {
+            page.histogram(
+                "callback_seconds",
+                &[("kind", kind.as_str())],
+                &self.durations[kind as usize],
+            );
+        }
+        for (metric, help, histogram) in [
+            (
+                "kafka_delivery_seconds",
+                "From hand-over to Kafka to its acknowledgement.",
+                &self.kafka_latency,
+            ),
+            (
+                "seal_lag_seconds",
+                "From a block's metadata to the slot's first seal.",
+                &self.seal_lag,
+            ),
+        ] {
+            page.family(metric, "histogram", help);
+            page.histogram(metric, &[], histogram);
         }
         page.text
     }
@@ -339,6 +540,32 @@ impl Page {
             let _ = write!(self.text, ",{label}=\"{content}\"");
         }
         let _ = writeln!(self.text, "}} {value}");
+    }
+
+    fn histogram(&mut self, metric: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let taken = histogram.take_stock();
+        let bucket = format!("{metric}_bucket");
+        let mut below = 0;
+        for (seconds, count) in taken.buckets() {
+            below += count;
+            let bound = seconds.map_or_else(|| "+Inf".to_owned(), |seconds| format!("{seconds:e}"));
+            let with_bound: Vec<(&str, &str)> = labels
+                .iter()
+                .copied()
+                .chain([("le", bound.as_str())])
+                .collect();
+            self.value(&bucket, &with_bound, below);
+        }
+        self.value(&format!("{metric}_count"), labels, below);
+        let _ = write!(
+            self.text,
+            "heliograph_plugin_{metric}_sum{{plugin=\"{}\"",
+            self.instance
+        );
+        for (label, content) in labels {
+            let _ = write!(self.text, ",{label}=\"{content}\"");
+        }
+        let _ = writeln!(self.text, "}} {:e}", taken.seconds());
     }
 }
 

@@ -1,15 +1,22 @@
-//! What a callback reports → the bytes of one Yellowstone `SubscribeUpdate`, appended to a buffer.
+//! What a callback reports → the bytes of one Yellowstone `SubscribeUpdate`, written into room that is large enough.
 //!
-//! Straight from the borrowed structs: nothing is allocated once the buffer is large enough, and no protobuf structs are
-//! built. `filters` and `created_at` stay empty. `encode/tests.rs` holds the proof that prost writes the same bytes.
+//! Straight from the borrowed structs: nothing is allocated, and no protobuf structs are built. How much room is enough is
+//! told by the `…_most` functions, quickly and a little too generously. `filters` and `created_at` stay empty. `encode/tests.rs` holds the proof that prost writes the same bytes.
 
+mod bound;
+mod out;
 mod transaction;
 mod wire;
+
+pub use bound::{ENTRY_MOST, account_most, block_meta_most, slot_status_most, transaction_most};
+pub use out::Out;
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaEntryInfoV2, ReplicaTransactionInfoV3,
     SlotStatus,
 };
+
+use crate::filter::DataSlices;
 
 // Fields of `SubscribeUpdate`.
 const ACCOUNT: u32 = 2;
@@ -18,7 +25,14 @@ const TRANSACTION: u32 = 4;
 const BLOCK_META: u32 = 7;
 const ENTRY: u32 = 8;
 
-pub fn account(out: &mut Vec<u8>, slot: u64, is_startup: bool, account: &ReplicaAccountInfoV3<'_>) {
+/// `slices`: which pieces of the account's data are sent.
+pub fn account(
+    out: &mut Out<'_>,
+    slot: u64,
+    is_startup: bool,
+    account: &ReplicaAccountInfoV3<'_>,
+    slices: &DataSlices,
+) {
     // Keys, a signature and numbers are about 170 bytes: guessing the width right spares moving the account's data.
     let width = wire::varint_width(account.data.len() as u64 + 180);
     wire::message(out, ACCOUNT, width, |out| {
@@ -28,7 +42,16 @@ pub fn account(out: &mut Vec<u8>, slot: u64, is_startup: bool, account: &Replica
             wire::bytes(out, 3, account.owner);
             wire::boolean(out, 4, account.executable);
             wire::uint64(out, 5, account.rent_epoch);
-            wire::bytes(out, 6, account.data);
+            if slices.is_whole() {
+                wire::bytes(out, 6, account.data);
+            } else {
+                wire::pieces(
+                    out,
+                    6,
+                    slices.length(account.data),
+                    slices.pieces(account.data),
+                );
+            }
             wire::uint64(out, 7, account.write_version);
             if let Some(transaction) = account.txn {
                 wire::element(out, 8, transaction.signature().as_ref());
@@ -39,7 +62,7 @@ pub fn account(out: &mut Vec<u8>, slot: u64, is_startup: bool, account: &Replica
     });
 }
 
-pub fn slot_status(out: &mut Vec<u8>, slot: u64, parent: Option<u64>, status: &SlotStatus) {
+pub fn slot_status(out: &mut Out<'_>, slot: u64, parent: Option<u64>, status: &SlotStatus) {
     let number = match status {
         SlotStatus::Processed => 0,
         SlotStatus::Confirmed => 1,
@@ -59,7 +82,7 @@ pub fn slot_status(out: &mut Vec<u8>, slot: u64, parent: Option<u64>, status: &S
     });
 }
 
-pub fn transaction(out: &mut Vec<u8>, slot: u64, info: &ReplicaTransactionInfoV3<'_>) {
+pub fn transaction(out: &mut Out<'_>, slot: u64, info: &ReplicaTransactionInfoV3<'_>) {
     wire::message(out, TRANSACTION, 2, |out| {
         wire::message(out, 1, 2, |out| {
             wire::bytes(out, 1, info.signature.as_ref());
@@ -76,7 +99,7 @@ pub fn transaction(out: &mut Vec<u8>, slot: u64, info: &ReplicaTransactionInfoV3
     });
 }
 
-pub fn entry(out: &mut Vec<u8>, entry: &ReplicaEntryInfoV2<'_>) {
+pub fn entry(out: &mut Out<'_>, entry: &ReplicaEntryInfoV2<'_>) {
     wire::message(out, ENTRY, 1, |out| {
         wire::uint64(out, 1, entry.slot);
         wire::uint64(out, 2, entry.index as u64);
@@ -87,7 +110,7 @@ pub fn entry(out: &mut Vec<u8>, entry: &ReplicaEntryInfoV2<'_>) {
     });
 }
 
-pub fn block_meta(out: &mut Vec<u8>, block: &ReplicaBlockInfoV4<'_>) {
+pub fn block_meta(out: &mut Out<'_>, block: &ReplicaBlockInfoV4<'_>) {
     wire::message(out, BLOCK_META, 2, |out| {
         wire::uint64(out, 1, block.slot);
         wire::bytes(out, 2, block.blockhash.as_bytes());

@@ -1,248 +1,265 @@
-//! Callback → worker: a bounded queue that never makes a callback wait.
+//! Callback → worker, without ever making a callback wait.
 //!
-//! The queue is an array of records allocated at load, bounded by count and, through one counter, by bytes. A callback
-//! encodes into a buffer from a pool, pushes and returns; nobody is woken, the worker looks by itself. Full means lost,
-//! counted by reason and written down by slot and lane. On the steady path nothing is allocated: buffers come back.
+//! A callback reserves room in the ring, encodes in place, commits and returns; nobody is woken, the worker looks by itself.
+//! A record stays in the ring until Kafka has acknowledged it or the spill holds it, so a validator that is killed takes
+//! nothing with it that a callback had returned from (see [`crate::shared_memory`]). Full means lost, counted by reason and
+//! written down by slot and lane. Nothing is allocated.
 //!
-//! Buffers are pooled rather than thread-local on purpose: thread-local destructors of a library that is unloaded while
-//! the validator's threads live on would run unmapped code.
+//! There are no thread-local buffers on purpose: thread-local destructors of a library that is unloaded while the
+//! validator's threads live on would run unmapped code.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::{
     counters::{Counters, LossReason},
-    lane::Lane,
+    encode::Out,
+    lane::{Lane, Lanes},
     loss::LossTable,
-    observation::{Fact, Key, Observation, STARTUP_SLOT},
+    observation::{Fact, Front, Outputs, STARTUP_SLOT},
+    ring::{Full, Ring, Which},
+    shared_memory::SharedMemory,
 };
-
-/// A buffer that grew past this is given back to the allocator: one large account must not pin its size for ever.
-const POOLED_BUFFER_BYTES: usize = 16 * 1024;
-/// With the above, at most 64 MiB rest in the pool.
-const POOLED_BUFFERS: usize = 4096;
-/// What a record costs besides its bytes, for the byte bound.
-const RECORD_OVERHEAD_BYTES: usize = 256;
 
 #[derive(Debug)]
 pub struct Handoff {
-    ready: ArrayQueue<Observation>,
-    pool: ArrayQueue<Vec<u8>>,
-    held_bytes: AtomicUsize,
-    bytes_max: usize,
-    record_bytes_max: usize,
+    pub records: Ring,
+    /// Written by the worker alone.
+    pub seals: Ring,
     pub losses: LossTable,
+    lanes: Box<[Lanes]>,
     counters: Arc<Counters>,
 }
 
 impl Handoff {
-    /// `records` and `bytes_max` bound what waits; `record_bytes_max` is the largest value Kafka takes.
-    pub fn new(
-        records: usize,
-        bytes_max: usize,
-        record_bytes_max: usize,
-        counters: Arc<Counters>,
-    ) -> Self {
+    /// `lanes` of every output.
+    pub fn new(memory: &Arc<SharedMemory>, lanes: Box<[Lanes]>, counters: Arc<Counters>) -> Self {
         Self {
-            ready: ArrayQueue::new(records.max(1)),
-            pool: ArrayQueue::new(POOLED_BUFFERS.min(records.max(1))),
-            held_bytes: AtomicUsize::new(0),
-            bytes_max,
-            record_bytes_max,
+            records: Ring::new(Arc::clone(memory), Which::Records),
+            seals: Ring::new(Arc::clone(memory), Which::Seals),
             losses: LossTable::default(),
+            lanes,
             counters,
         }
     }
 
-    /// From a callback. Wait-free apart from compare-and-swap; a panic in `encode` is a loss.
-    pub fn offer(
-        &self,
-        slot: u64,
-        lane: Lane,
-        key: Key,
-        fact: Fact,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        if let Err(reason) = self.try_offer(slot, lane, key, fact, encode) {
-            self.lose(slot, lane, fact, reason);
+    pub fn ring(&self, which: Which) -> &Ring {
+        match which {
+            Which::Records => &self.records,
+            Which::Seals => &self.seals,
         }
     }
 
-    pub fn lose(&self, slot: u64, lane: Lane, fact: Fact, reason: LossReason) {
-        if let Some(kind) = fact.kind() {
+    /// From a callback: room for `most` bytes is reserved, and `encode` writes the value there. Wait-free apart from
+    /// compare-and-swap; a panic in `encode` is a loss.
+    #[inline]
+    pub fn offer(&self, front: Front<'_>, most: usize, encode: impl FnOnce(&mut Out<'_>)) {
+        if let Err(reason) = self.try_offer(&front, most, encode) {
+            self.lose(&front, reason);
+        }
+    }
+
+    /// The callback's record will not be kept.
+    #[cold]
+    pub fn lose(&self, front: &Front<'_>, reason: LossReason) {
+        let Some(kind) = front.fact.kind() else {
+            return;
+        };
+        let slot = if front.fact == Fact::StartupAccount {
+            STARTUP_SLOT
+        } else {
+            front.slot
+        };
+        for output in front.recorded.iter() {
             self.counters.lost(reason, 1);
-            let slot = if fact == Fact::StartupAccount {
-                STARTUP_SLOT
-            } else {
-                slot
-            };
+            let lane = self.lane(output, &front.fact, front.slot, front.key);
             self.losses.add(slot, lane, kind);
         }
     }
 
+    /// Where the output puts the record.
+    pub fn lane(&self, output: usize, fact: &Fact, slot: u64, key: &[u8]) -> Lane {
+        let lanes = self.lanes[output];
+        match fact {
+            Fact::Account | Fact::StartupAccount => lanes.of_account(key),
+            Fact::Transaction => lanes.of_transaction(key),
+            _ => lanes.of_slot(slot),
+        }
+    }
+
+    pub fn outputs(&self) -> &[Lanes] {
+        &self.lanes
+    }
+
+    /// Every output there is.
+    pub fn all(&self) -> Outputs {
+        Outputs::first(self.lanes.len())
+    }
+
+    #[inline]
     fn try_offer(
         &self,
-        slot: u64,
-        lane: Lane,
-        key: Key,
-        fact: Fact,
-        encode: impl FnOnce(&mut Vec<u8>),
+        front: &Front<'_>,
+        most: usize,
+        encode: impl FnOnce(&mut Out<'_>),
     ) -> Result<(), LossReason> {
-        // Look before encoding: when all is full, losing must be cheap.
-        if self.ready.is_full() {
-            return Err(LossReason::QueueRecords);
-        }
-        if self.held_bytes.load(Ordering::Relaxed) >= self.bytes_max {
-            return Err(LossReason::QueueBytes);
-        }
-        let mut value = self.pool.pop().unwrap_or_default();
-        value.clear();
-        let encoded = catch_unwind(AssertUnwindSafe(move || {
-            encode(&mut value);
-            value
-        }));
-        let Ok(value) = encoded else {
-            self.counters.panics.add(1);
-            return Err(LossReason::Panic);
-        };
-        if value.len() > self.record_bytes_max {
+        let length = front.length();
+        // The largest account has 10 MiB; what is larger than a quarter of the ring would keep everybody else out.
+        if most > self.records.capacity_bytes() / 4 {
             return Err(LossReason::Oversize);
         }
-        let weight = value.len() + RECORD_OVERHEAD_BYTES;
-        if self.held_bytes.fetch_add(weight, Ordering::Relaxed) + weight > self.bytes_max {
-            self.held_bytes.fetch_sub(weight, Ordering::Relaxed);
-            self.recycle(value);
-            return Err(LossReason::QueueBytes);
+        // The snapshot may have half of the ring: what the validator executes comes first.
+        if front.fact == Fact::StartupAccount && self.is_pressed() {
+            return Err(LossReason::Startup);
         }
-        self.ready
-            .push(Observation {
-                slot,
-                lane,
-                key,
-                fact,
-                value,
-            })
-            .map_err(|rejected| {
-                self.held_bytes.fetch_sub(weight, Ordering::Relaxed);
-                self.recycle(rejected.value);
-                LossReason::QueueRecords
-            })
-    }
-
-    /// The worker's end, in the order of the callbacks.
-    pub fn take(&self) -> Option<Observation> {
-        let observation = self.ready.pop()?;
-        self.held_bytes.fetch_sub(
-            observation.value.len() + RECORD_OVERHEAD_BYTES,
-            Ordering::Relaxed,
-        );
-        Some(observation)
-    }
-
-    /// Gives a buffer back after its record was placed.
-    pub fn recycle(&self, buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_BUFFER_BYTES {
-            // A full pool drops it.
-            let _ = self.pool.push(buffer);
+        let mut reservation = self
+            .records
+            .reserve(length + most)
+            .map_err(|full| match full {
+                Full::Records => LossReason::QueueRecords,
+                Full::Bytes => LossReason::QueueBytes,
+            })?;
+        let room = front.write(reservation.room());
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let mut out = Out::new(room);
+            encode(&mut out);
+            out.finish()
+        }));
+        match written {
+            Ok(Some(value)) => {
+                reservation.commit(front.note(), length + value);
+                Ok(())
+            }
+            // The bound was none: a defect of this library, like a panic.
+            Ok(None) | Err(_) => {
+                self.counters.panics.add(1);
+                Err(LossReason::Panic)
+            }
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.ready.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// More than half of either bound is used: time to stop waiting for Kafka.
     pub fn is_pressed(&self) -> bool {
-        self.ready.len() * 2 > self.ready.capacity() || self.held_bytes() * 2 > self.bytes_max
+        self.records.len() * 2 > self.records.capacity_records()
+            || self.records.held_bytes() * 2 > self.records.capacity_bytes()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use event_schema::SourceId;
 
-    fn handoff(records: usize, bytes: usize) -> Handoff {
-        Handoff::new(records, bytes, 10_000, Arc::new(Counters::default()))
+    use super::*;
+    use crate::{observation::Observation, ring::following, shared_memory::Sizes};
+
+    const LANES: Lanes = Lanes {
+        accounts: 2,
+        transactions: 2,
+        slots: 1,
+        first: 0,
+    };
+
+    fn handoff(records: u64, bytes: u64) -> Handoff {
+        let sizes = Sizes {
+            records,
+            record_bytes: bytes,
+            seals: 4,
+            seal_bytes: 4096,
+        };
+        let memory =
+            Arc::new(SharedMemory::anonymous(sizes, SourceId::default(), &[LANES]).unwrap());
+        let counters = Arc::new(Counters::new(Arc::clone(&memory)));
+        Handoff::new(&memory, Box::new([LANES]), counters)
+    }
+
+    fn front(slot: u64, fact: Fact) -> Front<'static> {
+        Front {
+            slot,
+            fact,
+            recorded: Outputs(1),
+            seen: Outputs(1),
+            key: &[5; 32],
+        }
     }
 
     fn offer(handoff: &Handoff, slot: u64, size: usize) {
-        handoff.offer(slot, Lane(0), Key::of_slot(slot), Fact::Account, |out| {
-            out.resize(size, 7)
+        handoff.offer(front(slot, Fact::Account), size, |out| {
+            out.extend_from_slice(&vec![7; size])
         });
     }
 
+    fn stated(handoff: &Handoff) -> Vec<(u64, u64)> {
+        let mut slots = Vec::new();
+        handoff
+            .losses
+            .sweep(|loss| slots.push((loss.slot, loss.count)));
+        slots.sort_unstable();
+        slots
+    }
+
     #[test]
-    fn a_full_queue_loses_and_counts_by_reason() {
-        let queue = handoff(2, 1 << 20);
+    fn a_full_ring_loses_and_counts_by_reason() {
+        let queue = handoff(2, 1 << 16);
         for slot in 0..5 {
             offer(&queue, slot, 10);
         }
         assert_eq!(queue.counters.lost_for(LossReason::QueueRecords), 3);
-        let mut slots = Vec::new();
-        queue
-            .losses
-            .sweep(|loss| slots.push((loss.slot, loss.count)));
-        slots.sort_unstable();
-        assert_eq!(slots, [(2, 1), (3, 1), (4, 1)]);
-        assert_eq!(queue.take().map(|taken| taken.slot), Some(0));
+        assert_eq!(stated(&queue), [(2, 1), (3, 1), (4, 1)]);
+        let first = queue.records.get(0).and_then(Observation::read).unwrap();
+        assert_eq!((first.slot, first.value), (0, &[7; 10][..]));
+        queue.records.release(0, 1);
         offer(&queue, 9, 10);
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.records.len(), 2);
     }
 
     #[test]
     fn bytes_are_bounded_and_come_back() {
-        let queue = handoff(100, 2000);
-        offer(&queue, 1, 1000);
-        offer(&queue, 2, 1000);
-        offer(&queue, 3, 20_000);
+        let queue = handoff(128, 8192);
+        for slot in 0..5 {
+            offer(&queue, slot, 1500);
+        }
+        offer(&queue, 6, 1500);
+        offer(&queue, 7, 20_000);
         assert_eq!(queue.counters.lost_for(LossReason::QueueBytes), 1);
         assert_eq!(queue.counters.lost_for(LossReason::Oversize), 1);
-        assert!(queue.take().is_some());
-        assert_eq!(queue.held_bytes(), 0);
-        offer(&queue, 4, 1000);
-        assert_eq!(queue.len(), 1);
+        queue.records.release(0, 5);
+        assert_eq!(queue.records.held_bytes(), 0);
+        offer(&queue, 8, 1500);
+        assert_eq!(queue.records.len(), 1);
     }
 
     #[test]
-    fn a_panic_while_encoding_is_a_counted_loss() {
-        let queue = handoff(10, 2000);
-        queue.offer(5, Lane(0), Key::of_slot(5), Fact::Transaction, |_| {
-            panic!("broken meta")
+    fn a_panic_or_a_wrong_bound_is_a_counted_loss() {
+        let queue = handoff(16, 8192);
+        queue.offer(front(5, Fact::Transaction), 10, |_| panic!("broken meta"));
+        queue.offer(front(5, Fact::Transaction), 10, |out| {
+            out.extend_from_slice(&[0; 999])
         });
-        assert_eq!(queue.counters.panics.get(), 1);
-        assert_eq!(queue.counters.lost_for(LossReason::Panic), 1);
-        assert!(queue.is_empty());
+        assert_eq!(queue.counters.panics.get(), 2);
+        assert_eq!(queue.counters.lost_for(LossReason::Panic), 2);
+        assert_eq!(stated(&queue), [(5, 2)]);
+        // Their places pass by.
         offer(&queue, 6, 10);
-        assert_eq!(queue.len(), 1);
+        let observations: Vec<_> = std::iter::successors(Some(0), |n| Some(following(*n)))
+            .take(3)
+            .map(|n| queue.records.get(n).and_then(Observation::read))
+            .map(|read| read.map(|read| read.slot))
+            .collect();
+        assert_eq!(observations, [None, None, Some(6)]);
     }
 
     #[test]
-    fn buffers_are_reused() {
-        let queue = handoff(10, 1 << 20);
-        offer(&queue, 1, 500);
-        let taken = queue.take().unwrap();
-        let (place, capacity) = (taken.value.as_ptr(), taken.value.capacity());
-        queue.recycle(taken.value);
-        offer(&queue, 2, 400);
-        let again = queue.take().unwrap();
-        assert_eq!(
-            (again.value.as_ptr(), again.value.capacity()),
-            (place, capacity)
-        );
+    fn the_snapshot_leaves_half_of_the_ring_to_the_chain() {
+        let queue = handoff(8, 1 << 16);
+        for _ in 0..20 {
+            queue.offer(front(3, Fact::StartupAccount), 10, |_| {});
+        }
+        assert_eq!(queue.records.len(), 5);
+        assert_eq!(queue.counters.lost_for(LossReason::Startup), 15);
+        assert_eq!(stated(&queue), [(STARTUP_SLOT, 15)]);
+        offer(&queue, 9, 10);
+        assert_eq!(queue.records.len(), 6);
     }
 }

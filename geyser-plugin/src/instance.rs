@@ -1,11 +1,13 @@
 //! Wiring only: one loaded plugin's threads, queues and limits.
 //!
-//! callbacks → [`Handoff`] (bounded; full: counted loss) → worker → Kafka client (bounded; full: spill) | [`Spill`]
-//! (bounded; full: the worker waits and the hand-off fills). Beside it a thread that checks the topics until they are
-//! there, and one that serves metrics. All are joined before `stop` returns: afterwards the library may be unmapped.
+//! callbacks → [`Handoff`] (a ring, bounded; full: counted loss) → worker → Kafka client (bounded; full: spill) | [`Spill`]
+//! (bounded; full: the worker waits and the ring fills). Beside it a thread that checks the topics until they are there, one
+//! that serves metrics, and one that looks for changed filters. All are joined before `stop` returns: afterwards the library
+//! may be unmapped.
 
 use std::{
     io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,15 +16,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use event_schema::{SourceId, Topics};
+use event_schema::SourceId;
 
 use crate::{
     config::Config,
     counters::Counters,
     endpoint::Endpoint,
+    filter::{FilterError, Switch},
+    filter_watch::FilterWatch,
     handoff::Handoff,
-    lane::Lanes,
     outlet::{Deliveries, KafkaOutlet},
+    recovery::{self, Recovered},
+    shared_memory::{SharedMemory, SharedMemoryError},
     spill::{Spill, SpillError},
     topic_check::TopicCheck,
     worker::{Surroundings, Worker},
@@ -31,8 +36,6 @@ use crate::{
 /// Loading waits this long for Kafka's first answer, to refuse a wrong partition count at once; a Kafka that is away does
 /// not hold loading up for longer.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
-/// The largest record value Kafka is given: the brokers' 16 MiB less the envelope.
-const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -42,6 +45,12 @@ pub enum StartError {
         "`spill.dir`: {0}. Name a directory this user may write, or set `spill.megabytes` to 0"
     )]
     Spill(#[from] SpillError),
+    #[error("`queue.dir`: {0}. Name another directory, or null for memory without a name")]
+    Queue(#[from] SharedMemoryError),
+    #[error("`queue`: its memory cannot be had: {0}. Write fewer `megabytes`")]
+    Memory(io::Error),
+    #[error("{0}")]
+    Filter(#[from] FilterError),
     #[error(
         "`metrics.listen`: cannot listen on {address}: {error}. Write a free address, port 0 for any, or null for none"
     )]
@@ -52,46 +61,51 @@ pub enum StartError {
 
 /// See the module.
 pub struct Instance {
-    pub lanes: Lanes,
     pub handoff: Arc<Handoff>,
     pub counters: Arc<Counters>,
+    pub filters: Arc<Switch>,
     pub source: SourceId,
     endpoint: Option<Endpoint>,
     topic_check: TopicCheck,
+    filter_watch: Option<FilterWatch>,
     worker: Option<JoinHandle<()>>,
     stop_worker: Arc<AtomicBool>,
     stop_others: Arc<AtomicBool>,
 }
 
 impl Instance {
-    pub fn start(config: &Config) -> Result<Self, StartError> {
-        let lanes = config.lanes();
-        let counters = Arc::new(Counters::default());
+    /// `file` is where `config` was read from.
+    pub fn start(config: &Config, file: &Path) -> Result<Self, StartError> {
+        let outputs = config.lanes();
         let source = SourceId {
             validator: config.validator_identity.unwrap_or_default(),
             instance: unix_micros(),
         };
-        let handoff = Arc::new(Handoff::new(
-            config.queue.records,
-            config.queue.megabytes << 20,
-            RECORD_BYTES_MAX,
-            Arc::clone(&counters),
-        ));
-        let deliveries = Arc::new(Deliveries::new(lanes, Arc::clone(&counters)));
-        let ready = Arc::new(AtomicBool::new(false));
-        let stop_worker = Arc::new(AtomicBool::new(false));
-        let stop_others = Arc::new(AtomicBool::new(false));
-
-        let spill = match &config.spill.dir {
+        let filters = Arc::new(Switch::new(config.compile_filters()?));
+        let mut spill = match &config.spill.dir {
             Some(dir) if config.spill.megabytes > 0 => {
                 Some(Spill::open(dir, config.spill.megabytes << 20)?)
             }
             _ => None,
         };
-        let topics = Topics::new(&config.topic_prefix);
+        // The spill's lock is held: nobody else has this queue either.
+        let queue = queue_path(config);
+        let recovered = match &queue {
+            Some(path) => recovery::recover(path, &outputs, spill.as_mut())?,
+            None => Recovered::default(),
+        };
+        let memory = Arc::new(queue_memory(config, queue.as_deref(), source)?);
+        let counters = Arc::new(Counters::new(Arc::clone(&memory)));
+        counters.queue_named.set(memory.is_named().into());
+        tell(recovered, &counters);
+        let handoff = Arc::new(Handoff::new(&memory, outputs, Arc::clone(&counters)));
+        let deliveries = Arc::new(Deliveries::new(&handoff, Arc::clone(&counters)));
+        let ready = Arc::new(AtomicBool::new(false));
+        let stop_worker = Arc::new(AtomicBool::new(false));
+        let stop_others = Arc::new(AtomicBool::new(false));
         let outlet = KafkaOutlet::new(
             config.kafka.clone(),
-            topics,
+            config.topics(),
             Arc::clone(&deliveries),
             Arc::clone(&ready),
         )?;
@@ -104,41 +118,57 @@ impl Instance {
         )
         .map_err(StartError::Thread)?;
         let mut instance = Self {
-            lanes,
             handoff: Arc::clone(&handoff),
             counters: Arc::clone(&counters),
+            filters: Arc::clone(&filters),
             source,
             endpoint,
             topic_check,
+            filter_watch: None,
             worker: None,
             stop_worker: Arc::clone(&stop_worker),
-            stop_others,
+            stop_others: Arc::clone(&stop_others),
         };
         if let Some(error) = first_answer.refusal_within(FIRST_ANSWER) {
             instance.stop();
+            memory.remove();
             return Err(error.into());
         }
         let around = Surroundings {
-            lanes,
+            memory,
             source,
             handoff,
-            counters,
+            counters: Arc::clone(&counters),
             deliveries,
             stop: stop_worker,
             stop_within: Duration::from_secs(config.unload_seconds),
         };
         let worker = Worker::new(around, outlet, spill);
-        match thread::Builder::new()
+        let worker = thread::Builder::new()
             .name("hgWorker".into())
-            .spawn(move || worker.run())
-        {
-            Ok(thread) => instance.worker = Some(thread),
-            Err(error) => {
+            .spawn(move || worker.run());
+        let watch = FilterWatch::start(
+            file.to_owned(),
+            config.clone(),
+            filters,
+            counters,
+            stop_others,
+        );
+        match (worker, watch) {
+            (Ok(worker), Ok(watch)) => {
+                instance.worker = Some(worker);
+                instance.filter_watch = Some(watch);
+                Ok(instance)
+            }
+            (worker, watch) => {
+                let error = worker.as_ref().err().or(watch.as_ref().err());
+                let error = io::Error::other(error.map_or_else(String::new, ToString::to_string));
+                instance.worker = worker.ok();
+                instance.filter_watch = watch.ok();
                 instance.stop();
-                return Err(StartError::Thread(error));
+                Err(StartError::Thread(error))
             }
         }
-        Ok(instance)
     }
 
     pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
@@ -152,12 +182,55 @@ impl Instance {
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
         {
-            log::error!(target: crate::LOG_TARGET, "heliograph: the worker thread had panicked; what was queued is lost");
+            log::error!(target: crate::LOG_TARGET,
+                "heliograph: the worker thread had panicked; what was queued is taken over when the plugin is loaded again"
+            );
         }
         self.topic_check.join();
+        if let Some(watch) = &mut self.filter_watch {
+            watch.join();
+        }
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.join();
         }
+    }
+}
+
+/// One file per spill directory, which is one per instance.
+fn queue_path(config: &Config) -> Option<PathBuf> {
+    let dir = config.queue.dir.as_ref()?;
+    let spill = config.spill.dir.clone().unwrap_or_default();
+    let spill = std::path::absolute(&spill).unwrap_or(spill);
+    let place = crc32fast::hash(spill.as_os_str().as_encoded_bytes());
+    Some(dir.join(format!("heliograph-{}-{place:08x}.queue", config.name)))
+}
+
+/// Named when it can be had so; a container may have a small `/dev/shm`.
+fn queue_memory(
+    config: &Config,
+    path: Option<&Path>,
+    source: SourceId,
+) -> Result<SharedMemory, StartError> {
+    let (sizes, outputs) = (config.sizes(), config.lanes());
+    if let Some(path) = path {
+        match SharedMemory::create(path, sizes, source, &outputs) {
+            Ok(memory) => return Ok(memory),
+            Err(error) => log::warn!(target: crate::LOG_TARGET,
+                "heliograph: `queue.dir`: {error}; the queue will not outlive a validator that is killed. Make room there, or write null"
+            ),
+        }
+    }
+    SharedMemory::anonymous(sizes, source, &outputs).map_err(StartError::Memory)
+}
+
+fn tell(recovered: Recovered, counters: &Counters) {
+    counters.recovered.set(recovered.records);
+    counters.predecessor_lost.set(recovered.lost);
+    if recovered != Recovered::default() {
+        log::warn!(target: crate::LOG_TARGET,
+            "heliograph: the instance before was killed; {} records were taken over from its memory, it had lost {}",
+            recovered.records, recovered.lost,
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The plugin as a validator with interface 4.2 sees it: callbacks → observations. Another interface version gets another
+//! The plugin as a validator with interface 4.2 sees it: callbacks → records in the ring. Another interface version gets another
 //! file like this one.
 //!
 //! No callback returns an error (the validator would log every one), waits, or lets a panic out.
@@ -7,11 +7,13 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Instant,
 };
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    GeyserPlugin, GeyserPluginError, ReplicaAccountInfoVersions, ReplicaBlockInfoVersions,
-    ReplicaEntryInfoVersions, ReplicaTransactionInfoVersions, Result, SlotStatus,
+    GeyserPlugin, GeyserPluginError, ReplicaAccountInfoV3, ReplicaAccountInfoVersions,
+    ReplicaBlockInfoVersions, ReplicaEntryInfoVersions, ReplicaTransactionInfoVersions, Result,
+    SlotStatus,
 };
 use event_schema::{Blockhash, Kind};
 
@@ -19,8 +21,9 @@ use crate::{
     config::Config,
     counters::{Counters, LossReason},
     encode,
+    filter::{DataSlices, Filter},
     instance::Instance,
-    observation::{Fact, Key, Life},
+    observation::{Fact, Front, Life, Outputs},
 };
 
 /// See the module.
@@ -52,36 +55,128 @@ impl Plugin {
     }
 
     /// Counts the callback and runs it; a panic is contained, counted, and costs that callback's record.
+    #[inline]
     fn observe(&self, kind: Kind, slot: u64, body: impl FnOnce(&Instance)) -> Result<()> {
         let Some(instance) = &self.instance else {
             return Ok(());
         };
-        instance.counters.callback(kind);
-        contain(instance, kind, slot, || body(instance));
+        if instance.counters.callback(kind) {
+            let start = Instant::now();
+            contain(instance, kind, slot, || body(instance));
+            instance.counters.timed(kind, start.elapsed());
+        } else {
+            contain(instance, kind, slot, || body(instance));
+        }
         Ok(())
     }
 }
 
-/// A panic outside of encoding: the lane is not known, so the slot's own lane states the loss.
+/// A panic outside of encoding: nothing of the record is known, so the slot's own lane states the loss.
+#[inline]
 fn contain(instance: &Instance, kind: Kind, slot: u64, body: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(body)).is_err() {
         instance.counters.panics.add(1);
         instance.counters.lost(LossReason::Panic, 1);
-        instance
-            .handoff
-            .losses
-            .add(slot, instance.lanes.of_slot(slot), kind);
+        let lanes = instance.handoff.outputs()[0];
+        instance.handoff.losses.add(slot, lanes.of_slot(slot), kind);
     }
 }
 
 /// The validator passed something this interface version does not.
+#[cold]
 fn unreadable(instance: &Instance, slot: u64, fact: Fact) {
-    instance.handoff.lose(
+    let front = Front {
         slot,
-        instance.lanes.of_slot(slot),
         fact,
-        LossReason::Unreadable,
-    );
+        recorded: Outputs::first(1),
+        seen: Outputs::first(1),
+        key: &slot.to_be_bytes(),
+    };
+    instance.handoff.lose(&front, LossReason::Unreadable);
+}
+
+/// The outputs whose filters say yes.
+#[inline]
+fn takers(filters: &[Filter], takes: impl Fn(&Filter) -> bool) -> Outputs {
+    let mut takers = Outputs::default();
+    for (output, filter) in filters.iter().enumerate() {
+        if takes(filter) {
+            takers.0 |= 1 << output;
+        }
+    }
+    takers
+}
+
+/// Hands over what some outputs record and the others take note of.
+#[inline]
+fn hand_over(
+    instance: &Instance,
+    slot: u64,
+    fact: Fact,
+    key: &[u8],
+    recorded: Outputs,
+    most: impl FnOnce() -> usize,
+    encode: impl FnOnce(&mut encode::Out<'_>),
+) {
+    let seen = instance.handoff.all();
+    let front = Front {
+        slot,
+        fact,
+        recorded,
+        seen,
+        key,
+    };
+    if recorded.is_none() {
+        instance.counters.filtered();
+        instance.handoff.offer(front, 0, |_| {});
+        return;
+    }
+    if recorded.count() > 1 {
+        instance.counters.copies.add(recorded.count() as u64 - 1);
+    }
+    instance.handoff.offer(front, most(), encode);
+}
+
+/// As [`hand_over`], with the account's data cut as each output wants it. Outputs that do not record an account need not
+/// know of it.
+#[inline]
+fn hand_over_account(
+    instance: &Instance,
+    slot: u64,
+    fact: Fact,
+    filters: &[Filter],
+    recorded: Outputs,
+    account: &ReplicaAccountInfoV3<'_>,
+) {
+    if recorded.is_none() {
+        instance.counters.filtered();
+        return;
+    }
+    if recorded.count() > 1 {
+        instance.counters.copies.add(recorded.count() as u64 - 1);
+    }
+    let offer = |recorded: Outputs, slices: &DataSlices| {
+        let front = Front {
+            slot,
+            fact,
+            recorded,
+            seen: recorded,
+            key: account.pubkey,
+        };
+        instance
+            .handoff
+            .offer(front, encode::account_most(account), |out| {
+                encode::account(out, slot, fact == Fact::StartupAccount, account, slices);
+            });
+    };
+    let whole = takers(filters, |filter| filter.data_slices().is_whole());
+    let whole = Outputs(recorded.0 & whole.0);
+    if !whole.is_none() {
+        offer(whole, &DataSlices::default());
+    }
+    for output in Outputs(recorded.0 & !whole.0).iter() {
+        offer(Outputs(1 << output), filters[output].data_slices());
+    }
 }
 
 impl GeyserPlugin for Plugin {
@@ -100,8 +195,8 @@ impl GeyserPlugin for Plugin {
     fn on_load(&mut self, config_file: &str, is_reload: bool) -> Result<()> {
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let config = Config::load(Path::new(config_file)).map_err(|error| error.to_string())?;
-            let instance =
-                Instance::start(&config).map_err(|error| format!("{config_file}: {error}"))?;
+            let instance = Instance::start(&config, Path::new(config_file))
+                .map_err(|error| format!("{config_file}: {error}"))?;
             Ok::<_, String>((instance, config.startup_accounts))
         }))
         .unwrap_or_else(|_| {
@@ -161,13 +256,9 @@ impl GeyserPlugin for Plugin {
         };
         self.observe(Kind::Account, slot, |instance| match account {
             ReplicaAccountInfoVersions::V0_0_3(account) if account.pubkey.len() == 32 => {
-                instance.handoff.offer(
-                    slot,
-                    instance.lanes.of_account(account.pubkey),
-                    Key::new(account.pubkey),
-                    fact,
-                    |out| encode::account(out, slot, is_startup, account),
-                )
+                let filters = instance.filters.current().filters();
+                let recorded = takers(filters, |filter| filter.account(account));
+                hand_over_account(instance, slot, fact, filters, recorded, account);
             }
             _ => unreadable(instance, slot, fact),
         })
@@ -176,10 +267,14 @@ impl GeyserPlugin for Plugin {
     fn notify_end_of_startup(&self) -> Result<()> {
         if let Some(instance) = &self.instance {
             contain(instance, Kind::Account, 0, || {
-                let lane = instance.lanes.of_slot(0);
-                instance
-                    .handoff
-                    .offer(0, lane, Key::of_slot(0), Fact::EndOfStartup, |_| {});
+                let front = Front {
+                    slot: 0,
+                    fact: Fact::EndOfStartup,
+                    recorded: Outputs::default(),
+                    seen: instance.handoff.all(),
+                    key: &[],
+                };
+                instance.handoff.offer(front, 0, |_| {});
             });
         }
         Ok(())
@@ -199,12 +294,16 @@ impl GeyserPlugin for Plugin {
             SlotStatus::Dead(_) => Life::Dead,
         };
         self.observe(Kind::Slot, slot, |instance| {
-            let lane = instance.lanes.of_slot(slot);
-            instance
-                .handoff
-                .offer(slot, lane, Key::of_slot(slot), Fact::Status(life), |out| {
-                    encode::slot_status(out, slot, parent, status);
-                });
+            let filters = instance.filters.current().filters();
+            hand_over(
+                instance,
+                slot,
+                Fact::Status(life),
+                &slot.to_be_bytes(),
+                takers(filters, Filter::slots),
+                || encode::slot_status_most(status),
+                |out| encode::slot_status(out, slot, parent, status),
+            );
         })
     }
 
@@ -215,13 +314,16 @@ impl GeyserPlugin for Plugin {
     ) -> Result<()> {
         self.observe(Kind::Transaction, slot, |instance| match transaction {
             ReplicaTransactionInfoVersions::V0_0_3(info) => {
-                let signature = info.signature.as_ref();
-                let lane = instance.lanes.of_transaction(signature);
-                instance
-                    .handoff
-                    .offer(slot, lane, Key::new(signature), Fact::Transaction, |out| {
-                        encode::transaction(out, slot, info);
-                    });
+                let filters = instance.filters.current().filters();
+                hand_over(
+                    instance,
+                    slot,
+                    Fact::Transaction,
+                    info.signature.as_ref(),
+                    takers(filters, |filter| filter.transaction(info)),
+                    || encode::transaction_most(info),
+                    |out| encode::transaction(out, slot, info),
+                );
             }
             _ => unreadable(instance, slot, Fact::Transaction),
         })
@@ -234,29 +336,30 @@ impl GeyserPlugin for Plugin {
         };
         self.observe(Kind::Entry, slot, |instance| match entry {
             ReplicaEntryInfoVersions::V0_0_2(entry) => {
-                // A hash of another length is recorded as it is, but ends no slot.
-                let hash = entry.hash.try_into().unwrap_or_default();
+                let filters = instance.filters.current().filters();
                 let fact = Fact::Entry {
                     index: entry.index as u64,
-                    hash,
+                    // A hash of another length is recorded as it is, but ends no slot.
+                    hash: entry.hash.try_into().unwrap_or_default(),
                 };
-                let lane = instance.lanes.of_slot(slot);
-                instance
-                    .handoff
-                    .offer(slot, lane, Key::of_slot(slot), fact, |out| {
-                        encode::entry(out, entry)
-                    });
-            }
-            ReplicaEntryInfoVersions::V0_0_1(_) => {
-                unreadable(
+                hand_over(
                     instance,
                     slot,
-                    Fact::Entry {
-                        index: 0,
-                        hash: [0; 32],
-                    },
+                    fact,
+                    &slot.to_be_bytes(),
+                    takers(filters, Filter::entries),
+                    || encode::ENTRY_MOST + entry.hash.len(),
+                    |out| encode::entry(out, entry),
                 );
             }
+            ReplicaEntryInfoVersions::V0_0_1(_) => unreadable(
+                instance,
+                slot,
+                Fact::Entry {
+                    index: 0,
+                    hash: [0; 32],
+                },
+            ),
         })
     }
 
@@ -269,17 +372,21 @@ impl GeyserPlugin for Plugin {
         };
         self.observe(Kind::BlockMeta, slot, |instance| match block {
             ReplicaBlockInfoVersions::V0_0_4(block) => {
+                let filters = instance.filters.current().filters();
                 let fact = Fact::Block {
                     blockhash: block.blockhash.parse::<Blockhash>().unwrap_or_default().0,
                     transactions: block.executed_transaction_count,
                     entries: block.entry_count,
                 };
-                let lane = instance.lanes.of_slot(slot);
-                instance
-                    .handoff
-                    .offer(slot, lane, Key::of_slot(slot), fact, |out| {
-                        encode::block_meta(out, block)
-                    });
+                hand_over(
+                    instance,
+                    slot,
+                    fact,
+                    &slot.to_be_bytes(),
+                    takers(filters, Filter::block_meta),
+                    || encode::block_meta_most(block),
+                    |out| encode::block_meta(out, block),
+                );
             }
             _ => unreadable(
                 instance,

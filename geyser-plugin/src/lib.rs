@@ -1,26 +1,31 @@
 //! Heliograph's Geyser plugin: what a validator reports becomes numbered, sealed records in Kafka.
 //!
-//! It is a guest in the process that earns its owner's money. Callbacks encode into a pooled buffer and push it into a
-//! bounded queue; they never wait, never do I/O and let no panic out. What cannot be kept is counted, and the slot's seals
-//! state it: readers know exactly what they have.
+//! It is a guest in the process that earns its owner's money. Callbacks encode in place into a bounded ring; they never wait,
+//! never do I/O, allocate nothing and let no panic out. What cannot be kept is counted, and the slot's seals state it:
+//! readers know exactly what they have. The ring outlives a process that is killed, and the next instance goes on from it.
 //!
 //! ```text
-//! callback → encode → hand-off ──▶ worker: number, seal ──▶ Kafka
-//!                     full: loss        └─ Kafka away ──▶ spill on disk ─┘
+//! callback → filter → encode → ring ──▶ worker: number, seal ──▶ Kafka
+//!                              full: loss   └─ Kafka away ──▶ spill on disk ─┘
 //! ```
 //!
-//! Reading order: [`interface_4_2`] (what the validator calls), [`encode`], [`handoff`], [`worker`], [`slot_ledger`] (pure:
-//! sequences and seals), [`loss`], [`spill`], [`outlet`], [`instance`] (wiring), [`config`], [`host_check`], [`constructor`].
+//! Reading order: [`interface_4_2`] (what the validator calls), [`filter`], [`encode`], [`handoff`], [`ring`],
+//! [`shared_memory`], [`observation`] (how a record lies there), [`worker`], [`slot_ledger`] (pure: sequences and seals),
+//! [`placing`], [`loss`], [`spill`], [`outlet`], [`recovery`], [`instance`] (wiring), [`config`], [`filter_watch`],
+//! [`host_check`], [`constructor`].
 //!
 //! What it deliberately does not do: decide forks or commitment, deduplicate, decode programs, or serve subscribers.
 
 pub mod config;
 pub mod constructor;
 pub mod counters;
+pub mod drain_book;
 pub mod encode;
 pub mod endpoint;
 pub mod filter;
+pub mod filter_watch;
 pub mod handoff;
+pub mod histogram;
 pub mod host_check;
 pub mod instance;
 pub mod interface_4_2;
@@ -28,6 +33,10 @@ pub mod lane;
 pub mod loss;
 pub mod observation;
 pub mod outlet;
+pub mod placing;
+pub mod recovery;
+pub mod ring;
+pub mod shared_memory;
 pub mod slot_ledger;
 pub mod spill;
 pub mod topic_check;

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,50 +15,94 @@ use event_log::{
 use event_schema::{Kind, ObservedTopic, Topics};
 
 use crate::{
-    counters::{Counters, LossReason},
-    lane::{Lane, Lanes},
+    counters::Counters,
+    drain_book::{DrainBook, Drained},
+    handoff::Handoff,
+    observation::{DONE, Outputs, kind_of},
+    ring::{Ring, Which},
 };
 
 /// Between two attempts to replace a producer that cannot go on.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a delivery report must tell about its record, in 64 bits: kind, lane, slot.
+/// What a delivery report must tell about its record, in 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tag {
-    pub kind: Kind,
-    /// `None` for records of an earlier instance.
-    pub lane: Option<Lane>,
-    pub slot: u64,
+pub enum Tag {
+    /// It is in a ring still.
+    Live(Live),
+    /// It came out of the spill; its number in the [`DrainBook`].
+    Drained(u64),
 }
 
-impl Tag {
-    const SLOT_BITS: u32 = 50;
-    const LANE_BITS: u32 = 10;
-    const NO_LANE: u64 = Lanes::MAX as u64;
+/// A record's place in a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    pub ring: Which,
+    /// 24 bits.
+    pub number: u64,
+    pub output: usize,
+    /// It is whole, or the last chunk of a value.
+    pub last: bool,
+}
 
+const DRAINED: u64 = 1 << 63;
+const SEALS: u64 = 1 << 62;
+const LAST: u64 = 1 << 61;
+const OUTPUT_AT: u32 = 56;
+
+impl Tag {
     pub fn pack(self) -> u64 {
-        let lane = self.lane.map_or(Self::NO_LANE, |lane| u64::from(lane.0));
-        let slot = self.slot & ((1 << Self::SLOT_BITS) - 1);
-        (self.kind as u64) << (Self::SLOT_BITS + Self::LANE_BITS) | lane << Self::SLOT_BITS | slot
+        match self {
+            Self::Live(Live {
+                ring,
+                number,
+                output,
+                last,
+            }) => {
+                let seals = if ring == Which::Seals { SEALS } else { 0 };
+                seals | last_bit(last) | (output as u64) << OUTPUT_AT | number
+            }
+            Self::Drained(number) => DRAINED | number,
+        }
     }
 
-    pub fn unpack(tag: u64) -> Option<Self> {
-        let lane = tag >> Self::SLOT_BITS & ((1 << Self::LANE_BITS) - 1);
-        Some(Self {
-            kind: Kind::try_from((tag >> (Self::SLOT_BITS + Self::LANE_BITS)) as u8).ok()?,
-            lane: (lane != Self::NO_LANE).then_some(Lane(lane as u16)),
-            slot: tag & ((1 << Self::SLOT_BITS) - 1),
+    pub fn unpack(tag: u64) -> Self {
+        if tag & DRAINED != 0 {
+            return Self::Drained(tag & !DRAINED);
+        }
+        Self::Live(Live {
+            ring: if tag & SEALS == 0 {
+                Which::Records
+            } else {
+                Which::Seals
+            },
+            number: tag & 0xff_ffff,
+            output: (tag >> OUTPUT_AT & 7) as usize,
+            last: tag & LAST != 0,
         })
     }
+}
+
+fn last_bit(last: bool) -> u64 {
+    if last { LAST } else { 0 }
+}
+
+/// A record that Kafka did not take after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed {
+    pub tag: Tag,
+    /// Giving it to Kafka again cannot help.
+    pub for_good: bool,
 }
 
 /// What Kafka said of the records it was given. Written by the producer's thread, read by the worker.
 #[derive(Debug)]
 pub struct Deliveries {
     counters: Arc<Counters>,
-    /// Reports per lane; the last place is for records of earlier instances.
-    reported: Box<[AtomicU64]>,
-    failed: Mutex<Vec<Tag>>,
+    records: Ring,
+    seals: Ring,
+    drains: Mutex<DrainBook>,
+    failed: Mutex<Vec<Failed>>,
     /// No record of this producer will be delivered any more.
     broken: AtomicBool,
     /// From now on a failure is the unloading's doing.
@@ -66,27 +110,25 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    pub fn new(lanes: Lanes, counters: Arc<Counters>) -> Self {
+    pub fn new(handoff: &Handoff, counters: Arc<Counters>) -> Self {
         Self {
             counters,
-            reported: (0..=lanes.count()).map(|_| AtomicU64::new(0)).collect(),
+            records: handoff.records.clone(),
+            seals: handoff.seals.clone(),
+            drains: Mutex::default(),
             failed: Mutex::default(),
             broken: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         }
     }
 
-    /// Index into per-lane books.
-    pub fn place(&self, lane: Option<Lane>) -> usize {
-        lane.map_or(self.reported.len() - 1, |lane| usize::from(lane.0))
+    /// Held by the producer's thread for a moment, and by the worker; never by a callback.
+    pub fn drains(&self) -> MutexGuard<'_, DrainBook> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn reported(&self, place: usize) -> u64 {
-        self.reported[place].load(Ordering::Acquire)
-    }
-
-    /// Failed records of this instance since the last call.
-    pub fn take_failed(&self) -> Vec<Tag> {
+    /// Failed records since the last call. They are not settled.
+    pub fn take_failed(&self) -> Vec<Failed> {
         std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -95,46 +137,71 @@ impl Deliveries {
     }
 
     pub fn report(&self, delivery: &Delivery) {
-        let Some(tag) = Tag::unpack(delivery.tag) else {
+        let tag = Tag::unpack(delivery.tag);
+        if let Err(error) = &delivery.outcome {
+            // What is dropped while unloading is in the ring or on disk still.
+            if self.closing.load(Ordering::Acquire) {
+                return;
+            }
+            self.counters.kafka_errors.add(1);
+            if error.action == Action::Stop {
+                self.broken.store(true, Ordering::Release);
+            }
+            let failed = Failed {
+                tag,
+                for_good: error.action == Action::Drop,
+            };
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(failed);
             return;
-        };
-        match &delivery.outcome {
-            Ok(_) if tag.lane.is_some() => self.counters.delivered(tag.kind),
-            Ok(_) => {}
-            Err(error) => {
-                self.counters.kafka_errors.add(1);
-                let closing = self.closing.load(Ordering::Acquire);
-                if error.action == Action::Stop && !closing {
-                    self.broken.store(true, Ordering::Release);
+        }
+        self.counters.kafka_latency.add(delivery.latency);
+        match tag {
+            Tag::Live(live) => {
+                let ring = match live.ring {
+                    Which::Records => &self.records,
+                    Which::Seals => &self.seals,
+                };
+                if live.last
+                    && let Some(held) = ring.get(live.number)
+                {
+                    let note = held.note();
+                    let (word, kind) = match live.ring {
+                        Which::Records => (Outputs(note.x).word(live.output), kind_of(&note)),
+                        Which::Seals => (0, Some(Kind::Seal)),
+                    };
+                    if let Some(place) = held.word(word) {
+                        place.store(DONE, Ordering::Release);
+                    }
+                    if let Some(kind) = kind {
+                        self.counters.delivered(kind);
+                    }
                 }
-                self.count_failed(
-                    tag,
-                    if closing {
-                        LossReason::Unload
-                    } else {
-                        LossReason::Delivery
-                    },
-                );
-                self.failed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(tag);
+                ring.settle(live.number);
+            }
+            Tag::Drained(number) => {
+                let settled = self.drains().settle(number);
+                if let Some(drained) = settled {
+                    self.left_the_spill(&drained);
+                    if drained.lane.is_some() && drained.last {
+                        self.counters.delivered(drained.kind);
+                    }
+                }
             }
         }
-        self.counters
-            .kafka_latency_micros
-            .add(delivery.latency.as_micros() as u64);
-        self.reported[self.place(tag.lane)].fetch_add(1, Ordering::Release);
     }
 
-    pub fn count_failed(&self, tag: Tag, reason: LossReason) {
-        match tag {
-            Tag { lane: None, .. } => self.counters.inherited_lost.add(1),
-            // Seals are not observations; a hole in the sequence shows that one is missing.
-            Tag {
+    /// Counts a record that waits on disk no longer.
+    pub fn left_the_spill(&self, drained: &Drained) {
+        match drained {
+            Drained { lane: None, .. } => self.counters.inherited.add(1),
+            Drained {
                 kind: Kind::Seal, ..
-            } => {}
-            _ => self.counters.lost(reason, 1),
+            } => self.counters.drained_seals.add(1),
+            Drained { last: true, .. } => self.counters.drained.add(1),
+            Drained { .. } => {}
         }
     }
 }
@@ -146,6 +213,7 @@ pub trait Outlet {
     /// Takes the record or says why not; never waits.
     fn try_send(
         &mut self,
+        output: usize,
         topic: ObservedTopic,
         partition: u32,
         key: &[u8],
@@ -156,14 +224,15 @@ pub trait Outlet {
     fn in_flight(&self) -> usize;
     /// Waits until all is reported; false when `timeout` came first.
     fn flush(&mut self, timeout: Duration) -> bool;
-    /// Gives up what is in flight, reporting it as failed.
+    /// Gives up what is in flight, reporting it as failed; later records start anew.
     fn close(&mut self);
 }
 
 /// See the module.
 pub struct KafkaOutlet {
     config: KafkaConfig,
-    topics: Topics,
+    /// By output.
+    topics: Vec<Topics>,
     deliveries: Arc<Deliveries>,
     ready: Arc<AtomicBool>,
     producer: Option<Producer>,
@@ -174,7 +243,7 @@ impl KafkaOutlet {
     /// Needs no broker. `ready` is set by who checks the topics.
     pub fn new(
         mut config: KafkaConfig,
-        topics: Topics,
+        topics: Vec<Topics>,
         deliveries: Arc<Deliveries>,
         ready: Arc<AtomicBool>,
     ) -> event_log::Result<Self> {
@@ -232,6 +301,7 @@ impl Outlet for KafkaOutlet {
 
     fn try_send(
         &mut self,
+        output: usize,
         topic: ObservedTopic,
         partition: u32,
         key: &[u8],
@@ -242,7 +312,7 @@ impl Outlet for KafkaOutlet {
         self.replace_broken();
         match &self.producer {
             Some(producer) if !self.deliveries.broken.load(Ordering::Acquire) => producer.try_send(
-                self.topics.observed(topic),
+                self.topics[output].observed(topic),
                 partition,
                 key,
                 header,
@@ -265,6 +335,7 @@ impl Outlet for KafkaOutlet {
 
     fn close(&mut self) {
         self.producer = None;
+        self.built = Instant::now();
     }
 }
 
@@ -275,9 +346,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_survive_packing(kind in 1_u8..=8, lane in proptest::option::of(0_u16..1023), slot in 0_u64..1 << 50) {
-            let tag = Tag { kind: Kind::try_from(kind).unwrap(), lane: lane.map(Lane), slot };
-            prop_assert_eq!(Tag::unpack(tag.pack()), Some(tag));
+        fn tags_survive_packing(
+            index in 0_u64..1 << 63, last: bool, seals: bool, number in 0_u64..1 << 24, output in 0_usize..8,
+        ) {
+            let ring = if seals { Which::Seals } else { Which::Records };
+            for tag in [Tag::Drained(index), Tag::Live(Live { ring, number, output, last })] {
+                prop_assert_eq!(Tag::unpack(tag.pack()), tag);
+            }
         }
     }
 }

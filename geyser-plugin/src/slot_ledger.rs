@@ -186,7 +186,7 @@ impl SlotLedger {
 
     /// Takes the lane's next sequence, for a seal.
     pub fn number(&mut self, lane: Lane) -> u64 {
-        let next = &mut self.sequences[usize::from(lane.0)];
+        let next = &mut self.sequences[self.lanes.index(lane)];
         let sequence = *next;
         *next += 1;
         sequence
@@ -195,18 +195,46 @@ impl SlotLedger {
     /// Numbers a record and takes note of it. `checksum` is the CRC-32 of its value.
     pub fn record(&mut self, slot: u64, lane: Lane, fact: &Fact, checksum: u32) -> u64 {
         let sequence = self.number(lane);
+        self.note(slot, fact, Some((lane, sequence, checksum)));
+        sequence
+    }
+
+    /// Numbers a further record of the same observation, when it was too large for one.
+    pub fn record_more(&mut self, slot: u64, lane: Lane, fact: &Fact, checksum: u32) -> u64 {
+        let sequence = self.number(lane);
+        let state = if *fact == Fact::StartupAccount {
+            Some(&mut self.startup)
+        } else {
+            self.slots.get_mut(&slot)
+        };
+        match state {
+            Some(state) => add_record(state, lane, sequence, checksum),
+            None => self.unsealed += 1,
+        }
+        sequence
+    }
+
+    /// Takes note of what is not recorded, because it is filtered away: it counts towards the completeness of its slot.
+    pub fn see(&mut self, slot: u64, fact: &Fact) {
+        self.note(slot, fact, None);
+    }
+
+    /// `recorded`: lane, sequence and checksum.
+    fn note(&mut self, slot: u64, fact: &Fact, recorded: Option<(Lane, u64, u32)>) {
         if *fact == Fact::StartupAccount {
-            self.startup_slot = self.startup_slot.max(slot);
-            add_record(&mut self.startup, lane, sequence, checksum);
-            self.startup.accounts += 1;
-            return sequence;
+            if let Some((lane, sequence, checksum)) = recorded {
+                self.startup_slot = self.startup_slot.max(slot);
+                add_record(&mut self.startup, lane, sequence, checksum);
+                self.startup.accounts += 1;
+            }
+            return;
         }
         if slot < self.forgotten_below {
             // The root's own status is expected; anything else is content that no seal will count.
-            if !matches!(fact, Fact::Status(_)) {
+            if recorded.is_some() && !matches!(fact, Fact::Status(_)) {
                 self.unsealed += 1;
             }
-            return sequence;
+            return;
         }
         let state = self.slots.entry(slot).or_default();
         // A shred can name any slot; only what this validator executes tells how far it is.
@@ -221,7 +249,9 @@ impl SlotLedger {
         {
             state.start_over(slot < self.forced_below);
         }
-        add_record(state, lane, sequence, checksum);
+        if let Some((lane, sequence, checksum)) = recorded {
+            add_record(state, lane, sequence, checksum);
+        }
         match *fact {
             Fact::Account | Fact::StartupAccount => state.accounts += 1,
             Fact::Transaction => {
@@ -265,7 +295,6 @@ impl SlotLedger {
             self.root = self.root.max(Some(slot));
             self.grown = true;
         }
-        sequence
     }
 
     /// Takes note of what a callback, or Kafka, lost.

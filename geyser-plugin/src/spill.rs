@@ -5,14 +5,15 @@
 //! records with the same source and sequence, which readers recognise. Appends go to the page cache: they survive the
 //! process, not a power cut.
 //!
-//! Segment: the 8 bytes `HELIOSP1`, then frames: body length u32, CRC-32 of the body u32, body. Body: topic u8, key length
-//! u8, partition u32, header 62 bytes, key, value. Integers are little-endian.
+//! Segment: the 8 bytes `HELIOSP1`, then frames: body length u32, CRC-32 of the body u32, body. Body: topic u8 (output in its
+//! upper half), key length u8, partition u32, header 62 bytes, key, value. Integers are little-endian.
 
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use event_schema::{ObservedHeader, ObservedTopic};
@@ -23,9 +24,14 @@ const BODY_PREFIX_BYTES: usize = 1 + 1 + 4 + ObservedHeader::LENGTH;
 /// Larger than any record: a greater length in a frame is damage.
 const BODY_BYTES_MAX: u32 = 64 << 20;
 
+/// Number of the first segment: there is always room before it.
+const MIDDLE: u64 = 1 << 40;
+
 /// A record as it is spilled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
+    /// Below 16.
+    pub output: u8,
     pub topic: ObservedTopic,
     pub partition: u32,
     pub header: &'a [u8; ObservedHeader::LENGTH],
@@ -51,8 +57,28 @@ pub struct Finished {
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
+    /// When its first record was written, or its last by an earlier instance.
+    since: SystemTime,
     written: u64,
     read: u64,
+}
+
+/// A segment that [`Spill::prepend`] writes.
+pub struct Prepended {
+    path: PathBuf,
+    file: BufWriter<File>,
+    written: u64,
+    frame: Vec<u8>,
+}
+
+impl Prepended {
+    pub fn append(&mut self, frame: Frame<'_>) -> Result<(), SpillError> {
+        encode(&mut self.frame, frame);
+        self.written += self.frame.len() as u64;
+        self.file
+            .write_all(&self.frame)
+            .map_err(|error| SpillError::Io(self.path.clone(), error))
+    }
 }
 
 /// See the module.
@@ -62,6 +88,7 @@ pub struct Spill {
     bytes_max: u64,
     segment_bytes: u64,
     segments: VecDeque<Segment>,
+    first_number: u64,
     next_number: u64,
     /// Appends to the last segment.
     writer: Option<File>,
@@ -103,12 +130,13 @@ impl Spill {
                 .and_then(|name| name.strip_suffix(".seg"))
                 .and_then(|number| number.parse::<u64>().ok());
             if let Some(number) = number {
-                let written = fs::metadata(&path).map_err(failed)?.len();
+                let metadata = fs::metadata(&path).map_err(failed)?;
                 found.push((
                     number,
                     Segment {
                         path,
-                        written,
+                        since: metadata.modified().unwrap_or_else(|_| SystemTime::now()),
+                        written: metadata.len(),
                         read: 0,
                     },
                 ));
@@ -120,7 +148,8 @@ impl Spill {
             bytes_max,
             // Small enough that draining gives space back early.
             segment_bytes: (bytes_max / 8).clamp(1 << 20, 64 << 20),
-            next_number: found.last().map_or(0, |(number, _)| number + 1),
+            first_number: found.first().map_or(MIDDLE, |(number, _)| *number),
+            next_number: found.last().map_or(MIDDLE, |(number, _)| number + 1),
             bytes: found.iter().map(|(_, segment)| segment.written).sum(),
             segments: found.into_iter().map(|(_, segment)| segment).collect(),
             writer: None,
@@ -149,11 +178,22 @@ impl Spill {
     }
 
     pub fn append(&mut self, frame: Frame<'_>) -> Result<(), SpillError> {
-        self.encode(frame);
+        encode(&mut self.frame, frame);
         let size = self.frame.len() as u64;
         if self.bytes + size + MAGIC.len() as u64 > self.bytes_max {
             return Err(SpillError::Full(self.bytes_max));
         }
+        self.write(size)
+    }
+
+    /// As `append`, whatever the bound: for records out of a memory that has one.
+    pub fn append_beyond(&mut self, frame: Frame<'_>) -> Result<(), SpillError> {
+        encode(&mut self.frame, frame);
+        self.write(self.frame.len() as u64)
+    }
+
+    /// Writes `self.frame`, of so many bytes.
+    fn write(&mut self, size: u64) -> Result<(), SpillError> {
         if self
             .segments
             .back()
@@ -179,6 +219,60 @@ impl Spill {
         }
         segment.written += size;
         self.bytes += size;
+        Ok(())
+    }
+
+    /// Since when the oldest record has been waiting.
+    pub fn age(&self) -> Duration {
+        self.segments
+            .front()
+            .and_then(|segment| segment.since.elapsed().ok())
+            .unwrap_or_default()
+    }
+
+    /// A segment before all others, for records that are older. It may exceed the bound: it takes what was in memory, which
+    /// has a bound of its own. What was read of the others is read again.
+    pub fn prepend(
+        &mut self,
+        write: impl FnOnce(&mut Prepended) -> Result<(), SpillError>,
+    ) -> Result<(), SpillError> {
+        let number = self.first_number - 1;
+        let path = self.dir.join(format!("{number:016}.seg"));
+        let failed = |error| SpillError::Io(path.clone(), error);
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        let mut segment = Prepended {
+            path: path.clone(),
+            file: BufWriter::with_capacity(256 << 10, file),
+            written: MAGIC.len() as u64,
+            frame: Vec::new(),
+        };
+        let written = segment
+            .file
+            .write_all(MAGIC)
+            .map_err(failed)
+            .and_then(|()| write(&mut segment))
+            .and_then(|()| segment.file.flush().map_err(failed));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.first_number = number;
+        self.bytes += segment.written;
+        self.reader = None;
+        self.head_ready = false;
+        if let Some(first) = self.segments.front_mut() {
+            first.read = 0;
+        }
+        self.segments.push_front(Segment {
+            path,
+            since: SystemTime::now(),
+            written: segment.written,
+            read: 0,
+        });
         Ok(())
     }
 
@@ -215,6 +309,24 @@ impl Spill {
         }
     }
 
+    /// Puts segments back that were read to their end: all that is there is read again, from the beginning.
+    pub fn read_again(&mut self, finished: impl DoubleEndedIterator<Item = Finished>) {
+        self.reader = None;
+        self.head_ready = false;
+        if let Some(first) = self.segments.front_mut() {
+            first.read = 0;
+        }
+        for Finished { path, bytes } in finished.rev() {
+            // The last segment may be among them; it is not written to any more.
+            self.segments.push_front(Segment {
+                path,
+                since: SystemTime::now(),
+                written: bytes,
+                read: 0,
+            });
+        }
+    }
+
     pub fn delete(&mut self, finished: &Finished) {
         if let Err(error) = fs::remove_file(&finished.path) {
             log::error!(target: crate::LOG_TARGET,
@@ -223,22 +335,6 @@ impl Spill {
             );
         }
         self.bytes = self.bytes.saturating_sub(finished.bytes);
-    }
-
-    fn encode(&mut self, frame: Frame<'_>) {
-        let out = &mut self.frame;
-        out.clear();
-        out.extend_from_slice(&[0; FRAME_PREFIX_BYTES as usize]);
-        // Keys have at most 64 bytes.
-        out.extend_from_slice(&[frame.topic as u8, frame.key.len() as u8]);
-        out.extend_from_slice(&frame.partition.to_le_bytes());
-        out.extend_from_slice(frame.header);
-        out.extend_from_slice(frame.key);
-        out.extend_from_slice(frame.value);
-        let body = out.len() - FRAME_PREFIX_BYTES as usize;
-        let checksum = crc32fast::hash(&out[FRAME_PREFIX_BYTES as usize..]);
-        out[..4].copy_from_slice(&(body as u32).to_le_bytes());
-        out[4..8].copy_from_slice(&checksum.to_le_bytes());
     }
 
     fn start_segment(&mut self) -> Result<(), SpillError> {
@@ -255,6 +351,7 @@ impl Spill {
         self.writer = Some(file);
         self.segments.push_back(Segment {
             path,
+            since: SystemTime::now(),
             written: MAGIC.len() as u64,
             read: 0,
         });
@@ -312,12 +409,28 @@ impl Spill {
     }
 }
 
+fn encode(out: &mut Vec<u8>, frame: Frame<'_>) {
+    out.clear();
+    out.extend_from_slice(&[0; FRAME_PREFIX_BYTES as usize]);
+    // Keys have at most 64 bytes.
+    out.extend_from_slice(&[frame.topic as u8 | frame.output << 4, frame.key.len() as u8]);
+    out.extend_from_slice(&frame.partition.to_le_bytes());
+    out.extend_from_slice(frame.header);
+    out.extend_from_slice(frame.key);
+    out.extend_from_slice(frame.value);
+    let body = out.len() - FRAME_PREFIX_BYTES as usize;
+    let checksum = crc32fast::hash(&out[FRAME_PREFIX_BYTES as usize..]);
+    out[..4].copy_from_slice(&(body as u32).to_le_bytes());
+    out[4..8].copy_from_slice(&checksum.to_le_bytes());
+}
+
 fn decode(body: &[u8]) -> Option<Frame<'_>> {
     let (prefix, rest) = body.split_at_checked(BODY_PREFIX_BYTES)?;
-    let topic = ObservedTopic::try_from(u32::from(prefix[0])).ok()?;
+    let topic = ObservedTopic::try_from(u32::from(prefix[0] & 0xf)).ok()?;
     let (key, value) = rest.split_at_checked(usize::from(prefix[1]))?;
     let partition = u32::from_le_bytes(prefix[2..6].try_into().ok()?);
     Some(Frame {
+        output: prefix[0] >> 4,
         topic,
         partition,
         header: prefix[6..].try_into().ok()?,

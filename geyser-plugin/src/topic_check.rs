@@ -13,7 +13,7 @@ use std::{
 };
 
 use event_log::{Action, Error, EventLog as _, KafkaConfig, KafkaLog, TopicSpec};
-use event_schema::{ObservedTopic, Topics};
+use event_schema::ObservedTopic;
 
 use crate::{config::Config, counters::Counters};
 
@@ -93,23 +93,24 @@ impl FirstAnswer {
 }
 
 fn specs(config: &Config) -> Vec<TopicSpec> {
-    let topics = Topics::new(&config.topic_prefix);
-    let partitions = &config.partitions;
-    [
-        (ObservedTopic::Accounts, partitions.accounts),
-        (ObservedTopic::Transactions, partitions.transactions),
-        (ObservedTopic::Slots, partitions.slots),
-    ]
-    .into_iter()
-    .map(|(topic, partitions)| TopicSpec {
-        name: topics.observed(topic).to_string(),
-        partitions: partitions.into(),
-        compacted: false,
-        // The producer compresses; the limit fits a 10 MiB account with room to spare.
-        config: vec![("max.message.bytes".into(), "16777216".into())],
-        replication: config.replication,
-    })
-    .collect()
+    let outputs = config.topics().into_iter().zip(config.lanes());
+    outputs
+        .flat_map(|(topics, lanes)| {
+            [
+                (ObservedTopic::Accounts, lanes.accounts),
+                (ObservedTopic::Transactions, lanes.transactions),
+                (ObservedTopic::Slots, lanes.slots),
+            ]
+            .map(|(topic, partitions)| TopicSpec {
+                name: topics.observed(topic).to_string(),
+                partitions: partitions.into(),
+                compacted: false,
+                // A broker's own limits suffice: larger values are cut.
+                config: Vec::new(),
+                replication: config.replication,
+            })
+        })
+        .collect()
 }
 
 fn attempt(kafka: &KafkaConfig, specs: &[TopicSpec], stop: &AtomicBool) -> Result<(), Error> {

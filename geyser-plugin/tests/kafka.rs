@@ -77,7 +77,7 @@ fn assert_balance(counters: &Counters, callbacks: u64) {
     assert_eq!(accounted, callbacks, "{counters:?}");
 }
 
-/// What one source wrote, partition by partition, in order.
+/// What one source wrote, partition by partition, in order, each record once.
 type Partitions = BTreeMap<(ObservedTopic, u32), Vec<(ObservedHeader, Vec<u8>)>>;
 
 fn read_back(brokers: &str, prefix: &str) -> BTreeMap<SourceId, Partitions> {
@@ -118,10 +118,14 @@ fn read_back(brokers: &str, prefix: &str) -> BTreeMap<SourceId, Partitions> {
                     };
                     assert_eq!(partition, place, "{header:?}");
                     let partitions = sources.entry(header.source).or_default();
-                    partitions
-                        .entry((topic, partition))
-                        .or_default()
-                        .push((header, record.value.to_vec()));
+                    let kept = partitions.entry((topic, partition)).or_default();
+                    let this = (header, record.value.to_vec());
+                    // What a broker had written when it was killed, and not acknowledged, is there again with the same
+                    // sequence: the one repetition there may be.
+                    match kept.get(header.sequence.0 as usize) {
+                        Some(before) => assert_eq!(before, &this),
+                        None => kept.push(this),
+                    }
                 }
             }
         }
@@ -470,15 +474,16 @@ fn the_next_life_delivers_what_the_killed_one_spilled(config: &str, brokers: &st
     let mut records = 0;
     for kept in read.values().flat_map(Partitions::values) {
         for (place, (header, _)) in kept.iter().enumerate() {
-            assert_eq!(header.sequence.0, place as u64, "no hole, no repetition");
+            assert_eq!(header.sequence.0, place as u64, "no hole");
         }
         assert!(kept.iter().any(|(header, _)| header.kind == Kind::Seal));
         records += kept.len() as u64;
     }
-    assert_eq!(
-        (records, counters.inherited_lost.get()),
-        (counters.inherited.get(), 0)
-    );
+    assert_eq!(counters.inherited_lost.get(), 0);
+    // The kill may have come between writing one to disk and taking note of that.
+    let repeated = counters.inherited.get() - records;
+    assert!(repeated <= 1, "{repeated}");
+    assert!(counters.recovered.get() > 0, "{counters:?}");
 }
 
 fn a_topic_with_other_partitions_is_refused(dir: &Path, brokers: &str) {

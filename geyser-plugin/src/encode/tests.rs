@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use crate::filter::{DataSlices, Filter, FilterConfig, config::DataSliceConfig};
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaEntryInfoV2, ReplicaTransactionInfoV3,
     SlotStatus,
@@ -31,6 +32,16 @@ use solana_transaction_status::{
     InnerInstruction, InnerInstructions, Reward, RewardType, RewardsAndNumPartitions,
     TransactionStatusMeta, TransactionTokenBalance,
 };
+
+/// What the encoder writes, into just the room that it says is enough.
+fn encoded(most: usize, encode: impl FnOnce(&mut super::Out<'_>)) -> Vec<u8> {
+    let mut room = vec![0xee; most];
+    let mut out = super::Out::new(&mut room);
+    encode(&mut out);
+    let length = out.finish().expect("the bound is one");
+    room.truncate(length);
+    room
+}
 
 fn check(ours: &[u8], plain: UpdateOneof) {
     let plain = SubscribeUpdate {
@@ -218,8 +229,9 @@ fn check_transaction(
         transaction_status_meta: meta,
         index,
     };
-    let mut ours = Vec::new();
-    super::transaction(&mut ours, slot, &info);
+    let ours = encoded(super::transaction_most(&info), |out| {
+        super::transaction(out, slot, &info)
+    });
     check(
         &ours,
         UpdateOneof::Transaction(geyser::SubscribeUpdateTransaction {
@@ -538,8 +550,7 @@ proptest! {
             (SlotStatus::Dead(error.clone()), geyser::SlotStatus::SlotDead),
         ];
         for (status, plain) in statuses {
-            let mut ours = Vec::new();
-            super::slot_status(&mut ours, slot, parent, &status);
+            let ours = encoded(super::slot_status_most(&status), |out| super::slot_status(out, slot, parent, &status));
             let dead_error = matches!(status, SlotStatus::Dead(_)).then(|| error.clone());
             check(&ours, UpdateOneof::Slot(geyser::SubscribeUpdateSlot { slot, parent, status: plain.into(), dead_error }));
         }
@@ -547,10 +558,9 @@ proptest! {
 
     #[test]
     fn entries(slot: u64, index in 0_usize..1000, num_hashes: u64, hash: [u8; 32], count: u64, start in 0_usize..100_000) {
-        let mut ours = Vec::new();
-        super::entry(&mut ours, &ReplicaEntryInfoV2 {
+        let ours = encoded(super::ENTRY_MOST, |out| super::entry(out, &ReplicaEntryInfoV2 {
             slot, index, num_hashes, hash: &hash, executed_transaction_count: count, starting_transaction_index: start,
-        });
+        }));
         check(&ours, UpdateOneof::Entry(geyser::SubscribeUpdateEntry {
             slot, index: index as u64, num_hashes, hash: hash.to_vec(), executed_transaction_count: count,
             starting_transaction_index: start as u64,
@@ -588,8 +598,9 @@ fn written_by(half: [u8; 32]) -> SanitizedTransaction {
 }
 
 fn check_account(slot: u64, is_startup: bool, account: &ReplicaAccountInfoV3<'_>) {
-    let mut ours = Vec::new();
-    super::account(&mut ours, slot, is_startup, account);
+    let ours = encoded(super::account_most(account), |out| {
+        super::account(out, slot, is_startup, account, &DataSlices::default())
+    });
     check(
         &ours,
         UpdateOneof::Account(geyser::SubscribeUpdateAccount {
@@ -620,21 +631,20 @@ fn check_block(
     block_time: Option<i64>,
     block_height: Option<u64>,
 ) {
-    let mut ours = Vec::new();
-    super::block_meta(
-        &mut ours,
-        &ReplicaBlockInfoV4 {
-            parent_slot,
-            parent_blockhash,
-            slot,
-            blockhash,
-            rewards: &rewards,
-            block_time,
-            block_height,
-            executed_transaction_count: transactions,
-            entry_count: entries,
-        },
-    );
+    let block = ReplicaBlockInfoV4 {
+        parent_slot,
+        parent_blockhash,
+        slot,
+        blockhash,
+        rewards: &rewards,
+        block_time,
+        block_height,
+        executed_transaction_count: transactions,
+        entry_count: entries,
+    };
+    let ours = encoded(super::block_meta_most(&block), |out| {
+        super::block_meta(out, &block)
+    });
     check(
         &ours,
         UpdateOneof::BlockMeta(geyser::SubscribeUpdateBlockMeta {
@@ -739,26 +749,43 @@ fn an_empty_v1_config_still_tells_v1_from_v0() {
 }
 
 #[test]
-fn a_used_buffer_is_not_grown_again() {
-    let transaction = VersionedTransaction::default();
-    let meta = TransactionStatusMeta {
-        log_messages: Some(vec!["x".repeat(2000)]),
-        ..TransactionStatusMeta::default()
+fn only_the_slices_of_the_data_are_sent() {
+    let config = FilterConfig {
+        accounts_data_slice: vec![
+            DataSliceConfig {
+                offset: 1,
+                length: 2,
+            },
+            DataSliceConfig {
+                offset: 4,
+                length: 1,
+            },
+            DataSliceConfig {
+                offset: 5,
+                length: 9,
+            },
+        ],
+        ..FilterConfig::default()
     };
-    let info = ReplicaTransactionInfoV3 {
-        signature: &Signature::default(),
-        message_hash: &Hash::default(),
-        is_vote: false,
-        transaction: &transaction,
-        transaction_status_meta: &meta,
-        index: 0,
-    };
-    let mut buffer = Vec::new();
-    super::transaction(&mut buffer, 1, &info);
-    let (place, capacity) = (buffer.as_ptr(), buffer.capacity());
-    for _ in 0..10 {
-        buffer.clear();
-        super::transaction(&mut buffer, 1, &info);
+    let filter = Filter::compile(&config).unwrap();
+    for (data, sent) in [(&[9, 8, 7, 6, 5, 4][..], &[8, 7, 5][..]), (&[9], &[])] {
+        let account = ReplicaAccountInfoV3 {
+            pubkey: &[1; 32],
+            lamports: 5,
+            owner: &[2; 32],
+            executable: false,
+            rent_epoch: 0,
+            data,
+            write_version: 3,
+            txn: None,
+        };
+        let ours = encoded(super::account_most(&account), |out| {
+            super::account(out, 6, false, &account, filter.data_slices())
+        });
+        let update = SubscribeUpdate::decode(ours.as_slice()).unwrap();
+        let Some(UpdateOneof::Account(update)) = update.update_oneof else {
+            panic!("{update:?}")
+        };
+        assert_eq!(update.account.unwrap().data, sent);
     }
-    assert_eq!((buffer.as_ptr(), buffer.capacity()), (place, capacity));
 }

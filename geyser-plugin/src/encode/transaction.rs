@@ -10,16 +10,16 @@ use solana_transaction_status::{
     InnerInstructions, Reward, RewardType, TransactionStatusMeta, TransactionTokenBalance,
 };
 
-use super::wire;
+use super::{Out, wire};
 
-pub(super) fn transaction(out: &mut Vec<u8>, transaction: &VersionedTransaction) {
+pub(super) fn transaction(out: &mut Out<'_>, transaction: &VersionedTransaction) {
     for signature in &transaction.signatures {
         wire::element(out, 1, signature.as_ref());
     }
     wire::message(out, 2, 2, |out| message(out, &transaction.message));
 }
 
-fn message(out: &mut Vec<u8>, message: &VersionedMessage) {
+fn message(out: &mut Out<'_>, message: &VersionedMessage) {
     let header = message.header();
     wire::message(out, 1, 1, |out| {
         wire::uint64(out, 1, header.num_required_signatures.into());
@@ -51,19 +51,19 @@ fn message(out: &mut Vec<u8>, message: &VersionedMessage) {
     }
 }
 
-fn compiled_instruction(out: &mut Vec<u8>, instruction: &CompiledInstruction) {
+fn compiled_instruction(out: &mut Out<'_>, instruction: &CompiledInstruction) {
     wire::uint64(out, 1, instruction.program_id_index.into());
     wire::bytes(out, 2, &instruction.accounts);
     wire::bytes(out, 3, &instruction.data);
 }
 
-fn address_table_lookup(out: &mut Vec<u8>, lookup: &MessageAddressTableLookup) {
+fn address_table_lookup(out: &mut Out<'_>, lookup: &MessageAddressTableLookup) {
     wire::bytes(out, 1, lookup.account_key.as_ref());
     wire::bytes(out, 2, &lookup.writable_indexes);
     wire::bytes(out, 3, &lookup.readonly_indexes);
 }
 
-fn transaction_config(out: &mut Vec<u8>, config: &TransactionConfig) {
+fn transaction_config(out: &mut Out<'_>, config: &TransactionConfig) {
     wire::optional_uint64(out, 1, config.priority_fee);
     wire::optional_uint64(out, 2, config.compute_unit_limit.map(u64::from));
     wire::optional_uint64(
@@ -74,7 +74,7 @@ fn transaction_config(out: &mut Vec<u8>, config: &TransactionConfig) {
     wire::optional_uint64(out, 4, config.heap_size.map(u64::from));
 }
 
-pub(super) fn status_meta(out: &mut Vec<u8>, meta: &TransactionStatusMeta) {
+pub(super) fn status_meta(out: &mut Out<'_>, meta: &TransactionStatusMeta) {
     if let Err(error) = &meta.status {
         wire::message(out, 1, 1, |out| transaction_error(out, error));
     }
@@ -116,17 +116,17 @@ pub(super) fn status_meta(out: &mut Vec<u8>, meta: &TransactionStatusMeta) {
 }
 
 /// The error travels as Agave's own bincode, as in every Yellowstone stream.
-fn transaction_error(out: &mut Vec<u8>, error: &TransactionError) {
+fn transaction_error(out: &mut Out<'_>, error: &TransactionError) {
     wire::message(out, 1, 1, |out| {
         let before = out.len();
-        // Writing to memory cannot fail; if bincode ever refused a variant, an empty error still says "failed".
+        // If bincode ever refused a variant, an empty error still says "failed".
         if bincode::serialize_into(&mut *out, error).is_err() {
             out.truncate(before);
         }
     });
 }
 
-fn inner_instructions(out: &mut Vec<u8>, inner: &InnerInstructions) {
+fn inner_instructions(out: &mut Out<'_>, inner: &InnerInstructions) {
     wire::uint64(out, 1, inner.index.into());
     for inner in &inner.instructions {
         let width = wire::varint_width(
@@ -139,7 +139,7 @@ fn inner_instructions(out: &mut Vec<u8>, inner: &InnerInstructions) {
     }
 }
 
-fn token_balance(out: &mut Vec<u8>, balance: &TransactionTokenBalance) {
+fn token_balance(out: &mut Out<'_>, balance: &TransactionTokenBalance) {
     wire::uint64(out, 1, balance.account_index.into());
     wire::bytes(out, 2, balance.mint.as_bytes());
     wire::message(out, 3, 1, |out| {
@@ -153,7 +153,7 @@ fn token_balance(out: &mut Vec<u8>, balance: &TransactionTokenBalance) {
     wire::bytes(out, 5, balance.program_id.as_bytes());
 }
 
-pub(super) fn reward(out: &mut Vec<u8>, reward: &Reward) {
+pub(super) fn reward(out: &mut Out<'_>, reward: &Reward) {
     wire::bytes(out, 1, reward.pubkey.as_bytes());
     // Two's complement, as int64 travels.
     wire::uint64(out, 2, reward.lamports as u64);

@@ -10,6 +10,7 @@ const LANES: Lanes = Lanes {
     accounts: 2,
     transactions: 3,
     slots: 2,
+    first: 0,
 };
 
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ struct Owned {
 impl Owned {
     fn frame(&self) -> Frame<'_> {
         Frame {
+            output: self.header[0] % 8,
             topic: self.topic,
             partition: self.partition,
             header: &self.header,
@@ -180,4 +181,32 @@ fn a_directory_has_one_owner() {
     );
     drop(first);
     assert!(Spill::open(dir.path(), 1 << 20).is_ok());
+}
+
+#[test]
+fn what_is_prepended_comes_first_and_survives_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut finished = Vec::new();
+    let mut spill = Spill::open(dir.path(), 1 << 20).unwrap();
+    for number in 10..13 {
+        spill.append(record(number, 50).frame()).unwrap();
+    }
+    assert_eq!(take(&mut spill, &mut finished), Some(record(10, 50)));
+    for (first, second) in [(1, 2), (3, 4)] {
+        spill
+            .prepend(|segment| {
+                segment.append(record(first, 60).frame())?;
+                segment.append(record(second, 60).frame())
+            })
+            .unwrap();
+    }
+    // Beyond the bound, but appended behind.
+    spill.append(record(13, 50).frame()).unwrap();
+    drop(spill);
+    let mut spill = Spill::open(dir.path(), 100).unwrap();
+    let mut taken = Vec::new();
+    while let Some(record) = take(&mut spill, &mut finished) {
+        taken.push(record.value[0]);
+    }
+    assert_eq!(taken, [3, 4, 1, 2, 10, 11, 12, 13]);
 }

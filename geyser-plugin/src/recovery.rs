@@ -1,0 +1,131 @@
+//! What an instance that was killed had accepted and Kafka had not acknowledged: from its memory into the spill, from where
+//! it is drained under that instance's name.
+//!
+//! Records that Kafka's client held go before everything that waits on disk: they were given to it before the first of those
+//! was spilled. The others go behind; those that had no sequence yet are given the next ones of their lanes. A record that had in fact been
+//! delivered, or spilled, is there twice with the same sequence, and readers take it once. What the dead instance had only
+//! begun to write was in a callback that never returned.
+
+use std::{path::Path, sync::Arc};
+
+use event_schema::chunk::records_of;
+
+use crate::{
+    counters::Counters,
+    handoff::Handoff,
+    lane::Lanes,
+    observation::{DONE, UNNUMBERED},
+    placing::{self, Placed},
+    ring::{Ring, following},
+    shared_memory::{SharedMemory, SharedMemoryError},
+    spill::{Spill, SpillError},
+};
+
+/// What was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records, seals included, that are in the spill now.
+    pub records: u64,
+    /// Records that the spill could not take, and what the dead instance had counted as lost.
+    pub lost: u64,
+}
+
+/// `outputs`: the lanes of today's configuration.
+pub fn recover(
+    path: &Path,
+    outputs: &[Lanes],
+    spill: Option<&mut Spill>,
+) -> Result<Recovered, SharedMemoryError> {
+    let Some(memory) = SharedMemory::left_behind(path)? else {
+        return Ok(Recovered::default());
+    };
+    let memory = Arc::new(memory);
+    let counters = Arc::new(Counters::new(Arc::clone(&memory)));
+    let before = counters.lost_total();
+    if memory.lanes() != outputs {
+        // Sequences belong to partitions; under other ones they would mean something else.
+        let left = Ring::new(Arc::clone(&memory), crate::ring::Which::Records).len() as u64;
+        log::error!(target: crate::LOG_TARGET,
+            "heliograph: {left} records of a killed instance are lost, because `partitions` or `outputs` were changed since"
+        );
+        return Ok(Recovered {
+            records: 0,
+            lost: before + left,
+        });
+    }
+    let handoff = Handoff::new(&memory, outputs.into(), counters);
+    // Whether the client held it, and what it is.
+    let (held, rest): (Vec<_>, Vec<_>) = left(&handoff.records)
+        .filter_map(|number| handoff.records.get(number))
+        .flat_map(|held| {
+            Placed::all(&handoff, held).map(move |placed| (held.is_expecting(), placed))
+        })
+        .chain(
+            left(&handoff.seals)
+                .filter_map(|number| handoff.seals.get(number))
+                .filter_map(|held| Some((held.is_expecting(), Placed::seal(held)?))),
+        )
+        // Its lane is read from memory that another process wrote.
+        .filter(|(_, placed)| {
+            let output = outputs.get(placed.output);
+            placed.sequence != DONE && output.is_some_and(|lanes| lanes.contains(placed.lane))
+        })
+        .partition(|(held, placed)| *held && placed.sequence != UNNUMBERED);
+    let mut held: Vec<Placed<'_>> = held.into_iter().map(|(_, placed)| placed).collect();
+    let mut rest: Vec<Placed<'_>> = rest.into_iter().map(|(_, placed)| placed).collect();
+    // A seal that was numbered comes before records that were not.
+    rest.sort_by_key(|placed| placed.sequence);
+    let mut next: Vec<u64> = memory
+        .header()
+        .sequences
+        .iter()
+        .map(|next| next.load(std::sync::atomic::Ordering::Acquire))
+        .collect();
+    let numbered = rest.iter().filter(|placed| placed.sequence != UNNUMBERED);
+    for placed in held.iter().chain(numbered) {
+        let lane = &mut next[usize::from(placed.lane.0)];
+        *lane = (*lane).max(placed.sequence + records_of(placed.value.len()) as u64);
+    }
+    let mut recovered = Recovered {
+        records: 0,
+        lost: before,
+    };
+    let source = memory.source();
+    let mut spill = spill;
+    let count = held.len() as u64;
+    if placing::prepend(spill.as_deref_mut(), outputs, source, &mut held) {
+        recovered.records += count;
+    } else {
+        recovered.lost += count;
+    }
+    let mut buffer = Vec::new();
+    for mut placed in rest {
+        if placed.sequence == UNNUMBERED {
+            let lane = &mut next[usize::from(placed.lane.0)];
+            placed.sequence = *lane;
+            *lane += records_of(placed.value.len()) as u64;
+        }
+        let kept = match spill.as_deref_mut() {
+            Some(spill) => placing::frames(&placed, outputs, source, &mut buffer, |frame| {
+                spill.append_beyond(frame)
+            }),
+            None => Err(SpillError::Full(0)),
+        };
+        match kept {
+            Ok(()) => recovered.records += 1,
+            Err(_) => recovered.lost += 1,
+        }
+    }
+    Ok(recovered)
+}
+
+/// Numbers of a ring that were not given back.
+fn left(ring: &Ring) -> impl Iterator<Item = u64> {
+    let (first, end) = (ring.first(), ring.next());
+    // A ring that another process left is not taken on trust: at most as many as it has places.
+    std::iter::successors((first != end).then_some(first), move |number| {
+        let number = following(*number);
+        (number != end).then_some(number)
+    })
+    .take(ring.capacity_records())
+}

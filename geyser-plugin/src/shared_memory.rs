@@ -1,0 +1,395 @@
+//! The memory that callbacks write into: one mapping, laid out once, that outlives the process when it lies in a file.
+//!
+//! By default the file is in `/dev/shm`: memory with a name. A validator that is killed leaves it behind, and the next
+//! instance of the plugin finds every record that the dead one had accepted and Kafka had not acknowledged. A file on a real
+//! file system would be wrong here: the kernel may stop a thread that touches a page while it is written back.
+//!
+//! ```text
+//! Header | descriptors and bytes of the records' ring | descriptors and bytes of the seals' ring
+//! ```
+//!
+//! Everything is allocated and touched at load, so that no callback meets a page fault.
+
+#![allow(unsafe_code)]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use event_schema::{Pubkey, SourceId};
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::{lane::Lanes, observation::Outputs};
+
+/// First bytes of the file; the last two name the layout, and change with it.
+const MAGIC: u64 = u64::from_le_bytes(*b"HELIOR02");
+
+/// A counter that shares its cache line with nothing: callbacks on different cores raise different ones.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Padded(pub AtomicU64);
+
+/// Where a ring stands. Both pack a record's number (24 bits) and a position in 64-byte units (40 bits); see `ring.rs`.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Heads {
+    /// Callbacks reserve here.
+    pub reserved: Padded,
+    /// The worker gives back here.
+    pub released: Padded,
+}
+
+/// How large the two rings are. Counts of records are powers of two; bytes are powers of two of at least 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sizes {
+    pub records: u64,
+    pub record_bytes: u64,
+    pub seals: u64,
+    pub seal_bytes: u64,
+}
+
+/// Start of the mapping. Written by one instance at a time; atomics are what several threads write.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Header {
+    /// Written last, so that a file without it was never finished.
+    magic: AtomicU64,
+    sizes: Sizes,
+    validator: [u8; 32],
+    instance: u64,
+    outputs: u64,
+    /// Accounts, transactions, slots and first lane of every output.
+    lanes: [[u16; 4]; Outputs::MAX],
+    pub records: Heads,
+    pub seals: Heads,
+    /// By kind.
+    pub callbacks: [Padded; 16],
+    /// By reason.
+    pub lost: [Padded; 16],
+    /// Callbacks that no output records.
+    pub filtered: Padded,
+    /// Next sequence of every lane.
+    pub sequences: [AtomicU64; Lanes::MAX],
+}
+
+const PAGE: usize = 4096;
+const HEADER_BYTES: usize = size_of::<Header>().next_multiple_of(PAGE);
+/// Bytes of a descriptor; `ring.rs` asserts it.
+pub const DESCRIPTOR_BYTES: usize = 64;
+
+impl Sizes {
+    /// Descriptors first, then bytes.
+    fn records_at(self) -> usize {
+        HEADER_BYTES
+    }
+
+    fn seals_at(self) -> usize {
+        self.records_at() + self.records as usize * DESCRIPTOR_BYTES + self.record_bytes as usize
+    }
+
+    fn total(self) -> usize {
+        self.seals_at() + self.seals as usize * DESCRIPTOR_BYTES + self.seal_bytes as usize
+    }
+
+    fn are_sound(self) -> bool {
+        let count = |count: u64| count.is_power_of_two() && count <= 1 << 22;
+        let bytes = |bytes: u64| bytes.is_power_of_two() && (64..=1 << 36).contains(&bytes);
+        count(self.records)
+            && count(self.seals)
+            && bytes(self.record_bytes)
+            && bytes(self.seal_bytes)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SharedMemory {
+    map: MmapRaw,
+    sizes: Sizes,
+    /// Held for its lock; `None` for memory without a name.
+    file: Option<(File, PathBuf)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct SharedMemoryError {
+    pub path: String,
+    pub problem: String,
+}
+
+impl SharedMemory {
+    /// Memory that ends with the process.
+    pub fn anonymous(sizes: Sizes, source: SourceId, outputs: &[Lanes]) -> io::Result<Self> {
+        let map = MmapOptions::new()
+            .len(sizes.total())
+            .populate()
+            .map_anon()?;
+        let memory = Self {
+            map: MmapRaw::from(map),
+            sizes,
+            file: None,
+        };
+        memory.start(source, outputs);
+        Ok(memory)
+    }
+
+    /// What an earlier instance left under this name; `None` when there is nothing, or nothing that can be read. Whoever has
+    /// it holds its lock.
+    pub fn left_behind(path: &Path) -> Result<Option<Self>, SharedMemoryError> {
+        let failed = |error: io::Error| at(path, error.to_string());
+        let file = match options().open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        lock(&file, path)?;
+        let length = file.metadata().map_err(failed)?.size() as usize;
+        if length < HEADER_BYTES {
+            return Ok(None);
+        }
+        let map = MmapOptions::new()
+            .len(length)
+            .map_raw(&file)
+            .map_err(failed)?;
+        // SAFETY: the mapping is at least a header long and page-aligned, and any bytes are a valid `Header`.
+        let header = unsafe { &*map.as_ptr().cast::<Header>() };
+        let sizes = header.sizes;
+        let whole = header.magic.load(Ordering::Acquire) == MAGIC
+            && sizes.are_sound()
+            && sizes.total() == length;
+        Ok(whole.then(|| Self {
+            map,
+            sizes,
+            file: Some((file, path.to_owned())),
+        }))
+    }
+
+    /// New memory under this name, with every page in place. What was there before is gone.
+    pub fn create(
+        path: &Path,
+        sizes: Sizes,
+        source: SourceId,
+        outputs: &[Lanes],
+    ) -> Result<Self, SharedMemoryError> {
+        let failed = |error: io::Error| at(path, error.to_string());
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(failed)?;
+        }
+        let file = options().create(true).open(path).map_err(failed)?;
+        lock(&file, path)?;
+        // Emptied first: what is allocated anew is zero.
+        file.set_len(0).map_err(failed)?;
+        rustix::fs::fallocate(
+            &file,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            sizes.total() as u64,
+        )
+        .map_err(|error| {
+            // An empty file takes nothing; without the space it must not stay at its full length.
+            let _ = file.set_len(0);
+            at(
+                path,
+                format!("{} MiB cannot be allocated: {error}", sizes.total() >> 20),
+            )
+        })?;
+        let map = MmapOptions::new()
+            .len(sizes.total())
+            .populate()
+            .map_raw(&file)
+            .map_err(failed)?;
+        let memory = Self {
+            map,
+            sizes,
+            file: Some((file, path.to_owned())),
+        };
+        memory.start(source, outputs);
+        Ok(memory)
+    }
+
+    fn start(&self, source: SourceId, outputs: &[Lanes]) {
+        // Never paged out: a callback must not wait for a disk. Not every user may ask for it.
+        let _ = self.map.lock();
+        let header = self.map.as_mut_ptr().cast::<Header>();
+        let mut lanes = [[0; 4]; Outputs::MAX];
+        for (place, output) in lanes.iter_mut().zip(outputs) {
+            *place = [
+                output.accounts,
+                output.transactions,
+                output.slots,
+                output.first,
+            ];
+        }
+        // SAFETY: the mapping is zeroed, long enough and page-aligned, and nobody else knows it yet.
+        unsafe {
+            (&raw mut (*header).sizes).write(self.sizes);
+            (&raw mut (*header).validator).write(source.validator.0);
+            (&raw mut (*header).instance).write(source.instance);
+            (&raw mut (*header).outputs).write(outputs.len() as u64);
+            (&raw mut (*header).lanes).write(lanes);
+        }
+        self.header().magic.store(MAGIC, Ordering::Release);
+    }
+
+    pub fn header(&self) -> &Header {
+        // SAFETY: the mapping holds a header for as long as `self` lives; after `start` only its atomics are written.
+        unsafe { &*self.map.as_ptr().cast::<Header>() }
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// The instance that wrote here.
+    pub fn source(&self) -> SourceId {
+        let header = self.header();
+        SourceId {
+            validator: Pubkey(header.validator),
+            instance: header.instance,
+        }
+    }
+
+    /// Of the outputs it was made for.
+    pub fn lanes(&self) -> Vec<Lanes> {
+        let header = self.header();
+        let count = (header.outputs as usize).min(Outputs::MAX);
+        header.lanes[..count]
+            .iter()
+            .map(|[accounts, transactions, slots, first]| Lanes {
+                accounts: *accounts,
+                transactions: *transactions,
+                slots: *slots,
+                first: *first,
+            })
+            .collect()
+    }
+
+    /// Whether it outlives the process.
+    pub fn is_named(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Descriptors and bytes of the ring for records.
+    pub(crate) fn records(&self) -> (*mut u8, *mut u8) {
+        self.parts(self.sizes.records_at(), self.sizes.records)
+    }
+
+    /// Descriptors and bytes of the ring for seals.
+    pub(crate) fn seals(&self) -> (*mut u8, *mut u8) {
+        self.parts(self.sizes.seals_at(), self.sizes.seals)
+    }
+
+    fn parts(&self, at: usize, count: u64) -> (*mut u8, *mut u8) {
+        let start = self.map.as_mut_ptr();
+        // SAFETY: both are inside the mapping, see `Sizes::total`.
+        unsafe {
+            (
+                start.add(at),
+                start.add(at + count as usize * DESCRIPTOR_BYTES),
+            )
+        }
+    }
+
+    /// Nothing in it is needed any more.
+    pub fn remove(&self) {
+        if let Some((_, path)) = &self.file {
+            // Only its name: who still looks at its counters must find them.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // What accounts hold is public; what this validator saw first is its owner's.
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), SharedMemoryError> {
+    file.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => at(
+            path,
+            "in use by another plugin instance; give each its own `name`".into(),
+        ),
+        fs::TryLockError::Error(error) => at(path, error.to_string()),
+    })
+}
+
+fn at(path: &Path, problem: String) -> SharedMemoryError {
+    SharedMemoryError {
+        path: path.display().to_string(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes {
+        records: 1024,
+        record_bytes: 1 << 20,
+        seals: 64,
+        seal_bytes: 1 << 16,
+    };
+
+    const LANES: Lanes = Lanes {
+        accounts: 3,
+        transactions: 2,
+        slots: 1,
+        first: 0,
+    };
+
+    fn source(instance: u64) -> SourceId {
+        SourceId {
+            validator: Pubkey([9; 32]),
+            instance,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_found_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        assert!(SharedMemory::left_behind(&path).unwrap().is_none());
+        let memory = SharedMemory::create(&path, SIZES, source(5), &[LANES]).unwrap();
+        memory.header().callbacks[1].0.store(77, Ordering::Relaxed);
+        // Two at a time cannot have it.
+        let error = SharedMemory::create(&path, SIZES, source(6), &[LANES]).unwrap_err();
+        assert!(error.to_string().contains("own `name`"), "{error}");
+        drop(memory);
+        let memory = SharedMemory::left_behind(&path).unwrap().unwrap();
+        assert_eq!((memory.source(), memory.sizes()), (source(5), SIZES));
+        assert_eq!(memory.lanes(), [LANES]);
+        assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 77);
+        drop(memory);
+        let memory = SharedMemory::create(&path, SIZES, source(6), &[LANES]).unwrap();
+        assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 0);
+        memory.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn foreign_or_unfinished_files_are_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        for length in [0, 10, 1 << 20] {
+            fs::write(&path, vec![0xab; length]).unwrap();
+            assert!(SharedMemory::left_behind(&path).unwrap().is_none());
+        }
+        drop(SharedMemory::create(&path, SIZES, source(5), &[LANES]).unwrap());
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1 << 20)
+            .unwrap();
+        assert!(SharedMemory::left_behind(&path).unwrap().is_none());
+    }
+}
