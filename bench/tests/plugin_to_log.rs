@@ -63,7 +63,7 @@ fn what_the_reader_gets_is_every_callback_in_the_bytes_of_prost() {
 #[test]
 fn a_stall_fills_the_plugin_and_every_callback_is_accounted_for() {
     let Some(plugin) = our_plugin() else { return };
-    let report = report(&plugin, &["--stall", "2", "--rate", "20000"]);
+    let report = report(&plugin, &["--stall", "2", "--rate", "50000"]);
     assert!(held(&report, "unaccounted_callbacks"), "{report}");
     assert!(held(&report, "queue_and_spill_were_full"), "{report}");
     let figure = |name: &str| report["figures"][name].as_u64().unwrap();

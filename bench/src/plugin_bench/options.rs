@@ -38,7 +38,7 @@ pub struct PluginArgs {
     /// stands for what our plugin gets
     #[arg(long)]
     config: Vec<PathBuf>,
-    /// Measure only what --so names (and floor and baseline)
+    /// Measure only what --so names (beside floor, clock and baseline)
     #[arg(long, requires = "so")]
     without_ours: bool,
     /// Kafka for the plugins [default: a broker of its own for as long as the bench runs]
@@ -65,9 +65,10 @@ pub struct PluginArgs {
     /// Instead: callback → Kafka → reader in events per second, beside plain ways to Kafka
     #[arg(long, conflicts_with = "so")]
     throughput: bool,
-    /// Seconds of each of the --rounds of --throughput, and the threads that call
+    /// Seconds of each round of --throughput
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Threads that make the callbacks of --throughput
     #[arg(long, default_value_t = 1)]
     callers: usize,
 }

@@ -30,9 +30,10 @@ use super::{
 };
 use crate::report::{Check, Report};
 
-/// Small, so that it fills in seconds: the point is what happens when it is full.
-const QUEUE_RECORDS: usize = 16_384;
-const QUEUE_MEGABYTES: usize = 32;
+/// Small, so that it fills in seconds: the point is what happens when it is full. Yet a second's worth, so that a broker in
+/// good health loses nothing.
+const QUEUE_RECORDS: usize = 65_536;
+const QUEUE_MEGABYTES: usize = 96;
 const SPILL_MEGABYTES: usize = 64;
 /// The plugin counts as full when this share of a second's callbacks is lost.
 const FULL_SHARE: f64 = 0.9;
@@ -291,9 +292,16 @@ fn report(options: &Options<'_>, seen: &Seen) -> Report {
     report.figure("in_spill", seen.after.spill_pending);
     report.figure("lost", seen.after.lost);
 
+    report.checks.push(Check::at_most(
+        "lost_while_healthy",
+        seen.before.lost as f64,
+        0.0,
+    ));
+    // Nothing else than what the spill holds says that it was used at all.
+    let full = seen.filled_after.is_some() && seen.full.spill_pending > 0;
     report.checks.push(Check::at_least(
         "queue_and_spill_were_full",
-        f64::from(u8::from(seen.filled_after.is_some())),
+        f64::from(u8::from(full)),
         1.0,
     ));
     let ratio = stalled.quantile(0.99) as f64 / healthy.quantile(0.99).max(1) as f64;

@@ -125,7 +125,10 @@ const RUN_FIGURES: [RunFigure; 5] = [
         None => "does not say".into(),
     }),
     ("bytes on the wire", |cell| match cell.wire_bytes {
-        Some(bytes) => bytes.to_string(),
+        Some(bytes) => {
+            let each = bytes as f64 / cell.callbacks.max(1) as f64;
+            format!("{bytes} ({each:.0}/callback)")
+        }
         None => "foreign broker".into(),
     }),
 ];
