@@ -3,14 +3,16 @@
 //! ```text
 //! validator, plugin ─▶ binaries (compiler, boundary crates, constructor) ─┐
 //! plugin ─▶ linking (libraries, symbol versions, symbols)                 ├─▶ findings ─▶ lines or JSON, exit code
-//! configuration ─▶ surroundings (spill, metrics port, Kafka) ─────────────┘
+//! configuration ─▶ surroundings, storage, kafka ───────────────────────────┘
 //! ```
 //!
 //! What it cannot know: compiler flags and crate features, and what the validator's process will have for environment.
 
 mod binaries;
 mod finding;
+mod kafka;
 mod linking;
+mod storage;
 mod surroundings;
 
 use std::process::ExitCode;
@@ -52,7 +54,11 @@ async fn examine(options: &PluginCheck) -> Vec<Finding> {
                 "configuration",
                 format!("{}: every key known", file.display()),
             ));
-            findings.extend(surroundings::examine(&config, &file, &options.plugin).await);
+            findings.push(surroundings::library(&config, &file, &options.plugin));
+            findings.push(storage::queue(&config));
+            findings.push(storage::spill(&config));
+            findings.push(surroundings::metrics(&config).await);
+            findings.extend(kafka::examine(&config).await);
         }
         Err(error) => findings.push(Finding::fail(
             "configuration",

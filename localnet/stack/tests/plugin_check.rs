@@ -287,6 +287,15 @@ fn the_configuration_is_checked_with_what_it_refers_to() {
     case.configure("spill: { dir: '/proc/spill' }");
     case.check().refused("spill", &["/proc", "cannot write"]);
 
+    case.configure("queue: { dir: null }");
+    let answer = case.check();
+    assert_eq!(answer.code, Some(0), "{}", answer.text);
+    answer.says(
+        "WARN",
+        "queue",
+        &["lost when the validator is killed", "/dev/shm"],
+    );
+
     case.configure("kafka: { options: { 'no.such.option': '1' } }");
     case.check().refused("kafka", &["no.such.option"]);
 
@@ -392,6 +401,18 @@ fn topics_with_another_partition_count_are_refused() {
     let answer = case.check();
     assert_eq!(answer.code, Some(0), "{}", answer.text);
     answer.says("OK", "kafka", &["answers"]);
+    // The topics of a further output as well.
+    case.configure(&format!(
+        "kafka: {{ brokers: '{}' }}, outputs: [ {{ topic_prefix: 'operators', partitions: {{ accounts: 3 }} }} ]",
+        kafka.brokers()
+    ));
+    case.check().refused(
+        "topic",
+        &[
+            "has 7 partitions, 3 are configured",
+            "outputs[0].partitions.accounts",
+        ],
+    );
 }
 
 #[test]
