@@ -33,6 +33,10 @@ fn main() {
     let lock = Path::new(&manifest).join("../Cargo.lock");
     println!("cargo:rerun-if-changed={}", lock.display());
     println!("cargo:rerun-if-changed=build.rs");
+    // Never unmapped: Rust's standard library leaves destructors behind on the thread that loads the plugin, and those must
+    // find their code. Without this it stays mapped all the same, but only because of them. Another version of the plugin
+    // is another file (see the operators' guide).
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     let lock = fs::read_to_string(lock).unwrap_or_default();
     let versions: Vec<String> = BOUNDARY_CRATES
         .iter()

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | complete | with the batch of records that completed it |
 //! | marked dead | with the batch that said so, as it is |
-//! | never completed: metadata missing, loaded in the middle, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later ones were executed |
+//! | its beginning was not seen: loaded in the middle | as the next row, marked as partial |
+//! | never completed: metadata missing, fork left alone | when the root passes it, or [`FORCE_AFTER_SLOTS`] later ones were executed |
 //! | a record or a loss after the seal | again, revision + 1, with the batch |
 //! | a status after the seal | not again: statuses are life, not content, and every slot gets several after its seal |
 //! | executed a second time (`CreatedBank` again) | again, when that execution is complete; the seal's range begins there |
@@ -104,6 +105,8 @@ struct SlotState {
     reopened: bool,
     /// More than shreds was reported.
     executed: bool,
+    /// Its beginning was reported: nothing of it came before this plugin was loaded.
+    created: bool,
 }
 
 impl SlotState {
@@ -128,6 +131,7 @@ impl SlotState {
             revision: self.revision,
             reopened: true,
             executed: true,
+            created: true,
             forced,
             ..Self::default()
         };
@@ -135,7 +139,8 @@ impl SlotState {
 
     fn is_due(&self) -> bool {
         let sealed_before = self.revision > 0 && !self.reopened;
-        self.changed && (self.forced || sealed_before || self.execution.is_complete())
+        self.changed
+            && (self.forced || sealed_before || self.created && self.execution.is_complete())
     }
 }
 
@@ -249,6 +254,7 @@ impl SlotLedger {
         {
             state.start_over(slot < self.forced_below);
         }
+        state.created |= *fact == Fact::Status(Life::Created);
         if let Some((lane, sequence, checksum)) = recorded {
             add_record(state, lane, sequence, checksum);
         }
@@ -380,6 +386,8 @@ impl SlotLedger {
         if self.startup.shares.is_empty() {
             return Vec::new();
         }
+        // It is no slot, and begins when it begins.
+        self.startup.created = true;
         seals_of(self.lanes, self.startup_slot, &mut self.startup)
     }
 
@@ -471,6 +479,7 @@ fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
                 transactions: state.transactions,
                 entries: state.entries,
                 accounts: state.accounts,
+                partial: !state.created,
             },
         })
         .collect()

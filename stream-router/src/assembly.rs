@@ -255,6 +255,9 @@ impl SourceSlot {
         let Some(seal) = &self.seal else {
             return Progress::Unsealed;
         };
+        if seal.partial {
+            return Progress::Incomplete;
+        }
         // Counting every record at every record would be quadratic: first the cheap sum.
         let due: u64 = seal
             .table

@@ -323,6 +323,7 @@ proptest! {
         shuffle(&mut facts, &mut seed);
         let content: usize = facts.iter().filter(|(_, fact)| *fact != Fact::Account).count();
         let mut log = Log::new();
+        status(&mut log, slot, Life::Created);
         let mut seen = 0;
         for (lane, fact) in facts {
             seen += usize::from(fact != Fact::Account);
@@ -349,9 +350,35 @@ fn whole_block(log: &mut Log, slot: u64) {
         dead: false,
         late_accounts: 0,
     };
+    status(log, slot, Life::Created);
     for (lane, fact) in block_facts(slot, &plan) {
         log.record(slot, lane, fact);
     }
+}
+
+/// A plugin that is loaded in the middle of a slot cannot know what it missed.
+#[test]
+fn a_slot_whose_beginning_was_not_seen_is_sealed_as_partial() {
+    let mut log = Log::new();
+    let plan = Plan {
+        accounts: 3,
+        transactions: 2,
+        entries: 2,
+        led: false,
+        dead: false,
+        late_accounts: 0,
+    };
+    for (lane, fact) in block_facts(10, &plan) {
+        log.record(10, lane, fact);
+    }
+    assert_eq!(log.end_batch(), 0);
+    whole_block(&mut log, 11);
+    assert!(log.end_batch() > 0);
+    status(&mut log, 11, Life::Rooted);
+    assert!(log.end_batch() > 0);
+    assert!(log.seals(10).iter().all(|(_, seal)| seal.partial));
+    assert!(log.seals(11).iter().all(|(_, seal)| !seal.partial));
+    log.verify();
 }
 
 #[test]
@@ -382,6 +409,7 @@ fn a_late_account_amends_the_seals_of_every_lane() {
 fn a_block_without_entries_is_complete_when_it_settled() {
     let mut log = Log::new();
     let slots = LANES.of_slot(4);
+    status(&mut log, 4, Life::Created);
     log.record(4, LANES.of_transaction(b"a"), Fact::Transaction);
     log.record(
         4,
@@ -557,6 +585,7 @@ fn a_loss_after_numbering_and_one_without_a_place_are_stated() {
 #[test]
 fn a_shred_of_a_far_slot_hurries_nothing() {
     let mut log = Log::new();
+    status(&mut log, 10, Life::Created);
     log.record(10, LANES.of_transaction(b"a"), Fact::Transaction);
     status(&mut log, 10_000_000, Life::Announced);
     assert_eq!(log.end_batch(), 0);

@@ -234,6 +234,11 @@ impl Bed {
 
     /// A whole block of `transactions` transactions and as many accounts, without entries.
     fn block(&mut self, slot: u64, transactions: u64) {
+        self.offer(
+            slot,
+            Fact::Status(crate::observation::Life::Created),
+            b"created",
+        );
         for i in 0..transactions {
             self.offer(
                 slot,

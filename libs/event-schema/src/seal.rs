@@ -43,6 +43,10 @@ pub struct Seal {
     /// Account updates the source saw in the slot.
     #[prost(uint64, tag = "11")]
     pub accounts: u64,
+    /// The source did not see the slot begin: it was loaded while the slot was executed. What came before is not counted, so
+    /// the slot is not whole, whatever the counts say.
+    #[prost(bool, tag = "12")]
+    pub partial: bool,
 }
 
 /// One row of a seal's table.

@@ -92,6 +92,12 @@ impl SourceSlot {
             }
             details.push(detail);
         }
+        if seal.partial {
+            details.push(
+                "the source was loaded while the slot was executed, what came before is not known"
+                    .into(),
+            );
+        }
         if self.damaged > 0 {
             details.push(format!("{} unreadable records", self.damaged));
         }

@@ -90,7 +90,7 @@ impl<'a> Part<'a> {
         let chunks = self.slot.lanes.get(&lane).map_or(0, |slot| {
             slot.chunks.records_from(self.slot.counted_from(lane))
         });
-        row.lost == 0 && chunks == 0 && self.slot.held(lane) == row.records
+        row.lost == 0 && !self.seal.partial && chunks == 0 && self.slot.held(lane) == row.records
     }
 
     fn in_lane(&self, lane: Lane) -> impl Iterator<Item = &'a Content> {

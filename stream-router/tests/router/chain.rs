@@ -451,6 +451,7 @@ impl Source {
                 transactions: block.transactions,
                 entries: block.entries,
                 accounts: block.accounts,
+                partial: false,
             };
             self.write(
                 lane,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use event_schema::{Kind, ObservedTopic, Slot};
+use event_schema::{Kind, ObservedTopic, Seal, Slot, proto::Message as _};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{
@@ -287,6 +287,39 @@ proptest! {
         prop_assert_eq!(told.blocks.keys().copied().collect::<BTreeSet<_>>(), expected);
         prop_assert_eq!(&told.gaps, &Vec::new());
         prop_assert_eq!(router.open_slots(), 0);
+    }
+
+    /// A source that was loaded while a slot was executed says so in its seals: its counts agree, and yet it is not whole.
+    #[test]
+    fn a_source_that_began_in_the_middle_has_no_whole_slot(seed: u64, two_sources: bool) {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let history = History::random(rng, 30, 5_000);
+        let (mut one, mut two) = (Source::chunking(1, rng), Source::chunking(2, rng));
+        one.observe(&history, |_| true);
+        two.observe(&history, |_| true);
+        let held: Vec<BlockId> = held_blocks(std::slice::from_ref(&one)).into_iter().collect();
+        let begun = held[rng.random_range(0..held.len())];
+        for record in &mut one.written {
+            if record.kind == Kind::Seal && record.slot == begun.slot {
+                let mut seal = Seal::decode(record.value.clone()).unwrap();
+                seal.partial = true;
+                record.value = seal.encode_to_vec().into();
+            }
+        }
+        let sources: &[&Source] = if two_sources { &[&one, &two] } else { &[&one] };
+        let lanes = interleave(rng, sources);
+        let mut router = Router::new(limits());
+        let mut told = Told::default();
+        deliver(rng, &mut router, &lanes, &mut told);
+        let published: BTreeSet<BlockId> = told.blocks.keys().copied().collect();
+        let expected: BTreeSet<BlockId> =
+            held.into_iter().filter(|block| two_sources || block.slot != begun.slot).collect();
+        prop_assert_eq!(published, expected);
+        prop_assert_eq!(told.gaps.len(), usize::from(!two_sources));
+        for (slot, _, detail) in &told.gaps {
+            prop_assert_eq!(*slot, begun.slot);
+            prop_assert!(detail.contains("loaded while the slot was executed"), "{detail}");
+        }
     }
 
     /// Records that are read again (a producer that resent, a reader that moved back) change nothing.
