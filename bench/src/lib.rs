@@ -14,6 +14,7 @@ pub mod block_file;
 pub mod entries;
 pub mod host;
 pub mod plugin_bench;
+pub mod plugin_crash;
 pub mod plugin_library;
 pub mod replay;
 pub mod report;

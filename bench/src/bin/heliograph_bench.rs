@@ -8,6 +8,7 @@ use bench::{
         host_process::{self, HostArgs},
         options::{self, PluginArgs},
     },
+    plugin_crash::{self, CrashArgs},
     report::{Check, Report},
     throughput::{self, Subject, Throughput},
 };
@@ -39,6 +40,11 @@ enum Name {
     /// A process with one plugin, for the bench itself
     #[command(hide = true)]
     PluginHost(HostArgs),
+    /// What a plugin and its readers still have when host and broker are killed again and again
+    PluginCrash(CrashArgs),
+    /// A process that is killed, for the bench itself
+    #[command(hide = true)]
+    PluginCrashHost(plugin_crash::host::HostArgs),
 }
 
 #[derive(clap::Args)]
@@ -69,6 +75,8 @@ fn main() -> anyhow::Result<()> {
         Name::Replay(args) => replay(&args),
         Name::Plugin(args) => options::run(&args),
         Name::PluginHost(args) => host_process::serve(&args),
+        Name::PluginCrash(args) => plugin_crash::run(&args),
+        Name::PluginCrashHost(args) => plugin_crash::host::serve(&args),
     }
 }
 

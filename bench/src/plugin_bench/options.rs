@@ -71,6 +71,9 @@ pub struct PluginArgs {
     /// Threads that make the callbacks of --throughput
     #[arg(long, default_value_t = 1)]
     callers: usize,
+    /// Callbacks of --throughput that may be ahead of the reader
+    #[arg(long, default_value_t = 16_384)]
+    ahead: u64,
 }
 
 pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
@@ -99,6 +102,7 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
             rounds: args.rounds,
             seconds: args.seconds,
             threads: args.callers,
+            ahead_max: args.ahead,
         };
         throughput::run(&options, &broker, scratch.path())?
     } else {

@@ -22,6 +22,9 @@ pub struct Balance {
     /// Between callbacks and Kafka's client, and in it.
     pub queued: u64,
     pub in_flight: u64,
+    /// Written to the spill so far, whether or not it still waits.
+    pub spilled: u64,
+    pub kafka_errors: u64,
 }
 
 impl Balance {
@@ -68,6 +71,8 @@ fn balance(page: &str) -> Balance {
         lost: all("lost_total"),
         queued: all("queue_records"),
         in_flight: all("kafka_in_flight"),
+        spilled: all("spilled_total"),
+        kafka_errors: all("kafka_errors_total"),
     }
 }
 
@@ -106,6 +111,8 @@ mod tests {
                 lost: 2,
                 queued: 0,
                 in_flight: 0,
+                spilled: 8,
+                kafka_errors: 0,
             }
         );
         assert!(balance.is_settled());

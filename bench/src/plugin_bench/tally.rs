@@ -1,7 +1,7 @@
-//! Pure: counts observations as a reader of the log gets them, and checks that the sequences of every source and partition
-//! have no hole and no repetition.
+//! Pure: counts observations as a reader of the log gets them, and checks the sequences of every source and partition: which
+//! never came, which came late, which came twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use event_log::Record;
 use event_schema::{CHUNK_BYTES_MAX, Kind, ObservedHeader, SourceId, chunk::Piece};
@@ -12,16 +12,66 @@ pub struct Tally {
     /// Callbacks whose whole record was read, each once.
     pub observations: u64,
     pub seals: u64,
-    /// Sequences that were passed over.
-    pub missing: u64,
+    /// Sequences that came after a later one.
+    pub late: u64,
     /// Sequences that came again.
     pub repeated: u64,
     /// Records without a readable header or chunk.
     pub unreadable: u64,
-    next: HashMap<(SourceId, String, u32), u64>,
+    partitions: HashMap<(SourceId, String, u32), Sequences>,
+}
+
+/// Of one source in one partition.
+#[derive(Debug)]
+struct Sequences {
+    next: u64,
+    /// Runs of sequences that were passed over: first and the one after the last.
+    holes: BTreeMap<u64, u64>,
+}
+
+enum Place {
+    InOrder,
+    Late,
+    Again,
+}
+
+impl Sequences {
+    fn take(&mut self, sequence: u64) -> Place {
+        if sequence >= self.next {
+            if sequence > self.next {
+                self.holes.insert(self.next, sequence);
+            }
+            self.next = sequence + 1;
+            return Place::InOrder;
+        }
+        let hole = self.holes.range(..=sequence).next_back();
+        let Some((first, end)) = hole.map(|(first, end)| (*first, *end)) else {
+            return Place::Again;
+        };
+        if sequence >= end {
+            return Place::Again;
+        }
+        self.holes.remove(&first);
+        if first < sequence {
+            self.holes.insert(first, sequence);
+        }
+        if sequence + 1 < end {
+            self.holes.insert(sequence + 1, end);
+        }
+        Place::Late
+    }
 }
 
 impl Tally {
+    /// Sequences that were passed over and have not come.
+    pub fn missing(&self) -> u64 {
+        self.partitions
+            .values()
+            .flat_map(|partition| &partition.holes)
+            .map(|(first, end)| end - first)
+            .sum()
+    }
+
     pub fn add(&mut self, record: &Record) {
         let Ok(header) = ObservedHeader::decode(&record.header) else {
             self.unreadable += 1;
@@ -29,16 +79,21 @@ impl Tally {
         };
         let (topic, partition) = (&record.position.topic, record.position.partition);
         let sequence = header.sequence.0;
-        let next = self
-            .next
+        let sequences = self
+            .partitions
             .entry((header.source, topic.to_string(), partition))
-            .or_insert(sequence);
-        if sequence < *next {
-            self.repeated += 1;
-            return;
+            .or_insert_with(|| Sequences {
+                next: sequence,
+                holes: BTreeMap::new(),
+            });
+        match sequences.take(sequence) {
+            Place::InOrder => {}
+            Place::Late => self.late += 1,
+            Place::Again => {
+                self.repeated += 1;
+                return;
+            }
         }
-        self.missing += sequence - *next;
-        *next = sequence + 1;
         match header.kind {
             Kind::Seal => self.seals += 1,
             Kind::Gap => {}
@@ -76,9 +131,12 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use bytes::Bytes;
     use event_log::Position;
     use event_schema::{Sequence, Slot, chunks_of};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -103,19 +161,52 @@ mod tests {
     }
 
     #[test]
-    fn holes_and_repetitions_are_told_apart_per_partition() {
+    fn what_never_came_came_late_or_came_twice_is_told_apart_per_partition() {
         let mut tally = Tally::default();
-        for (partition, sequence) in [(0, 5), (0, 6), (1, 0), (0, 9), (1, 1), (1, 1), (0, 7)] {
+        for (partition, sequence) in [
+            (0, 5),
+            (0, 6),
+            (1, 0),
+            (0, 10),
+            (1, 1),
+            (1, 1),
+            (0, 8),
+            (0, 8),
+            (0, 5),
+        ] {
             tally.add(&record(partition, sequence, Kind::Account, Bytes::new()));
         }
-        assert_eq!(
-            (tally.observations, tally.missing, tally.repeated),
-            (5, 2, 2)
-        );
+        assert_eq!((tally.observations, tally.late, tally.repeated), (6, 1, 3));
+        assert_eq!(tally.missing(), 2);
+        for sequence in [7, 9] {
+            tally.add(&record(0, sequence, Kind::Account, Bytes::new()));
+        }
+        assert_eq!((tally.observations, tally.late), (8, 3));
+        assert_eq!(tally.missing(), 0);
         let mut foreign = record(0, 10, Kind::Account, Bytes::new());
         foreign.header = Bytes::from_static(b"?");
         tally.add(&foreign);
         assert_eq!(tally.unreadable, 1);
+    }
+
+    proptest! {
+        /// The oracle is a plain set.
+        #[test]
+        fn any_order_is_counted_as_by_a_set(sequences in vec(0..60_u64, 1..120)) {
+            let mut tally = Tally::default();
+            let first = sequences[0];
+            let mut seen = HashSet::new();
+            let (mut again, mut greatest) = (0, first);
+            for sequence in sequences {
+                tally.add(&record(0, sequence, Kind::Entry, Bytes::new()));
+                // What lies before the first one read belongs to an earlier reader.
+                again += u64::from(sequence < first || !seen.insert(sequence));
+                greatest = greatest.max(sequence);
+            }
+            prop_assert_eq!(tally.repeated, again);
+            prop_assert_eq!(tally.observations, seen.len() as u64);
+            prop_assert_eq!(tally.missing(), greatest - first + 1 - seen.len() as u64);
+        }
     }
 
     #[test]
@@ -131,7 +222,8 @@ mod tests {
         }
         tally.add(&record(0, 3, Kind::Seal, Bytes::new()));
         assert_eq!((tally.observations, tally.seals), (1, 1));
-        assert_eq!((tally.missing, tally.repeated, tally.unreadable), (0, 0, 0));
+        assert_eq!((tally.missing(), tally.late), (0, 0));
+        assert_eq!((tally.repeated, tally.unreadable), (0, 0));
     }
 
     #[test]
