@@ -57,7 +57,11 @@ pub struct CrashArgs {
 }
 
 pub fn run(args: &CrashArgs) -> anyhow::Result<()> {
-    let plugin = built(args.plugin.as_deref(), "libgeyser_plugin.so", "geyser-plugin")?;
+    let plugin = built(
+        args.plugin.as_deref(),
+        "libgeyser_plugin.so",
+        "geyser-plugin",
+    )?;
     let router = built(args.router.as_deref(), "stream-router", "stream-router")?;
     let own = tempfile::tempdir().context("a folder for the hosts")?;
     let scratch = args.keep.as_deref().unwrap_or(own.path());
@@ -77,7 +81,8 @@ pub fn run(args: &CrashArgs) -> anyhow::Result<()> {
         memory: memory.path(),
         slot_micros: args.slot_micros,
         // Until the router has decided about all that came before.
-        last: readers::GAP_AFTER + slot_time * (readers::UNSEALED_SLOTS as u32 + 40)
+        last: readers::GAP_AFTER
+            + slot_time * (readers::UNSEALED_SLOTS as u32 + 40)
             + Duration::from_secs(1),
     };
     let run = supervisor::run(&settings, &mut broker, &acts)?;
@@ -86,13 +91,15 @@ pub fn run(args: &CrashArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let audit = runtime.block_on(readers::audit(&broker.brokers()))?;
     eprintln!("the router reads");
-    let canonical =
-        runtime.block_on(readers::canonical(&broker.brokers(), &router, scratch))?;
+    let canonical = runtime.block_on(readers::canonical(&broker.brokers(), &router, scratch))?;
     let verdict = verdict::judge(run, &audit, canonical);
     verdict.print();
     let report = verdict.report(args, killing, begin.elapsed());
     for check in report.checks.iter().filter(|check| !check.ok) {
-        println!("MISSED {}: {} {} {}", check.name, check.value, check.op, check.target);
+        println!(
+            "MISSED {}: {} {} {}",
+            check.name, check.value, check.op, check.target
+        );
     }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);

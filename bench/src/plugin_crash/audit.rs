@@ -172,7 +172,10 @@ impl Audit {
 
     /// Slots of which any record came, seals apart.
     pub fn slots(&self) -> BTreeSet<u64> {
-        let found = self.shares.values().flat_map(|share| share.0.iter().flatten());
+        let found = self
+            .shares
+            .values()
+            .flat_map(|share| share.0.iter().flatten());
         found
             .filter(|found| found.kind != Kind::Seal)
             .map(|found| found.slot)
@@ -276,7 +279,12 @@ mod tests {
         ])
         .findings();
         assert_eq!(
-            (found.holes, found.out_of_order, found.repetitions_with_other_bytes, found.wrong_seals),
+            (
+                found.holes,
+                found.out_of_order,
+                found.repetitions_with_other_bytes,
+                found.wrong_seals
+            ),
             (2, 1, 1, 1)
         );
         let mut foreign = record(Kind::Account, 9, 0, b"");

@@ -248,10 +248,7 @@ impl Stage<'_> {
 
     fn status(&self, thread: usize, slot: u64, status: &SlotStatus) {
         self.sheet.around(thread, Kind::Slot, || {
-            answered(
-                self.plugin
-                    .update_slot_status(slot, Some(slot - 1), status),
-            );
+            answered(self.plugin.update_slot_status(slot, Some(slot - 1), status));
         });
     }
 }

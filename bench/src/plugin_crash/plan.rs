@@ -114,7 +114,10 @@ mod tests {
     fn a_plan_has_its_kills_and_is_the_seeds() {
         for kills in [1, 8, 200] {
             let plan = acts(11, kills);
-            assert_eq!(plan.iter().map(|act| act.scene.kills()).sum::<usize>(), kills);
+            assert_eq!(
+                plan.iter().map(|act| act.scene.kills()).sum::<usize>(),
+                kills
+            );
             assert_eq!(plan, acts(11, kills));
         }
         assert_ne!(acts(11, 200), acts(12, 200));

@@ -144,12 +144,14 @@ pub async fn canonical(brokers: &str, binary: &Path, scratch: &Path) -> anyhow::
     let mut heard = None;
     while heard.is_none_or(|at: Instant| at.elapsed() < QUIET) {
         if !router.is_running() || begin.elapsed() > ROUTER_LIMIT {
-            bail!("the router did not come to an end:\n{}", router.log_tail(20));
+            bail!(
+                "the router did not come to an end:\n{}",
+                router.log_tail(20)
+            );
         }
         for record in reader.poll(2_000, POLL).await? {
             heard = Some(Instant::now());
-            let event =
-                assembler.push(record.position.offset, &record.header, &record.value);
+            let event = assembler.push(record.position.offset, &record.header, &record.value);
             match event {
                 Ok(Some(event)) => canonical.add(event),
                 Ok(None) => {}

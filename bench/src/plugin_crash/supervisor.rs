@@ -306,9 +306,15 @@ impl Supervisor<'_> {
         let path = scratch.join(if tiny { "tiny.json" } else { "plugin.json" });
         let [accounts, transactions, slots] = PARTITIONS;
         let (queue, spill) = if tiny {
-            (json!({"records": 1_024, "megabytes": 1, "dir": self.settings.memory}), 1)
+            (
+                json!({"records": 1_024, "megabytes": 1, "dir": self.settings.memory}),
+                1,
+            )
         } else {
-            (json!({"records": 4_096, "megabytes": 16, "dir": self.settings.memory}), 256)
+            (
+                json!({"records": 4_096, "megabytes": 16, "dir": self.settings.memory}),
+                256,
+            )
         };
         let text = json!({
             "libpath": self.settings.plugin,
@@ -341,7 +347,10 @@ impl Supervisor<'_> {
                 None => bail!("there is no host"),
             };
             if ended.is_some() || begin.elapsed() > LOAD_LIMIT {
-                bail!("the host did not load the plugin ({ended:?}):\n{}", self.log());
+                bail!(
+                    "the host did not load the plugin ({ended:?}):\n{}",
+                    self.log()
+                );
             }
             thread::sleep(LOOK);
         }
@@ -352,7 +361,12 @@ impl Supervisor<'_> {
         let page = page(self.metrics).context("the plugin's metrics")?;
         self.run.recovered += sum(&page, "recovered_total");
         // Lives that made no callback in between had nothing to lose.
-        let before = self.run.lives.iter_mut().rev().find(|life| life.last_slot > 0);
+        let before = self
+            .run
+            .lives
+            .iter_mut()
+            .rev()
+            .find(|life| life.last_slot > 0);
         if let Some(before) = before.filter(|life| life.lost.is_none()) {
             before.lost = Some(sum(&page, "predecessor_lost_total"));
         }
@@ -388,7 +402,9 @@ impl Supervisor<'_> {
     }
 
     fn signal_broker(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.broker.pid()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.broker.pid())
+            .ok()
+            .and_then(Pid::from_raw);
         kill_process(pid.context("the broker's process id")?, signal).context("the broker")
     }
 
@@ -473,7 +489,10 @@ fn page(address: SocketAddr) -> io::Result<String> {
 /// The sum over the lines of a family.
 fn sum(page: &str, family: &str) -> u64 {
     page.lines()
-        .filter_map(|line| line.strip_prefix("heliograph_plugin_")?.strip_prefix(family))
+        .filter_map(|line| {
+            line.strip_prefix("heliograph_plugin_")?
+                .strip_prefix(family)
+        })
         .filter(|rest| rest.starts_with(['{', ' ']))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
         .sum::<f64>() as u64

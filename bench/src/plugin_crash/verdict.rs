@@ -133,11 +133,11 @@ impl Verdict {
         self.balances.iter().map(of).sum()
     }
 
-    fn gaps(&self) -> BTreeMap<&'static str, usize> {
+    fn gaps(&self) -> BTreeMap<String, usize> {
         let mut gaps = BTreeMap::new();
         for gap in &self.canonical.gaps {
             let reason = GapReason::try_from(gap.reason).unwrap_or(GapReason::Unknown);
-            *gaps.entry(reason.as_str_name()).or_default() += 1;
+            *gaps.entry(format!("{reason:?}")).or_default() += 1;
         }
         gaps
     }
@@ -150,7 +150,10 @@ impl Verdict {
     }
 
     pub fn print(&self) {
-        println!("{:<34}{:>10}{:>10}", "killed while the plugin was", "hosts", "brokers");
+        println!(
+            "{:<34}{:>10}{:>10}",
+            "killed while the plugin was", "hosts", "brokers"
+        );
         for moment in Moment::ALL {
             let of = |kills: &BTreeMap<Moment, usize>| kills.get(&moment).copied().unwrap_or(0);
             println!(
@@ -171,7 +174,10 @@ impl Verdict {
             ("records in the log, seals included", findings.records),
             ("  found in a dead one's memory", self.run.recovered),
             ("  repeated, equal", findings.repetitions),
-            ("  repeated, different", findings.repetitions_with_other_bytes),
+            (
+                "  repeated, different",
+                findings.repetitions_with_other_bytes,
+            ),
             ("  holes", findings.holes),
             ("  out of order", findings.out_of_order),
             ("sealed slots, per life", findings.sealed_slots),
@@ -182,7 +188,10 @@ impl Verdict {
             ("  of them from several lives", self.canonical.repaired),
             ("  not canonical, in a gap", self.named() as u64),
             ("  in no gap, though seen", self.unnamed.len() as u64),
-            ("  in no gap, no record came", self.unnamed_and_unseen.len() as u64),
+            (
+                "  in no gap, no record came",
+                self.unnamed_and_unseen.len() as u64,
+            ),
             ("canonical duplicates", self.canonical.duplicates),
             ("canonical blocks that are wrong", self.canonical.wrong),
         ];
@@ -234,7 +243,10 @@ impl Verdict {
             ("recovered", self.run.recovered),
             ("repetitions", findings.repetitions),
             ("sealed_slots", findings.sealed_slots),
-            ("slots_with_stated_losses", findings.slots_with_stated_losses),
+            (
+                "slots_with_stated_losses",
+                findings.slots_with_stated_losses,
+            ),
             ("slots", self.decided.len() as u64),
             ("canonical_slots", self.canonical.blocks.len() as u64),
             ("repaired_slots", self.canonical.repaired),
@@ -255,7 +267,11 @@ impl Verdict {
             ("unreturned_per_thread", deepest.unwrap_or(0), 1),
             (
                 "unreturned_per_kill",
-                self.balances.iter().map(|b| b.begun - b.returned).max().unwrap_or(0),
+                self.balances
+                    .iter()
+                    .map(|b| b.begun - b.returned)
+                    .max()
+                    .unwrap_or(0),
                 THREADS as u64,
             ),
             ("left_at_the_end", self.run.left, 0),
@@ -308,7 +324,10 @@ mod tests {
             let delivered = [(Kind::Account, delivered)].into();
             Balance::of(&life(12, 10, Some(lost)), &delivered).unaccounted
         };
-        assert_eq!([9, 10, 11, 12, 13].map(|n| unaccounted(n, 0)), [1, 0, 0, 0, 1]);
+        assert_eq!(
+            [9, 10, 11, 12, 13].map(|n| unaccounted(n, 0)),
+            [1, 0, 0, 0, 1]
+        );
         assert_eq!([5, 6, 8, 9].map(|n| unaccounted(n, 4)), [1, 0, 0, 1]);
         assert!(Balance::of(&life(12, 10, None), &BTreeMap::new()).losses_unknown);
     }
