@@ -73,20 +73,26 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Where benches take their block files: `given`, else `$HELIOGRAPH_DATA/blocks`, else those of the repository.
 pub fn blocks_folder(given: Option<&Path>) -> io::Result<PathBuf> {
+    if let Some(folder) = given {
+        return if folder.exists() {
+            Ok(folder.into())
+        } else {
+            Err(io::Error::other(format!(
+                "--blocks {}: no such folder. Fix: name one with block files",
+                folder.display()
+            )))
+        };
+    }
     let data = std::env::var_os("HELIOGRAPH_DATA").map(|data| PathBuf::from(data).join("blocks"));
-    [
-        given.map(Path::to_path_buf),
-        data,
-        Some("localnet/blocks".into()),
-    ]
-    .into_iter()
-    .flatten()
-    .find(|folder| folder.exists())
-    .ok_or_else(|| {
-        io::Error::other(
-            "no block files. Fix: name a folder by --blocks or by HELIOGRAPH_DATA, or run from the repository's root",
-        )
-    })
+    [data, Some("localnet/blocks".into())]
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.exists())
+        .ok_or_else(|| {
+            io::Error::other(
+                "no block files. Fix: name a folder by --blocks or by HELIOGRAPH_DATA, or run from the repository's root",
+            )
+        })
 }
 
 /// Reads one file; `Err` is the line that reports why there is no block.
