@@ -199,6 +199,7 @@ impl<O: Outlet> Worker<O> {
             if let Some(held) = handoff.records.get(number) {
                 self.record(number, held);
             }
+            self.taken(number);
         }
         self.note_losses();
         done += self.seal();
@@ -219,8 +220,13 @@ impl<O: Outlet> Worker<O> {
         if number == handoff.records.next() || handoff.records.get(number).is_none() {
             return None;
         }
-        self.records.next = following(number);
         Some(number)
+    }
+
+    /// Only now may the record be given back: while it waits to be placed nobody has announced a report of it, and its room
+    /// would be another callback's.
+    fn taken(&mut self, number: u64) {
+        self.records.next = following(number);
     }
 
     fn record(&mut self, number: u64, held: Held<'_>) {
@@ -343,9 +349,9 @@ impl<O: Outlet> Worker<O> {
             };
             done += 1;
             self.count_seal(output, &seal);
-            self.seals.next = following(number);
             let sequence = self.ledgers[output].number(lane);
             let Some(held) = handoff.seals.get(number) else {
+                self.seals.next = following(number);
                 continue;
             };
             if let Some(place) = held.word(0) {
@@ -367,6 +373,8 @@ impl<O: Outlet> Worker<O> {
             if spilled && let Some(place) = held.word(0) {
                 place.store(DONE, Ordering::Release);
             }
+            // As with records: not given back before it is placed.
+            self.seals.next = following(number);
         }
         done
     }
@@ -872,6 +880,7 @@ impl<O: Outlet> Worker<O> {
             if let Some(held) = handoff.records.get(number) {
                 self.record(number, held);
             }
+            self.taken(number);
         }
         self.note_losses();
         self.seal();
