@@ -140,10 +140,19 @@ impl Handoff {
         }
     }
 
-    /// More than half of either bound is used: time to stop waiting for Kafka.
+    /// More than half of either bound is used: time to stop waiting for Kafka's client to take a record.
     pub fn is_pressed(&self) -> bool {
-        self.records.len() * 2 > self.records.capacity_records()
-            || self.records.held_bytes() * 2 > self.records.capacity_bytes()
+        self.is_used_by(1, 2)
+    }
+
+    /// More than three quarters: what comes now goes to disk.
+    pub fn is_crowded(&self) -> bool {
+        self.is_used_by(3, 4)
+    }
+
+    fn is_used_by(&self, parts: usize, of: usize) -> bool {
+        self.records.len() * of > self.records.capacity_records() * parts
+            || self.records.held_bytes() * of > self.records.capacity_bytes() * parts
     }
 }
 

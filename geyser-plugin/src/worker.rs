@@ -46,6 +46,8 @@ const IDLE_NAP: Duration = Duration::from_millis(1);
 const BUSY_FOR: Duration = Duration::from_millis(50);
 /// A full Kafka client is given this long, while the ring is not pressed, before records go to disk.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Kafka is away, not only slow, when it has acknowledged nothing for this long.
+const STUCK: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 1_000 });
 /// A record that the client refuses this often is given up.
 const REFUSALS_MAX: u32 = 3;
 /// Blocks whose seals are waited for, to tell the lag.
@@ -89,6 +91,8 @@ pub struct Worker<O> {
     deadline: Option<Instant>,
     /// When the ring was last given something back, or was empty.
     moved: Instant,
+    /// Since a record last went to Kafka, others went to disk.
+    has_spilled: bool,
     /// Kafka is not to be had any more: to disk, or lost.
     leaving: bool,
 }
@@ -152,6 +156,7 @@ impl<O: Outlet> Worker<O> {
             spill_complained: None,
             deadline: None,
             moved: Instant::now(),
+            has_spilled: false,
             leaving: false,
         }
     }
@@ -203,8 +208,9 @@ impl<O: Outlet> Worker<O> {
         }
         self.note_losses();
         done += self.seal();
-        // No record may be left to take, with the ring full of what the client holds.
-        if self.is_crowded() {
+        // No record may be left to take, with the ring full of what the client holds; and what waits should be on disk as
+        // soon as anything is.
+        if self.is_crowded() || self.spill.as_ref().is_some_and(|spill| !spill.is_empty()) {
             self.take_back();
         }
         // More than one batch took, so that a spill empties under steady traffic.
@@ -434,7 +440,10 @@ impl<O: Outlet> Worker<O> {
             let spilling = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
             if !spilling && !self.leaving && !self.is_crowded() {
                 match self.send(topic, partition, &header, record) {
-                    Ok(()) => return false,
+                    Ok(()) => {
+                        self.went_live(record);
+                        return false;
+                    }
                     Err(SendError::QueueFull) => {}
                     Err(SendError::Fatal(reason)) => {
                         refusals += 1;
@@ -454,6 +463,7 @@ impl<O: Outlet> Worker<O> {
             if !patient {
                 self.take_back();
                 if self.spill_record(topic, partition, &header, record) {
+                    self.has_spilled = true;
                     return true;
                 }
             }
@@ -477,16 +487,34 @@ impl<O: Outlet> Worker<O> {
         }
     }
 
+    /// The first record that goes to Kafka after others went to disk: it and what follows is younger than those.
+    fn went_live(&mut self, record: &Numbered<'_>) {
+        if !std::mem::take(&mut self.has_spilled) {
+            return;
+        }
+        let of = |ring: Which, next: u64| {
+            if ring == record.ring {
+                record.number
+            } else {
+                next
+            }
+        };
+        self.around.memory.set_live_since([
+            of(Which::Records, self.records.next),
+            of(Which::Seals, self.seals.next),
+        ]);
+    }
+
     /// The ring fills though records are handed on: what Kafka does not acknowledge in time makes room on disk instead.
     fn is_crowded(&self) -> bool {
-        self.spill.is_some() && self.around.handoff.is_pressed()
+        self.spill.is_some() && self.around.handoff.is_crowded()
     }
 
     /// While Kafka is away, what its client holds would keep everything behind it in the ring. So the client gives it back,
     /// and it goes to disk before what comes after it.
     fn take_back(&mut self) {
         let stuck = self.records.released != self.records.next
-            && self.moved.elapsed() >= PATIENCE
+            && self.moved.elapsed() >= STUCK
             && self.outlet.in_flight() > 0;
         if !stuck || self.leaving || self.spill.is_none() {
             return;
@@ -576,14 +604,28 @@ impl<O: Outlet> Worker<O> {
         if self.again.is_empty() && self.finished.is_empty() && self.drain_next == 0 {
             return;
         }
-        let mut placed: Vec<Placed<'_>> = self
-            .again
-            .iter()
-            .filter_map(|live| still_placed(handoff, *live))
-            .collect();
-        // Every chunk of a value has failed; it is kept once.
-        placed.sort_unstable_by_key(|record| (record.lane, record.sequence));
-        placed.dedup_by_key(|record| (record.lane, record.sequence));
+        let younger = |live: &Live| {
+            let first = match live.ring {
+                Which::Records => self.records.released,
+                Which::Seals => self.seals.released,
+            };
+            self.around
+                .memory
+                .is_younger_than_the_spill(live.ring, live.number, first)
+        };
+        let (behind, before): (Vec<Live>, Vec<Live>) =
+            self.again.iter().copied().partition(younger);
+        let in_order = |live: Vec<Live>| {
+            let mut placed: Vec<Placed<'_>> = live
+                .into_iter()
+                .filter_map(|live| still_placed(handoff, live))
+                .collect();
+            // Every chunk of a value has failed; it is kept once.
+            placed.sort_unstable_by_key(|record| (record.lane, record.sequence));
+            placed.dedup_by_key(|record| (record.lane, record.sequence));
+            placed
+        };
+        let (mut placed, behind) = (in_order(before), in_order(behind));
         let start = self
             .finished
             .front()
@@ -603,9 +645,11 @@ impl<O: Outlet> Worker<O> {
             Vec::new()
         };
         self.around.deliveries.drains().restart(start, &before);
+        let kept = kept && placing::append(spill, handoff.outputs(), self.around.source, &behind);
         if kept {
+            self.has_spilled = true;
             let counters = &self.around.counters;
-            for record in &placed {
+            for record in placed.iter().chain(&behind) {
                 match record.kind {
                     Kind::Seal => counters.spilled_seals.add(1),
                     _ => counters.spilled.add(1),

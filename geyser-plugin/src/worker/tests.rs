@@ -35,6 +35,8 @@ struct Kept {
 #[derive(Default)]
 struct Broker {
     up: bool,
+    /// Records its client takes while it does not acknowledge.
+    room: usize,
     /// Refuse values of this length for good.
     refuse: Option<usize>,
     waiting: VecDeque<(ObservedTopic, u32, Kept, Tag)>,
@@ -89,7 +91,7 @@ impl super::Outlet for Outlet {
             return Err(SendError::Fatal("refused".into()));
         }
         // The client's own bounded memory.
-        if broker.waiting.len() >= 16 {
+        if broker.waiting.len() >= broker.room {
             return Err(SendError::QueueFull);
         }
         let header = ObservedHeader::decode(header).unwrap();
@@ -168,6 +170,7 @@ impl Bed {
         let stop = Arc::new(AtomicBool::new(false));
         let broker = Arc::new(Mutex::new(Broker {
             up,
+            room: 16,
             ..Broker::default()
         }));
         let around = Surroundings {
@@ -573,4 +576,90 @@ fn a_large_value_is_cut_and_sealed_as_the_records_it_is() {
             .collect();
         assert!(joined == value);
     }
+}
+
+/// Kafka comes and goes at any moment, while records are live, on disk, or on their way from there: what arrives is in the
+/// order of sequences, each once, and all of it.
+#[test]
+fn whatever_kafka_does_the_order_is_kept() {
+    let mut spilled = 0;
+    for seed in 1..=8_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bed = Bed::start(dir.path(), 512, 64 << 20, 1, true);
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        for slot in 1..60 {
+            if random(3) == 0 {
+                let mut broker = bed.broker.lock().unwrap();
+                broker.up = !broker.up;
+            }
+            if random(3) == 0 {
+                // What was on disk may all be with the client, and what comes live behind it.
+                bed.broker.lock().unwrap().room = 16 + random(300) as usize;
+            }
+            bed.block(slot, random(40));
+            // Slow enough that the disk keeps up: nothing is lost.
+            let handoff = Arc::clone(&bed.handoff);
+            let start = Instant::now();
+            while handoff.records.len() > 200 && start.elapsed() < Duration::from_secs(5) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(random(30)));
+        }
+        bed.broker.lock().unwrap().up = true;
+        bed.until("all is delivered", |bed| {
+            bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
+                && bed.counters.seals_sealed.get() == 59
+                && bed.counters.kafka_in_flight.get() == 0
+        });
+        let (broker, counters, offered) = bed.stop();
+        balance(&counters, offered);
+        assert_eq!(counters.lost_total(), 0, "seed {seed}: {counters:?}");
+        spilled += counters.spilled.get();
+        assert_eq!(check_partitions(&broker), (offered, 0), "seed {seed}");
+    }
+    assert!(spilled > 1000, "{spilled} records went to disk");
+}
+
+/// The client holds what was on disk and, behind it, what came live since: given back, both keep their order.
+#[test]
+fn what_is_younger_than_the_spill_goes_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 512, 64 << 20, 1, false);
+    let mut serial = 0_u64;
+    let mut offer = |bed: &mut Bed, count: u64| {
+        for _ in 0..count {
+            serial += 1;
+            bed.offer(9, Fact::Account, &serial.to_le_bytes());
+        }
+    };
+    offer(&mut bed, 60);
+    bed.until("all is on disk", |bed| {
+        bed.counters.spilled.get() == 60 && bed.handoff.records.is_empty()
+    });
+    bed.broker.lock().unwrap().room = 400;
+    bed.until("the client holds all of it", |bed| {
+        bed.broker.lock().unwrap().waiting.len() == 60
+    });
+    offer(&mut bed, 50);
+    bed.until("the client holds the live ones as well", |bed| {
+        bed.broker.lock().unwrap().waiting.len() == 110
+    });
+    bed.broker.lock().unwrap().room = 16;
+    offer(&mut bed, 10);
+    bed.until("it has given them back", |bed| {
+        bed.counters.spilled.get() == 120
+    });
+    bed.broker.lock().unwrap().up = true;
+    bed.until("all is delivered", |bed| {
+        bed.counters.delivered_total() == bed.offered
+    });
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    assert_eq!(check_partitions(&broker).0, offered);
 }
