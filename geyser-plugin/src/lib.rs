@@ -17,6 +17,7 @@
 //! What it deliberately does not do: decide forks or commitment, deduplicate, decode programs, or serve subscribers.
 
 pub mod config;
+pub mod config_reference;
 pub mod constructor;
 pub mod counters;
 pub mod drain_book;
