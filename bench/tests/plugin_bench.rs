@@ -239,5 +239,5 @@ fn what_cannot_be_measured_is_refused_with_the_fix() {
 
     let list = bench().arg("list").output().unwrap();
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(list.contains("replay") && list.contains("plugin") && !list.contains("host"));
+    assert!(list.contains("replay") && list.contains("plugin") && !list.contains("plugin-host"));
 }
