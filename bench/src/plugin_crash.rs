@@ -81,7 +81,7 @@ pub fn run(args: &CrashArgs) -> anyhow::Result<()> {
         memory: memory.path(),
         slot_micros: args.slot_micros,
         // Until the router has decided about all that came before.
-        last: readers::GAP_AFTER
+        last: readers::GAP_AFTER * readers::SILENCE
             + slot_time * (readers::UNSEALED_SLOTS as u32 + 40)
             + Duration::from_secs(1),
     };

@@ -27,11 +27,13 @@ const CANONICAL_PARTITIONS: u32 = 1;
 pub const UNSEALED_SLOTS: u64 = 32;
 /// The router gives up a slot after so much of the log's time without news of it, and publishes one that nobody reported as
 /// processed after so much.
-pub const GAP_AFTER: Duration = Duration::from_millis(3_000);
-const SETTLE: Duration = Duration::from_millis(500);
+pub const GAP_AFTER: Duration = Duration::from_millis(600);
+/// And what a source that fell silent left unsealed after so many times that long.
+pub const SILENCE: u32 = 6;
+const SETTLE: Duration = Duration::from_millis(200);
 const ROUTER_LIMIT: Duration = Duration::from_secs(300);
 /// When nothing came for so long, the router has nothing left to say.
-const QUIET: Duration = Duration::from_secs(4);
+const QUIET: Duration = Duration::from_millis(2_000);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Reads everything the plugin wrote.

@@ -185,10 +185,10 @@ impl Supervisor<'_> {
                 self.signal_broker(Signal::STOP)?;
                 self.until_it_spills();
                 pause(spilled_ms);
-                let before = self.metric("drained_total");
+                let before = self.drained();
                 self.signal_broker(Signal::CONT)?;
                 let begin = Instant::now();
-                while begin.elapsed() < SPILL_LIMIT && self.metric("drained_total") <= before {
+                while begin.elapsed() < SPILL_LIMIT && self.drained() <= before {
                     thread::sleep(LOOK);
                 }
                 pause(after_ms);
@@ -251,7 +251,9 @@ impl Supervisor<'_> {
                 break;
             }
         }
-        let lost = self.metric("lost_total");
+        let page = page(self.metrics).context("the plugin's metrics")?;
+        fs::write(self.settings.scratch.join("metrics.txt"), &page)?;
+        let lost = sum(&page, "lost_total");
         host.orders = None;
         let status = host.child.wait()?;
         if !status.success() {
@@ -421,6 +423,14 @@ impl Supervisor<'_> {
         while begin.elapsed() < SPILL_LIMIT && self.metric("spill_bytes") == 0 {
             thread::sleep(LOOK);
         }
+    }
+
+    /// Records that came out of the spill, its predecessors' included.
+    fn drained(&self) -> u64 {
+        ["drained_total", "drained_seals_total", "inherited_total"]
+            .into_iter()
+            .map(|metric| self.metric(metric))
+            .sum()
     }
 
     /// 0 when the plugin does not answer.
