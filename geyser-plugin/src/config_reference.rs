@@ -124,7 +124,11 @@ fn table(page: &mut String, keys: &[(&str, &str, &str)]) {
     page.push_str("| key | default | what it takes |\n|---|---|---|\n");
     for (key, default, meaning) in keys {
         // Writing to a string cannot fail.
-        let _ = writeln!(page, "| `{key}` | `{default}` | {} |", meaning.replace('|', "\\|"));
+        let _ = writeln!(
+            page,
+            "| `{key}` | `{default}` | {} |",
+            meaning.replace('|', "\\|")
+        );
     }
 }
 
@@ -151,7 +155,11 @@ mod tests {
     #[test]
     fn every_key_is_there_with_its_default() {
         let mut known = Vec::new();
-        leaves(&serde_json::to_value(Config::default()).unwrap(), "", &mut known);
+        leaves(
+            &serde_json::to_value(Config::default()).unwrap(),
+            "",
+            &mut known,
+        );
         known.retain(|(path, _)| !path.starts_with("filters."));
         let mut told: Vec<(String, String)> = KEYS
             .iter()

@@ -63,8 +63,15 @@ fn answer(mut client: TcpStream, page: &impl Fn() -> String) -> io::Result<()> {
     client.set_nonblocking(false)?;
     client.set_read_timeout(Some(CLIENT_LIMIT))?;
     client.set_write_timeout(Some(CLIENT_LIMIT))?;
-    let mut request = [0; 1024];
-    let length = client.read(&mut request)?;
+    let mut request = [0; 4096];
+    let mut length = 0;
+    // To the end of its head: who is answered and left in the middle of a sentence sees a broken pipe.
+    while length < request.len() && !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
+        match client.read(&mut request[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
     let line = String::from_utf8_lossy(&request[..length]);
     let (status, body) = match line.split_whitespace().nth(1) {
         Some("/metrics") => ("200 OK", page()),

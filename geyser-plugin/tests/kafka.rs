@@ -276,6 +276,7 @@ fn through_a_real_broker() {
     let mut kafka = Kafka::start(KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers();
     two_instances_in_one_process(dir.path(), &brokers);
+    outputs_with_filters_of_their_own(dir.path(), &brokers);
     a_broker_killed_in_the_middle(dir.path(), &mut kafka);
     a_broker_that_is_absent_at_start(dir.path(), &mut kafka);
     a_topic_with_other_partitions_is_refused(dir.path(), &brokers);
@@ -334,6 +335,94 @@ fn two_instances_in_one_process(dir: &Path, brokers: &str) {
     for source in sources {
         assert_blocks(&verify(&read[&source]), 100..120, size);
     }
+}
+
+/// The first output has everything; the second two accounts, cut, and no transactions, until its filter changes.
+fn outputs_with_filters_of_their_own(dir: &Path, brokers: &str) {
+    let size = Size {
+        transactions: 20,
+        accounts: 50,
+    };
+    let account = |index: u64| {
+        let mut pubkey = [1; 32];
+        pubkey[..8].copy_from_slice(&index.to_le_bytes());
+        event_schema::Pubkey(pubkey).to_string()
+    };
+    let with_filters = |filters: &str| {
+        let file = write_config(dir, "outputs", IDENTITIES[0], brokers, "all");
+        let text = fs::read_to_string(&file).unwrap();
+        let end = text.rfind('}').unwrap();
+        let outputs = format!(
+            "outputs: [{{ topic_prefix: 'some', partitions: {{ accounts: 2, transactions: 1, slots: 1 }}, filters: {filters} }}] }}"
+        );
+        fs::write(&file, format!("{} {outputs}", &text[..end])).unwrap();
+        file
+    };
+    let two = format!(
+        "{{ accounts: {{ accounts: ['{}', '{}'] }}, transactions: {{ enabled: false }}, accounts_data_slice: [{{ offset: 0, length: 4 }}] }}",
+        account(3),
+        account(5)
+    );
+    let mut plugin = loaded(&with_filters(&two));
+    let counters = counters(&plugin);
+    for slot in 10..15 {
+        run_slot(&plugin, slot, size, false);
+    }
+    // A mistake changes nothing.
+    with_filters("{ accounts: { owners: ['no key'] } }");
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(plugin.instance().unwrap().filters.current().number(), 0);
+    with_filters(&two.replace(&account(5), &account(6)));
+    until("the new filters are in force", &counters, || {
+        counters.filter_generation.get() == 1
+    });
+    for slot in 15..20 {
+        run_slot(&plugin, slot, size, false);
+    }
+    let source = plugin.instance().unwrap().source;
+    plugin.on_unload();
+    assert_eq!(counters.callbacks_total(), 10 * callbacks(size));
+    // Copies of the second output: two accounts, the entries, metadata and statuses.
+    assert_eq!(counters.copies.get(), 10 * (2 + ENTRIES + 1 + 4));
+    assert_eq!(counters.filtered_total(), 0);
+    assert_eq!(counters.delivered_total(), counters.records_total());
+    let all = read_back(brokers, "all");
+    assert_blocks(&verify(&all[&source]), 10..20, size);
+    let some = read_back(brokers, "some");
+    let accounts: Vec<(u64, String, usize)> = some[&source]
+        .iter()
+        .filter(|((topic, _), _)| *topic == ObservedTopic::Accounts)
+        .flat_map(|(_, records)| records)
+        .filter(|(header, _)| header.kind == Kind::Account)
+        .map(|(header, value)| {
+            let update = SubscribeUpdate::decode(value.as_slice()).unwrap();
+            let Some(UpdateOneof::Account(update)) = update.update_oneof else {
+                panic!("{update:?}")
+            };
+            let account = update.account.unwrap();
+            let pubkey = event_schema::Pubkey::try_from(account.pubkey.as_slice()).unwrap();
+            (header.slot.0, pubkey.to_string(), account.data.len())
+        })
+        .collect();
+    assert_eq!(accounts.len(), 20);
+    for (slot, pubkey, length) in accounts {
+        let other = if slot < 15 { account(5) } else { account(6) };
+        assert!(pubkey == account(3) || pubkey == other, "{slot} {pubkey}");
+        assert_eq!(length, 4);
+    }
+    // Filtered transactions count towards a slot's completeness: every slot is sealed all the same.
+    let sealed: std::collections::BTreeSet<u64> = some[&source]
+        .values()
+        .flatten()
+        .filter(|(header, _)| header.kind == Kind::Seal)
+        .map(|(header, value)| {
+            let seal = Seal::decode(value.as_slice()).unwrap();
+            assert_eq!((seal.transactions, seal.accounts), (size.transactions, 2));
+            assert!(!seal.partial);
+            header.slot.0
+        })
+        .collect();
+    assert_eq!(sealed, (10..20).collect());
 }
 
 fn a_broker_killed_in_the_middle(dir: &Path, kafka: &mut Kafka) {
