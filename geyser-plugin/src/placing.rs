@@ -116,23 +116,6 @@ pub fn prepend(
     written.is_ok()
 }
 
-/// Writes records behind what the spill holds, whatever its bound: they were in memory, which has one; false when that fails.
-pub fn append(
-    spill: &mut Spill,
-    outputs: &[Lanes],
-    source: SourceId,
-    placed: &[Placed<'_>],
-) -> bool {
-    let mut buffer = Vec::new();
-    placed.iter().all(|record| {
-        frames(record, outputs, source, &mut buffer, |frame| {
-            spill.append_beyond(frame)
-        })
-        .inspect_err(|error| log::error!(target: crate::LOG_TARGET, "heliograph: {error}"))
-        .is_ok()
-    })
-}
-
 /// The record as the spill holds it: one frame, or one per chunk.
 pub fn frames(
     record: &Placed<'_>,

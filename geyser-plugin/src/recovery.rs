@@ -1,8 +1,8 @@
 //! What an instance that was killed had accepted and Kafka had not acknowledged: from its memory into the spill, from where
 //! it is drained under that instance's name.
 //!
-//! Records that Kafka's client held go before what waits on disk when they were given to it before that was spilled. All others
-//! go behind; those that had no sequence yet are given the next ones of their lanes. A record that had in fact been
+//! Records that Kafka's client held go before everything that waits on disk: they were given to it before the first of those
+//! was spilled. The others go behind; those that had no sequence yet are given the next ones of their lanes. A record that had in fact been
 //! delivered, or spilled, is there twice with the same sequence, and readers take it once. What the dead instance had only
 //! begun to write was in a callback that never returned.
 
@@ -16,7 +16,7 @@ use crate::{
     lane::Lanes,
     observation::{DONE, UNNUMBERED},
     placing::{self, Placed},
-    ring::{Held, Ring, Which, following},
+    ring::{Ring, following},
     shared_memory::{SharedMemory, SharedMemoryError},
     spill::{Spill, SpillError},
 };
@@ -44,7 +44,7 @@ pub fn recover(
     let before = counters.lost_total();
     if memory.lanes() != outputs {
         // Sequences belong to partitions; under other ones they would mean something else.
-        let left = Ring::new(Arc::clone(&memory), Which::Records).len() as u64;
+        let left = Ring::new(Arc::clone(&memory), crate::ring::Which::Records).len() as u64;
         log::error!(target: crate::LOG_TARGET,
             "heliograph: {left} records of a killed instance are lost, because `partitions` or `outputs` were changed since"
         );
@@ -54,24 +54,16 @@ pub fn recover(
         });
     }
     let handoff = Handoff::new(&memory, outputs.into(), counters);
-    // Whether it is older than what is on disk, and what it is.
-    let older = |ring: Which, first: u64, number: u64, held: &Held<'_>| {
-        held.is_expecting() && !memory.is_younger_than_the_spill(ring, number, first)
-    };
-    let (records_first, seals_first) = (handoff.records.first(), handoff.seals.first());
+    // Whether the client held it, and what it is.
     let (held, rest): (Vec<_>, Vec<_>) = left(&handoff.records)
-        .filter_map(|number| Some((number, handoff.records.get(number)?)))
-        .flat_map(|(number, held)| {
-            let older = older(Which::Records, records_first, number, &held);
-            Placed::all(&handoff, held).map(move |placed| (older, placed))
+        .filter_map(|number| handoff.records.get(number))
+        .flat_map(|held| {
+            Placed::all(&handoff, held).map(move |placed| (held.is_expecting(), placed))
         })
         .chain(
             left(&handoff.seals)
-                .filter_map(|number| Some((number, handoff.seals.get(number)?)))
-                .filter_map(|(number, held)| {
-                    let older = older(Which::Seals, seals_first, number, &held);
-                    Some((older, Placed::seal(held)?))
-                }),
+                .filter_map(|number| handoff.seals.get(number))
+                .filter_map(|held| Some((held.is_expecting(), Placed::seal(held)?))),
         )
         // Its lane is read from memory that another process wrote.
         .filter(|(_, placed)| {

@@ -81,8 +81,8 @@ pub struct Ring {
 /// The two rings of a [`SharedMemory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    Records = 0,
-    Seals = 1,
+    Records,
+    Seals,
 }
 
 // SAFETY: the pointers lead into the mapping that `memory` keeps alive. What they lead to is written by one thread at a time:

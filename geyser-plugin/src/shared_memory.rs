@@ -23,10 +23,10 @@ use std::{
 use event_schema::{Pubkey, SourceId};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::{lane::Lanes, observation::Outputs, ring::Which};
+use crate::{lane::Lanes, observation::Outputs};
 
 /// First bytes of the file; the last two name the layout, and change with it.
-const MAGIC: u64 = u64::from_le_bytes(*b"HELIOR03");
+const MAGIC: u64 = u64::from_le_bytes(*b"HELIOR02");
 
 /// A counter that shares its cache line with nothing: callbacks on different cores raise different ones.
 #[derive(Debug, Default)]
@@ -42,9 +42,6 @@ pub struct Heads {
     /// The worker gives back here.
     pub released: Padded,
 }
-
-/// Marks a number in [`Header::live_since`].
-const LIVE: u64 = 1 << 24;
 
 /// How large the two rings are. Counts of records are powers of two; bytes are powers of two of at least 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +73,6 @@ pub struct Header {
     pub lost: [Padded; 16],
     /// Callbacks that no output records.
     pub filtered: Padded,
-    /// Numbers, in the two rings, from which on what Kafka was given is younger than everything that was spilled.
-    live_since: [AtomicU64; 2],
     /// Next sequence of every lane.
     pub sequences: [AtomicU64; Lanes::MAX],
 }
@@ -272,23 +267,6 @@ impl SharedMemory {
                 first: *first,
             })
             .collect()
-    }
-
-    /// From these numbers on, what Kafka is given is younger than everything that was spilled. By ring.
-    pub fn set_live_since(&self, numbers: [u64; 2]) {
-        for (place, number) in self.header().live_since.iter().zip(numbers) {
-            // Numbers have 24 bits: one more tells a number from none.
-            place.store(number | LIVE, Ordering::Release);
-        }
-    }
-
-    /// Whether a record that Kafka was given is younger than everything that was spilled. `first` is the oldest number in
-    /// its ring.
-    pub fn is_younger_than_the_spill(&self, ring: Which, number: u64, first: u64) -> bool {
-        let since = self.header().live_since[ring as usize].load(Ordering::Acquire);
-        let age = |number: u64| number.wrapping_sub(first) & (LIVE - 1);
-        // A mark that lies behind the ring's beginning was passed: then all of it is younger.
-        since & LIVE != 0 && (age(since) <= age(number) || age(since) > LIVE / 2)
     }
 
     /// Whether it outlives the process.

@@ -345,8 +345,12 @@ impl Spill {
             .append(true)
             .open(&path)
             .map_err(failed)?;
+        if let Err(error) = file.write_all(MAGIC) {
+            // A full disk still makes files; the worker tries again every millisecond.
+            let _ = fs::remove_file(&path);
+            return Err(failed(error));
+        }
         self.next_number += 1;
-        file.write_all(MAGIC).map_err(failed)?;
         self.bytes += MAGIC.len() as u64;
         self.writer = Some(file);
         self.segments.push_back(Segment {

@@ -91,8 +91,6 @@ pub struct Worker<O> {
     deadline: Option<Instant>,
     /// When the ring was last given something back, or was empty.
     moved: Instant,
-    /// Since a record last went to Kafka, others went to disk.
-    has_spilled: bool,
     /// Kafka is not to be had any more: to disk, or lost.
     leaving: bool,
 }
@@ -156,7 +154,6 @@ impl<O: Outlet> Worker<O> {
             spill_complained: None,
             deadline: None,
             moved: Instant::now(),
-            has_spilled: false,
             leaving: false,
         }
     }
@@ -438,12 +435,12 @@ impl<O: Outlet> Worker<O> {
         let mut refusals = 0;
         loop {
             let spilling = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
-            if !spilling && !self.leaving && !self.is_crowded() {
+            // Kafka has not acknowledged all that came from the disk: what it were given now would be younger than that, and when
+            // it is taken back, or the validator killed, it goes before what is on disk. So it waits for the acknowledgement.
+            let draining = !spilling && !self.finished.is_empty();
+            if !spilling && !draining && !self.leaving && !self.is_crowded() {
                 match self.send(topic, partition, &header, record) {
-                    Ok(()) => {
-                        self.went_live(record);
-                        return false;
-                    }
+                    Ok(()) => return false,
                     Err(SendError::QueueFull) => {}
                     Err(SendError::Fatal(reason)) => {
                         refusals += 1;
@@ -458,12 +455,11 @@ impl<O: Outlet> Worker<O> {
             let patient = !spilling
                 && !self.leaving
                 && self.deadline.is_none()
-                && since.elapsed() < PATIENCE
+                && (draining || since.elapsed() < PATIENCE)
                 && !self.around.handoff.is_pressed();
             if !patient {
                 self.take_back();
                 if self.spill_record(topic, partition, &header, record) {
-                    self.has_spilled = true;
                     return true;
                 }
             }
@@ -485,24 +481,6 @@ impl<O: Outlet> Worker<O> {
             self.retire();
             self.show();
         }
-    }
-
-    /// The first record that goes to Kafka after others went to disk: it and what follows is younger than those.
-    fn went_live(&mut self, record: &Numbered<'_>) {
-        if !std::mem::take(&mut self.has_spilled) {
-            return;
-        }
-        let of = |ring: Which, next: u64| {
-            if ring == record.ring {
-                record.number
-            } else {
-                next
-            }
-        };
-        self.around.memory.set_live_since([
-            of(Which::Records, self.records.next),
-            of(Which::Seals, self.seals.next),
-        ]);
     }
 
     /// The ring fills though records are handed on: what Kafka does not acknowledge in time makes room on disk instead.
@@ -604,28 +582,14 @@ impl<O: Outlet> Worker<O> {
         if self.again.is_empty() && self.finished.is_empty() && self.drain_next == 0 {
             return;
         }
-        let younger = |live: &Live| {
-            let first = match live.ring {
-                Which::Records => self.records.released,
-                Which::Seals => self.seals.released,
-            };
-            self.around
-                .memory
-                .is_younger_than_the_spill(live.ring, live.number, first)
-        };
-        let (behind, before): (Vec<Live>, Vec<Live>) =
-            self.again.iter().copied().partition(younger);
-        let in_order = |live: Vec<Live>| {
-            let mut placed: Vec<Placed<'_>> = live
-                .into_iter()
-                .filter_map(|live| still_placed(handoff, live))
-                .collect();
-            // Every chunk of a value has failed; it is kept once.
-            placed.sort_unstable_by_key(|record| (record.lane, record.sequence));
-            placed.dedup_by_key(|record| (record.lane, record.sequence));
-            placed
-        };
-        let (mut placed, behind) = (in_order(before), in_order(behind));
+        let mut placed: Vec<Placed<'_>> = self
+            .again
+            .iter()
+            .filter_map(|live| still_placed(handoff, *live))
+            .collect();
+        // Every chunk of a value has failed; it is kept once.
+        placed.sort_unstable_by_key(|record| (record.lane, record.sequence));
+        placed.dedup_by_key(|record| (record.lane, record.sequence));
         let start = self
             .finished
             .front()
@@ -645,11 +609,9 @@ impl<O: Outlet> Worker<O> {
             Vec::new()
         };
         self.around.deliveries.drains().restart(start, &before);
-        let kept = kept && placing::append(spill, handoff.outputs(), self.around.source, &behind);
         if kept {
-            self.has_spilled = true;
             let counters = &self.around.counters;
-            for record in placed.iter().chain(&behind) {
+            for record in &placed {
                 match record.kind {
                     Kind::Seal => counters.spilled_seals.add(1),
                     _ => counters.spilled.add(1),
