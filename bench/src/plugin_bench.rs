@@ -31,4 +31,5 @@ pub mod subject;
 pub mod table;
 pub mod tally;
 pub mod throughput;
+pub mod touch;
 pub mod workload;

@@ -72,6 +72,7 @@ fn order(measure: Measure) -> Order {
         threads: 2,
         pace: Pace::Busy,
         until: Until::Passes(1),
+        touched: true,
     };
     Order { plan, measure }
 }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     mix::{ACCOUNTS_PER_TRANSACTION, Kind},
     probe::Probe,
+    touch,
     workload::{PreparedBlock, Workload},
 };
 
@@ -51,6 +52,8 @@ pub struct Plan {
     pub threads: usize,
     pub pace: Pace,
     pub until: Until,
+    /// Whether what is reported is read just before, see [`super::touch`].
+    pub touched: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,6 +127,7 @@ pub fn drive<P: Probe + Send>(
         workload,
         pace: plan.pace,
         until: plan.until,
+        touched: plan.touched,
         threads,
         first_slot,
         window,
@@ -168,6 +172,7 @@ struct Shared<'a> {
     workload: &'a Workload,
     pace: Pace,
     until: Until,
+    touched: bool,
     threads: usize,
     first_slot: u64,
     window: Option<&'a Window>,
@@ -250,6 +255,9 @@ impl<'a, P: Probe> Caller<'a, P> {
                 write_version: self.accounts * shared.threads as u64 + self.number as u64,
                 txn: Some(&block.writers[index]),
             };
+            if shared.touched {
+                touch::account(&account, &block.writers[index]);
+            }
             self.accounts += 1;
             self.call(account.kind, |plugin| {
                 plugin.update_account(ReplicaAccountInfoVersions::V0_0_3(&info), slot, false)
@@ -259,6 +267,9 @@ impl<'a, P: Probe> Caller<'a, P> {
         let Some(signature) = recorded.transaction.signatures.first() else {
             return;
         };
+        if shared.touched {
+            touch::transaction(&recorded.transaction, &recorded.meta);
+        }
         let info = ReplicaTransactionInfoV3 {
             signature,
             message_hash: &recorded.message_hash,

@@ -53,6 +53,10 @@ pub struct PluginArgs {
     /// Microseconds that a paced thread sleeps after each transaction
     #[arg(long, default_value_t = 100)]
     pause_micros: u64,
+    /// Leave what is reported wherever it lies in memory. By default it is read just before the callback, for a validator
+    /// calls back from the thread that has just executed or built it
+    #[arg(long)]
+    cold: bool,
     /// Transactions per round, at least; three account updates come with each
     #[arg(long, default_value_t = 4_000)]
     transactions: usize,
@@ -123,6 +127,7 @@ impl PluginArgs {
             rounds: self.rounds,
             threads: self.threads.clone(),
             pause_micros: self.pause_micros,
+            touched: !self.cold,
             transactions: self.transactions,
         };
         let say = |line: &str| eprintln!("{line}");
@@ -145,7 +150,7 @@ impl PluginArgs {
             "plugin",
             json!({
                 "blocks": blocks, "rounds": self.rounds, "threads": self.threads,
-                "pause_micros": self.pause_micros, "transactions": self.transactions,
+                "pause_micros": self.pause_micros, "cold": self.cold, "transactions": self.transactions,
                 "account_mix": table::mix(), "timer_p50_ns": timer_p50, "timer_p99_ns": timer_p99,
             }),
         );

@@ -35,6 +35,8 @@ pub struct Program {
     pub rounds: usize,
     pub threads: Vec<usize>,
     pub pause_micros: u64,
+    /// See [`super::drive::Plan::touched`].
+    pub touched: bool,
     /// Transactions per round, at least.
     pub transactions: usize,
 }
@@ -102,6 +104,7 @@ impl Program {
                     threads: *threads,
                     pace,
                     until: Until::Passes(passes),
+                    touched: self.touched,
                 })
             })
             .collect()
@@ -338,6 +341,7 @@ mod tests {
             rounds: 5,
             threads: vec![1, 2],
             pause_micros: 100,
+            touched: true,
             transactions: 1_000,
         };
         let plans = program.plans(300);

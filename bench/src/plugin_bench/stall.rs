@@ -98,6 +98,7 @@ fn observe(
         threads: 1,
         pace: Pace::PerSecond(options.events_per_second),
         until: Until::Milliseconds(milliseconds),
+        touched: false,
     };
     let mut host = HostProcess::start(subject, &options.blocks, scratch, None)?;
     eprintln!("warming");

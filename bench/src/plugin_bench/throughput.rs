@@ -104,6 +104,7 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
         threads: options.threads,
         pace: Pace::Busy,
         until,
+        touched: false,
     };
     let mut contents = Vec::new();
     for way in &mut ways {

@@ -363,15 +363,7 @@ impl Supervisor<'_> {
         let page = page(self.metrics).context("the plugin's metrics")?;
         self.run.recovered += sum(&page, "recovered_total");
         // Lives that made no callback in between had nothing to lose.
-        let before = self
-            .run
-            .lives
-            .iter_mut()
-            .rev()
-            .find(|life| life.last_slot > 0);
-        if let Some(before) = before.filter(|life| life.lost.is_none()) {
-            before.lost = Some(sum(&page, "predecessor_lost_total"));
-        }
+        self.hear(Some(sum(&page, "predecessor_lost_total")));
         Ok(())
     }
 
@@ -385,9 +377,26 @@ impl Supervisor<'_> {
         host.child.kill()?;
         host.child.wait()?;
         *self.run.host_kills.entry(moment).or_default() += 1;
+        if !host.met {
+            // What the one before had lost, if this one came to say it.
+            self.hear(lost_before(&self.log()));
+        }
         let life = host.life(None);
         self.run.lives.push(life);
         Ok(())
+    }
+
+    /// The loss of the last life that made callbacks.
+    fn hear(&mut self, lost: Option<u64>) {
+        let last = self
+            .run
+            .lives
+            .iter_mut()
+            .rev()
+            .find(|life| life.last_slot > 0);
+        if let Some(last) = last.filter(|life| life.lost.is_none()) {
+            last.lost = lost;
+        }
     }
 
     fn kill_broker(&mut self) {
@@ -439,7 +448,9 @@ impl Supervisor<'_> {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.settings.scratch.join("host.log")
+        self.settings
+            .scratch
+            .join(format!("host-{}.log", self.run.lives.len()))
     }
 
     fn log(&self) -> String {
@@ -482,6 +493,14 @@ impl Drop for Host {
     }
 }
 
+/// As a plugin logs what it takes over.
+fn lost_before(log: &str) -> Option<u64> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("the instance before was killed"))?;
+    line.rsplit("it had lost ").next()?.trim().parse().ok()
+}
+
 fn pause(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }
@@ -522,5 +541,7 @@ mod tests {
         assert_eq!(sum(page, "lost_total"), 5);
         assert_eq!(sum(page, "predecessor_lost_total"), 7);
         assert_eq!(sum(page, "spill_bytes"), 0);
+        let log = " INFO x\n WARN heliograph: the instance before was killed; 5 records were taken over from its memory, it had lost 31\n";
+        assert_eq!((lost_before(log), lost_before("")), (Some(31), None));
     }
 }

@@ -137,6 +137,7 @@ fn every_slot_is_whole_and_in_order_from_any_number_of_threads() {
             threads,
             pace: Pace::Busy,
             until: Until::Passes(2),
+            touched: true,
         };
         let (driven, probes, next_slot) =
             drive(&recorder, &workload, plan, FIRST, None, Latencies::default);
@@ -214,6 +215,7 @@ fn a_rate_is_kept_and_a_pause_is_made() {
         threads: 2,
         pace: Pace::PerSecond(rate),
         until: Until::Milliseconds(400),
+        touched: true,
     };
     let (driven, ..) = drive(&recorder, &workload, plan, FIRST, None, Latencies::default);
     let stated = driven.callbacks as f64 / driven.seconds;
@@ -223,6 +225,7 @@ fn a_rate_is_kept_and_a_pause_is_made() {
         threads: 1,
         pace: Pace::PauseMicros(300),
         until: Until::Passes(1),
+        touched: true,
     };
     let (driven, ..) = drive(&recorder, &workload, plan, FIRST, None, Latencies::default);
     let pauses = workload.transactions as f64 * 300e-6;
@@ -238,6 +241,7 @@ fn a_window_holds_the_driver_back_until_the_reader_follows() {
         threads: 1,
         pace: Pace::Busy,
         until: Until::Passes(1),
+        touched: true,
     };
     let ahead_most = thread::scope(|scope| {
         let driver = scope.spawn(|| {
