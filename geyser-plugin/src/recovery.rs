@@ -8,7 +8,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use event_schema::chunk::records_of;
+use event_schema::{Kind, chunk::records_of};
 
 use crate::{
     counters::Counters,
@@ -26,7 +26,7 @@ use crate::{
 pub struct Recovered {
     /// Records, seals included, that are in the spill now.
     pub records: u64,
-    /// Records that the spill could not take, and what the dead instance had counted as lost.
+    /// Records that the spill could not take, seals not included, and what the dead instance had counted as lost.
     pub lost: u64,
 }
 
@@ -93,10 +93,13 @@ pub fn recover(
     let source = memory.source();
     let mut spill = spill;
     let count = held.len() as u64;
+    // Seals are not observations: nobody counted them as callbacks.
+    let is_observation = |placed: &Placed<'_>| placed.kind != Kind::Seal;
+    let observations = held.iter().filter(|placed| is_observation(placed)).count() as u64;
     if placing::prepend(spill.as_deref_mut(), outputs, source, &mut held) {
         recovered.records += count;
     } else {
-        recovered.lost += count;
+        recovered.lost += observations;
     }
     let mut buffer = Vec::new();
     for mut placed in rest {
@@ -113,7 +116,7 @@ pub fn recover(
         };
         match kept {
             Ok(()) => recovered.records += 1,
-            Err(_) => recovered.lost += 1,
+            Err(_) => recovered.lost += u64::from(is_observation(&placed)),
         }
     }
     Ok(recovered)

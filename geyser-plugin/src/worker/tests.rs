@@ -541,6 +541,47 @@ fn what_a_killed_instance_had_accepted_is_delivered_by_the_next() {
     }
 }
 
+/// Its room is the record's until it is placed: a callback would write over it, and who recovers would not find it.
+#[test]
+fn a_record_that_waits_to_be_placed_keeps_its_room() {
+    let dir = tempfile::tempdir().unwrap();
+    // A spill that takes nothing.
+    let mut bed = Bed::start(dir.path(), 512, 1, 1, false);
+    bed.broker.lock().unwrap().room = 0;
+    for serial in 0..10_u64 {
+        bed.offer(9, Fact::Account, &serial.to_le_bytes());
+    }
+    thread::sleep(3 * PATIENCE);
+    assert_eq!(bed.handoff.records.len(), 10);
+    *bed.broker.lock().unwrap() = Broker {
+        up: true,
+        room: 16,
+        ..Broker::default()
+    };
+    bed.until("all is delivered", |bed| {
+        bed.counters.delivered_total() == bed.offered
+    });
+    let (_, counters, offered) = bed.stop();
+    balance(&counters, offered);
+}
+
+/// Without a disk nothing can be taken over; what is lost are observations, to the record.
+#[test]
+fn what_cannot_be_taken_over_is_counted_without_its_seals() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 512, 0, 1, false);
+    bed.broker.lock().unwrap().room = 400;
+    bed.block(1, 50);
+    bed.until("the block is sealed", |bed| {
+        bed.counters.seals_sealed.get() == 1
+    });
+    let offered = bed.offered;
+    bed.kill();
+    let bed = Bed::start(dir.path(), 512, 0, 2, true);
+    assert_eq!(bed.counters.predecessor_lost.get(), offered);
+    bed.stop();
+}
+
 /// A value above a broker's limit goes in chunks, through Kafka and through the spill.
 #[test]
 fn a_large_value_is_cut_and_sealed_as_the_records_it_is() {
