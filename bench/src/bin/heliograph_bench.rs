@@ -86,7 +86,7 @@ fn list() {
             continue;
         }
         let about = bench.get_about().map(ToString::to_string);
-        println!("{:<12}{}", bench.get_name(), about.unwrap_or_default());
+        println!("{:<14}{}", bench.get_name(), about.unwrap_or_default());
     }
 }
 
