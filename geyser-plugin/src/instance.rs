@@ -94,10 +94,13 @@ impl Instance {
             Some(path) => recovery::recover(path, &outputs, spill.as_mut())?,
             None => Recovered::default(),
         };
+        // Before the memory that says so is written over: whoever is killed in between has said it.
+        tell(recovered);
         let memory = Arc::new(queue_memory(config, queue.as_deref(), source)?);
         let counters = Arc::new(Counters::new(Arc::clone(&memory)));
         counters.queue_named.set(memory.is_named().into());
-        tell(recovered, &counters);
+        counters.recovered.set(recovered.records);
+        counters.predecessor_lost.set(recovered.lost);
         let handoff = Arc::new(Handoff::new(&memory, outputs, Arc::clone(&counters)));
         let deliveries = Arc::new(Deliveries::new(&handoff, Arc::clone(&counters)));
         let ready = Arc::new(AtomicBool::new(false));
@@ -223,9 +226,7 @@ fn queue_memory(
     SharedMemory::anonymous(sizes, source, &outputs).map_err(StartError::Memory)
 }
 
-fn tell(recovered: Recovered, counters: &Counters) {
-    counters.recovered.set(recovered.records);
-    counters.predecessor_lost.set(recovered.lost);
+fn tell(recovered: Recovered) {
     if recovered != Recovered::default() {
         log::warn!(target: crate::LOG_TARGET,
             "heliograph: the instance before was killed; {} records were taken over from its memory, it had lost {}",
