@@ -91,7 +91,12 @@ pub fn run(args: &CrashArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let audit = runtime.block_on(readers::audit(&broker.brokers()))?;
     eprintln!("the router reads");
-    let canonical = runtime.block_on(readers::canonical(&broker.brokers(), &router, scratch))?;
+    let canonical = runtime.block_on(readers::canonical(
+        &broker.brokers(),
+        &router,
+        scratch,
+        run.decided(),
+    ))?;
     let verdict = verdict::judge(run, &audit, canonical);
     verdict.print();
     let report = verdict.report(args, killing, begin.elapsed());

@@ -120,6 +120,12 @@ impl Canonical {
         self.blocks.insert(slot);
     }
 
+    /// The newest slot that is published or in a gap; 0 for none.
+    fn newest(&self) -> u64 {
+        let gaps = self.gaps.iter().map(|gap| gap.last_slot).max();
+        self.blocks.last().copied().max(gaps).unwrap_or(0)
+    }
+
     pub fn is_named(&self, slot: u64) -> bool {
         self.gaps
             .iter()
@@ -127,8 +133,14 @@ impl Canonical {
     }
 }
 
-/// Runs the real router over the observed topics until it has said everything, and reads what it published.
-pub async fn canonical(brokers: &str, binary: &Path, scratch: &Path) -> anyhow::Result<Canonical> {
+/// Runs the real router over the observed topics until it has said everything, slot `last` included, and reads what it
+/// published.
+pub async fn canonical(
+    brokers: &str,
+    binary: &Path,
+    scratch: &Path,
+    last: u64,
+) -> anyhow::Result<Canonical> {
     let mut router = start_router(brokers, binary, scratch)?;
     let log = KafkaLog::new(KafkaConfig::new(brokers))?;
     let topics = Topics::new(TOPIC_PREFIX);
@@ -144,7 +156,7 @@ pub async fn canonical(brokers: &str, binary: &Path, scratch: &Path) -> anyhow::
     let mut assembler = SlotAssembler::new();
     let mut canonical = Canonical::default();
     let mut heard = None;
-    while heard.is_none_or(|at: Instant| at.elapsed() < QUIET) {
+    while canonical.newest() < last || heard.is_none_or(|at: Instant| at.elapsed() < QUIET) {
         if !router.is_running() || begin.elapsed() > ROUTER_LIMIT {
             bail!(
                 "the router did not come to an end:\n{}",

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::{
     count_sheet::{Callbacks, CountSheet, Fact, KINDS},
     plan::{Act, Scene},
+    readers::UNSEALED_SLOTS,
 };
 
 pub const TOPIC_PREFIX: &str = "crash";
@@ -94,6 +95,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// The router must have decided about everything below this slot.
+    pub fn decided(&self) -> u64 {
+        let rooted = self.lives.last().map_or(0, |life| life.rooted);
+        rooted.saturating_sub(UNSEALED_SLOTS + 2)
+    }
+
     pub fn kills(&self) -> usize {
         self.host_kills.values().sum::<usize>() + self.broker_kills.values().sum::<usize>()
     }

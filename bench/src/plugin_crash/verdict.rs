@@ -10,7 +10,7 @@ use super::{
     CrashArgs,
     audit::{Audit, Findings},
     count_sheet::{KINDS, THREADS},
-    readers::{Canonical, UNSEALED_SLOTS},
+    readers::Canonical,
     supervisor::{Life, Moment, Run},
 };
 use crate::report::{Check, Report};
@@ -102,8 +102,7 @@ pub fn judge(run: Run, audit: &Audit, canonical: Canonical) -> Verdict {
         .zip(&by_life)
         .map(|(life, delivered)| Balance::of(life, delivered))
         .collect();
-    let rooted = run.lives.last().map_or(0, |life| life.rooted);
-    let limit = rooted.saturating_sub(UNSEALED_SLOTS + 2);
+    let limit = run.decided();
     let decided: BTreeSet<u64> = run
         .lives
         .iter()
