@@ -125,6 +125,17 @@ struct Numbered<'a> {
     last: bool,
 }
 
+impl Numbered<'_> {
+    fn live(&self) -> Live {
+        Live {
+            ring: self.ring,
+            number: self.number,
+            output: self.output,
+            last: self.last,
+        }
+    }
+}
+
 impl<O: Outlet> Worker<O> {
     pub fn new(around: Surroundings, outlet: O, spill: Option<Spill>) -> Self {
         let reader = |first| Reader {
@@ -291,10 +302,7 @@ impl<O: Outlet> Worker<O> {
                 number,
                 last: true,
             });
-            if spilled
-                && !held.is_expecting()
-                && let Some(place) = held.word(word)
-            {
+            if spilled && let Some(place) = held.word(word) {
                 place.store(DONE, Ordering::Release);
             }
         }
@@ -406,20 +414,69 @@ impl<O: Outlet> Worker<O> {
             return self.place_one(record);
         }
         let mut buffer = std::mem::take(&mut self.chunk);
-        let mut settled = true;
+        let mut live = Vec::new();
+        let mut any_settled = false;
         for chunk in chunks_of(record.kind, record.value).into_iter().flatten() {
+            // The client gave the first chunks back while this one waited: then all of them are on disk.
+            if still_placed(&Arc::clone(&self.around.handoff), record.live()).is_none() {
+                any_settled = true;
+                live.clear();
+                break;
+            }
             buffer.clear();
             chunk.write(&mut buffer);
-            settled &= self.place_one(&Numbered {
+            let settled = self.place_one(&Numbered {
                 kind: Kind::Chunk,
                 sequence: record.sequence + u64::from(chunk.index()),
                 value: &buffer,
                 last: chunk.index() + 1 == chunk.count(),
                 ..*record
             });
+            any_settled |= settled;
+            if !settled {
+                live.push(chunk.index());
+            }
         }
         self.chunk = buffer;
-        settled
+        any_settled && self.keep_chunks(record, &live)
+    }
+
+    /// Some chunks of a value are with Kafka's client, the others on disk. The client's go there as well: one value is in one
+    /// place, and a chunk that is there twice is taken once.
+    fn keep_chunks(&mut self, record: &Numbered<'_>, live: &[u32]) -> bool {
+        if live.is_empty() {
+            return true;
+        }
+        let Some(spill) = &mut self.spill else {
+            return false;
+        };
+        let first = record.sequence;
+        let placed = Placed {
+            output: record.output,
+            lane: record.lane,
+            kind: record.kind,
+            slot: record.slot,
+            sequence: first,
+            key: record.key,
+            value: record.value,
+        };
+        let outputs = self.around.handoff.outputs();
+        placing::frames(
+            &placed,
+            outputs,
+            self.around.source,
+            &mut self.chunk,
+            |frame| {
+                let sequence = ObservedHeader::decode(frame.header).map(|header| header.sequence.0);
+                match sequence {
+                    Ok(sequence) if live.contains(&((sequence - first) as u32)) => {
+                        spill.append_beyond(frame)
+                    }
+                    _ => Ok(()),
+                }
+            },
+        )
+        .is_ok()
     }
 
     fn place_one(&mut self, record: &Numbered<'_>) -> bool {
@@ -459,6 +516,12 @@ impl<O: Outlet> Worker<O> {
                 && !self.around.handoff.is_pressed();
             if !patient {
                 self.take_back();
+                // With its first chunks, all of the value went to disk.
+                if record.kind == Kind::Chunk
+                    && still_placed(&Arc::clone(&self.around.handoff), record.live()).is_none()
+                {
+                    return true;
+                }
                 if self.spill_record(topic, partition, &header, record) {
                     return true;
                 }
@@ -519,12 +582,7 @@ impl<O: Outlet> Worker<O> {
             return Err(SendError::Fatal("it is not in the ring any more".into()));
         };
         held.expect();
-        let tag = Tag::Live(Live {
-            ring: record.ring,
-            number: record.number,
-            output: record.output,
-            last: record.last,
-        });
+        let tag = Tag::Live(record.live());
         let sent = self.outlet.try_send(
             record.output,
             topic,

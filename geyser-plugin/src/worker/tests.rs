@@ -706,3 +706,32 @@ fn what_is_younger_than_the_spill_waits_for_it() {
     balance(&counters, offered);
     assert_eq!(check_partitions(&broker).0, offered);
 }
+
+/// A value in chunks meets a client that is full after the first of them, which then gives that back.
+#[test]
+fn a_value_whose_chunks_part_is_counted_once() {
+    for (room, before) in [(16, 15), (17, 15), (16, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bed = Bed::start(dir.path(), 512, 64 << 20, 1, false);
+        bed.broker.lock().unwrap().room = room;
+        for serial in 0..before {
+            bed.offer(9, Fact::Account, &[serial; 20]);
+        }
+        let value: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 31) as u8).collect();
+        bed.offer(9, Fact::Account, &value);
+        for serial in 100..140 {
+            bed.offer(9, Fact::Account, &[serial; 20]);
+        }
+        bed.until("the rest is on disk", |bed| {
+            bed.counters.spilled.get() == bed.offered
+        });
+        bed.broker.lock().unwrap().up = true;
+        bed.until("all is delivered", |bed| {
+            bed.counters.delivered_total() == bed.offered && bed.counters.spill_pending() == 0
+        });
+        let (broker, counters, offered) = bed.stop();
+        balance(&counters, offered);
+        // Four chunks.
+        assert_eq!(check_partitions(&broker).0, offered + 3);
+    }
+}
