@@ -75,15 +75,47 @@ pub fn test(repository: &Path, arguments: &[String], say: &Say) -> anyhow::Resul
     })
 }
 
-/// Hands over to the program of the crate `bench`, which knows the names.
-pub fn bench(name: Option<&str>, json: bool, arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let binary = local_services::workspace_binary("heliograph-bench");
-    if !binary.is_file() {
-        bail!(
-            "the benchmarks are not built: {} does not exist; run `./heliograph build`",
-            binary.display()
-        );
+/// Builds what operators deploy, in the release profile: a figure of a development build says little about it.
+fn build_release(repository: &Path) -> anyhow::Result<()> {
+    // One command, so that all have the same features and nothing is compiled twice.
+    let arguments = [
+        "build",
+        "--release",
+        "-p",
+        "bench",
+        "-p",
+        "geyser-plugin",
+        "-p",
+        "stream-router",
+        "--lib",
+        "--bins",
+        "--example",
+        "allocation_counter",
+    ];
+    let status = Command::new("cargo")
+        .args(arguments)
+        .current_dir(repository)
+        .status()
+        .context("could not run cargo")?;
+    if !status.success() {
+        bail!("the release build failed (cargo ended with {status}); the lines above say why");
     }
+    Ok(())
+}
+
+/// Hands over to the program of the crate `bench`, which knows the names. Built first: about 10 minutes the first time.
+pub fn bench(
+    repository: &Path,
+    name: Option<&str>,
+    json: bool,
+    arguments: &[String],
+) -> anyhow::Result<ExitCode> {
+    build_release(repository)?;
+    let development = local_services::workspace_binary("heliograph-bench");
+    let target = development.parent().and_then(Path::parent);
+    let binary = target
+        .context("a program outside of a target directory builds no benchmarks")?
+        .join("release/heliograph-bench");
     let mut command = Command::new(&binary);
     match name {
         Some(name) => command.arg(name),

@@ -122,7 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some("validator") => {
                 runtime.block_on(bench_validator::run(root, json, &arguments, &say))
             }
-            name => compile::bench(name, json, &arguments),
+            name => compile::bench(&repository, name, json, &arguments),
         },
         Verb::Plugin { .. } | Verb::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
