@@ -97,6 +97,25 @@ impl Instance {
         // Before the memory that says so is written over: whoever is killed in between has said it.
         tell(recovered);
         let memory = Arc::new(queue_memory(config, queue.as_deref(), source)?);
+        let started = Self::start_on(config, file, source, recovered, filters, spill, &memory);
+        if started.is_err() {
+            // Nothing was accepted: a name that nobody uses must not keep the memory.
+            memory.remove();
+        }
+        started
+    }
+
+    fn start_on(
+        config: &Config,
+        file: &Path,
+        source: SourceId,
+        recovered: Recovered,
+        filters: Arc<Switch>,
+        spill: Option<Spill>,
+        memory: &Arc<SharedMemory>,
+    ) -> Result<Self, StartError> {
+        let outputs = config.lanes();
+        let memory = Arc::clone(memory);
         let counters = Arc::new(Counters::new(Arc::clone(&memory)));
         counters.queue_named.set(memory.is_named().into());
         counters.recovered.set(recovered.records);
@@ -134,7 +153,6 @@ impl Instance {
         };
         if let Some(error) = first_answer.refusal_within(FIRST_ANSWER) {
             instance.stop();
-            memory.remove();
             return Err(error.into());
         }
         let around = Surroundings {
