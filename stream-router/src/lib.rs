@@ -43,3 +43,4 @@ pub mod service;
 pub mod slot_tree;
 pub mod state;
 pub mod subscription;
+pub mod yellowstone;
