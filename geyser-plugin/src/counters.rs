@@ -130,6 +130,8 @@ pub struct Counters {
     pub recovered: Count,
     /// What that instance had counted as lost, and its records that the spill could not take.
     pub predecessor_lost: Count,
+    /// That, and what the killed ones in a row before it had lost.
+    pub killed_lost: Count,
     /// 1 when the queue outlives the process.
     pub queue_named: Count,
     pub filter_generation: Count,
@@ -192,6 +194,7 @@ impl Counters {
             spill_age_seconds: Count::default(),
             recovered: Count::default(),
             predecessor_lost: Count::default(),
+            killed_lost: Count::default(),
             queue_named: Count::default(),
             filter_generation: Count::default(),
             spill_errors: Count::default(),

@@ -96,11 +96,13 @@ impl Instance {
         };
         // Before the memory that says so is written over: whoever is killed in between has said it.
         tell(recovered);
-        let memory = Arc::new(queue_memory(config, queue.as_deref(), source)?);
+        let killed_lost = recovered.killed_lost;
+        let memory = queue_memory(config, queue.as_deref(), source, killed_lost)?;
+        let memory = Arc::new(memory);
         let started = Self::start_on(config, file, source, recovered, filters, spill, &memory);
         if started.is_err() {
             // Nothing was accepted: a name that nobody uses must not keep the memory.
-            memory.remove();
+            memory.give_up();
         }
         started
     }
@@ -120,6 +122,7 @@ impl Instance {
         counters.queue_named.set(memory.is_named().into());
         counters.recovered.set(recovered.records);
         counters.predecessor_lost.set(recovered.lost);
+        counters.killed_lost.set(recovered.killed_lost);
         let handoff = Arc::new(Handoff::new(&memory, outputs, Arc::clone(&counters)));
         let deliveries = Arc::new(Deliveries::new(&handoff, Arc::clone(&counters)));
         let ready = Arc::new(AtomicBool::new(false));
@@ -231,10 +234,11 @@ fn queue_memory(
     config: &Config,
     path: Option<&Path>,
     source: SourceId,
+    killed_lost: u64,
 ) -> Result<SharedMemory, StartError> {
     let (sizes, outputs) = (config.sizes(), config.lanes());
     if let Some(path) = path {
-        match SharedMemory::create(path, sizes, source, &outputs) {
+        match SharedMemory::create(path, sizes, source, &outputs, killed_lost) {
             Ok(memory) => return Ok(memory),
             Err(error) => log::warn!(target: crate::LOG_TARGET,
                 "heliograph: `queue.dir`: {error}; the queue will not outlive a validator that is killed. Make room there, or write null"
@@ -245,10 +249,14 @@ fn queue_memory(
 }
 
 fn tell(recovered: Recovered) {
+    let Recovered {
+        records,
+        lost,
+        killed_lost,
+    } = recovered;
     if recovered != Recovered::default() {
         log::warn!(target: crate::LOG_TARGET,
-            "heliograph: the instance before was killed; {} records were taken over from its memory, it had lost {}",
-            recovered.records, recovered.lost,
+            "heliograph: the instance before was killed ({killed_lost} records are lost since the last one that was unloaded); {records} records were taken over from its memory, it had lost {lost}",
         );
     }
 }

@@ -6,7 +6,10 @@
 //! delivered, or spilled, is there twice with the same sequence, and readers take it once. What the dead instance had only
 //! begun to write was in a callback that never returned.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use event_schema::{Kind, chunk::records_of};
 
@@ -17,7 +20,7 @@ use crate::{
     observation::{DONE, UNNUMBERED},
     placing::{self, Placed},
     ring::{Ring, following},
-    shared_memory::{SharedMemory, SharedMemoryError},
+    shared_memory::{Left, SharedMemory, SharedMemoryError},
     spill::{Spill, SpillError},
 };
 
@@ -28,6 +31,9 @@ pub struct Recovered {
     pub records: u64,
     /// Records that the spill could not take, seals not included, and what the dead instance had counted as lost.
     pub lost: u64,
+    /// That, and the same of the killed instances before it, with what they had inherited and Kafka refused: as far back as
+    /// one was killed after the other.
+    pub killed_lost: u64,
 }
 
 /// `outputs`: the lanes of today's configuration.
@@ -36,24 +42,43 @@ pub fn recover(
     outputs: &[Lanes],
     spill: Option<&mut Spill>,
 ) -> Result<Recovered, SharedMemoryError> {
-    let Some(memory) = SharedMemory::left_behind(path)? else {
-        return Ok(Recovered::default());
+    let memory = match SharedMemory::left_behind(path)? {
+        Left::Memory(memory) => Arc::new(memory),
+        Left::Carried(killed_lost) => {
+            return Ok(Recovered {
+                killed_lost,
+                ..Recovered::default()
+            });
+        }
+        Left::Nothing => return Ok(Recovered::default()),
     };
-    let memory = Arc::new(memory);
-    let counters = Arc::new(Counters::new(Arc::clone(&memory)));
+    let mut recovered = take_over(&memory, outputs, spill);
+    let header = memory.header();
+    recovered.killed_lost = recovered.lost
+        + header.inherited_lost.0.load(Ordering::Relaxed)
+        + header.killed_lost.0.load(Ordering::Relaxed);
+    Ok(recovered)
+}
+
+fn take_over(
+    memory: &Arc<SharedMemory>,
+    outputs: &[Lanes],
+    spill: Option<&mut Spill>,
+) -> Recovered {
+    let counters = Arc::new(Counters::new(Arc::clone(memory)));
     let before = counters.lost_total();
     if memory.lanes() != outputs {
         // Sequences belong to partitions; under other ones they would mean something else.
-        let left = Ring::new(Arc::clone(&memory), crate::ring::Which::Records).len() as u64;
+        let left = Ring::new(Arc::clone(memory), crate::ring::Which::Records).len() as u64;
         log::error!(target: crate::LOG_TARGET,
             "heliograph: {left} records of a killed instance are lost, because `partitions` or `outputs` were changed since"
         );
-        return Ok(Recovered {
-            records: 0,
+        return Recovered {
             lost: before + left,
-        });
+            ..Recovered::default()
+        };
     }
-    let handoff = Handoff::new(&memory, outputs.into(), counters);
+    let handoff = Handoff::new(memory, outputs.into(), counters);
     // Whether the client held it, and what it is.
     let (held, rest): (Vec<_>, Vec<_>) = left(&handoff.records)
         .filter_map(|number| handoff.records.get(number))
@@ -79,7 +104,7 @@ pub fn recover(
         .header()
         .sequences
         .iter()
-        .map(|next| next.load(std::sync::atomic::Ordering::Acquire))
+        .map(|next| next.load(Ordering::Acquire))
         .collect();
     let numbered = rest.iter().filter(|placed| placed.sequence != UNNUMBERED);
     for placed in held.iter().chain(numbered) {
@@ -87,8 +112,8 @@ pub fn recover(
         *lane = (*lane).max(placed.sequence + records_of(placed.value.len()) as u64);
     }
     let mut recovered = Recovered {
-        records: 0,
         lost: before,
+        ..Recovered::default()
     };
     let source = memory.source();
     let mut spill = spill;
@@ -119,7 +144,7 @@ pub fn recover(
             Err(_) => recovered.lost += u64::from(is_observation(&placed)),
         }
     }
-    Ok(recovered)
+    recovered
 }
 
 /// Numbers of a ring that were not given back.

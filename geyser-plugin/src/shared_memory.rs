@@ -15,7 +15,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    mem::offset_of,
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -27,6 +28,8 @@ use crate::{lane::Lanes, observation::Outputs};
 
 /// First bytes of the file; the last two name the layout, and change with it.
 const MAGIC: u64 = u64::from_le_bytes(*b"HELIOR02");
+/// In its place while the memory is made anew over an older one: only [`Header::carried`] means anything.
+const CARRIED: u64 = u64::from_le_bytes(*b"HELIOC02");
 
 /// A counter that shares its cache line with nothing: callbacks on different cores raise different ones.
 #[derive(Debug, Default)]
@@ -75,10 +78,19 @@ pub struct Header {
     pub filtered: Padded,
     /// Next sequence of every lane.
     pub sequences: [AtomicU64; Lanes::MAX],
+    // A release before these fields left zeros here.
+    /// What killed instances in a row before this one had lost, all together.
+    pub killed_lost: Padded,
+    /// Records out of an earlier instance's spill that Kafka refused.
+    pub inherited_lost: Padded,
+    /// [`Header::killed_lost`] of the memory that is being made.
+    carried: Padded,
 }
 
 const PAGE: usize = 4096;
 const HEADER_BYTES: usize = size_of::<Header>().next_multiple_of(PAGE);
+// The rings begin there under this magic.
+const _: () = assert!(HEADER_BYTES == 3 * PAGE);
 /// Bytes of a descriptor; `ring.rs` asserts it.
 pub const DESCRIPTOR_BYTES: usize = 64;
 
@@ -104,6 +116,17 @@ impl Sizes {
             && bytes(self.record_bytes)
             && bytes(self.seal_bytes)
     }
+}
+
+/// What an earlier instance left under a name.
+#[derive(Debug)]
+pub enum Left {
+    /// Nothing, or nothing that can be read.
+    Nothing,
+    /// Whoever has it holds its lock.
+    Memory(SharedMemory),
+    /// It was killed while it made its memory; this much is lost by those killed before it.
+    Carried(u64),
 }
 
 /// See the module.
@@ -138,19 +161,17 @@ impl SharedMemory {
         Ok(memory)
     }
 
-    /// What an earlier instance left under this name; `None` when there is nothing, or nothing that can be read. Whoever has
-    /// it holds its lock.
-    pub fn left_behind(path: &Path) -> Result<Option<Self>, SharedMemoryError> {
+    pub fn left_behind(path: &Path) -> Result<Left, SharedMemoryError> {
         let failed = |error: io::Error| at(path, error.to_string());
         let file = match options().open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Nothing),
             Err(error) => return Err(failed(error)),
         };
         lock(&file, path)?;
         let length = file.metadata().map_err(failed)?.size() as usize;
         if length < HEADER_BYTES {
-            return Ok(None);
+            return Ok(Left::Nothing);
         }
         let map = MmapOptions::new()
             .len(length)
@@ -159,22 +180,25 @@ impl SharedMemory {
         // SAFETY: the mapping is at least a header long and page-aligned, and any bytes are a valid `Header`.
         let header = unsafe { &*map.as_ptr().cast::<Header>() };
         let sizes = header.sizes;
-        let whole = header.magic.load(Ordering::Acquire) == MAGIC
-            && sizes.are_sound()
-            && sizes.total() == length;
-        Ok(whole.then(|| Self {
-            map,
-            sizes,
-            file: Some((file, path.to_owned())),
-        }))
+        Ok(match header.magic.load(Ordering::Acquire) {
+            CARRIED => Left::Carried(header.carried.0.load(Ordering::Relaxed)),
+            MAGIC if sizes.are_sound() && sizes.total() == length => Left::Memory(Self {
+                map,
+                sizes,
+                file: Some((file, path.to_owned())),
+            }),
+            _ => Left::Nothing,
+        })
     }
 
-    /// New memory under this name, with every page in place. What was there before is gone.
+    /// New memory under this name, with every page in place. What was there before is gone, but for `killed_lost`: whoever
+    /// is killed on the way leaves that to the next.
     pub fn create(
         path: &Path,
         sizes: Sizes,
         source: SourceId,
         outputs: &[Lanes],
+        killed_lost: u64,
     ) -> Result<Self, SharedMemoryError> {
         let failed = |error: io::Error| at(path, error.to_string());
         if let Some(dir) = path.parent() {
@@ -182,8 +206,7 @@ impl SharedMemory {
         }
         let file = options().create(true).open(path).map_err(failed)?;
         lock(&file, path)?;
-        // Emptied first: what is allocated anew is zero.
-        file.set_len(0).map_err(failed)?;
+        carry(&file, killed_lost).map_err(failed)?;
         rustix::fs::fallocate(
             &file,
             rustix::fs::FallocateFlags::empty(),
@@ -208,6 +231,11 @@ impl SharedMemory {
             sizes,
             file: Some((file, path.to_owned())),
         };
+        memory
+            .header()
+            .killed_lost
+            .0
+            .store(killed_lost, Ordering::Relaxed);
         memory.start(source, outputs);
         Ok(memory)
     }
@@ -225,7 +253,8 @@ impl SharedMemory {
                 output.first,
             ];
         }
-        // SAFETY: the mapping is zeroed, long enough and page-aligned, and nobody else knows it yet.
+        // SAFETY: the mapping is long enough and page-aligned, what is not written here is zero but for what is carried over,
+        // and nobody else knows it yet.
         unsafe {
             (&raw mut (*header).sizes).write(self.sizes);
             (&raw mut (*header).validator).write(source.validator.0);
@@ -302,6 +331,15 @@ impl SharedMemory {
             let _ = fs::remove_file(path);
         }
     }
+
+    /// As [`SharedMemory::remove`], when nothing was ever written to its rings; what those before it had lost stays to be told.
+    pub fn give_up(&self) {
+        let killed_lost = self.header().killed_lost.0.load(Ordering::Relaxed);
+        match &self.file {
+            Some((file, _)) if killed_lost > 0 && carry(file, killed_lost).is_ok() => {}
+            _ => self.remove(),
+        }
+    }
 }
 
 fn options() -> OpenOptions {
@@ -309,6 +347,20 @@ fn options() -> OpenOptions {
     // What accounts hold is public; what this validator saw first is its owner's.
     options.read(true).write(true).mode(0o600);
     options
+}
+
+/// Empties the file but for what must outlive a kill on the way: what is allocated anew behind it is zero. Written as to a
+/// file, not to memory, which without room for the page would be a bus error.
+fn carry(file: &File, killed_lost: u64) -> io::Result<()> {
+    file.write_all_at(
+        &killed_lost.to_ne_bytes(),
+        offset_of!(Header, carried) as u64,
+    )?;
+    // From here on the older memory is none.
+    file.write_all_at(&CARRIED.to_ne_bytes(), offset_of!(Header, magic) as u64)?;
+    let between = [0; offset_of!(Header, carried) - size_of::<u64>()];
+    file.write_all_at(&between, size_of::<u64>() as u64)?;
+    file.set_len(HEADER_BYTES as u64)
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), SharedMemoryError> {
@@ -357,21 +409,57 @@ mod tests {
     fn what_was_written_is_found_by_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ring");
-        assert!(SharedMemory::left_behind(&path).unwrap().is_none());
-        let memory = SharedMemory::create(&path, SIZES, source(5), &[LANES]).unwrap();
+        assert!(matches!(
+            SharedMemory::left_behind(&path).unwrap(),
+            Left::Nothing
+        ));
+        let memory = SharedMemory::create(&path, SIZES, source(5), &[LANES], 0).unwrap();
         memory.header().callbacks[1].0.store(77, Ordering::Relaxed);
         // Two at a time cannot have it.
-        let error = SharedMemory::create(&path, SIZES, source(6), &[LANES]).unwrap_err();
+        let error = SharedMemory::create(&path, SIZES, source(6), &[LANES], 0).unwrap_err();
         assert!(error.to_string().contains("own `name`"), "{error}");
         drop(memory);
-        let memory = SharedMemory::left_behind(&path).unwrap().unwrap();
+        let Left::Memory(memory) = SharedMemory::left_behind(&path).unwrap() else {
+            panic!("it was complete");
+        };
         assert_eq!((memory.source(), memory.sizes()), (source(5), SIZES));
         assert_eq!(memory.lanes(), [LANES]);
         assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 77);
         drop(memory);
-        let memory = SharedMemory::create(&path, SIZES, source(6), &[LANES]).unwrap();
+        let memory = SharedMemory::create(&path, SIZES, source(6), &[LANES], 9).unwrap();
         assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.header().killed_lost.0.load(Ordering::Relaxed), 9);
         memory.remove();
+        assert!(!path.exists());
+    }
+
+    /// Killed at any moment of making its memory, the next one still knows what those before had lost.
+    #[test]
+    fn what_was_lost_outlives_a_kill_while_the_memory_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        let carried = || match SharedMemory::left_behind(&path).unwrap() {
+            Left::Carried(lost) => Some(lost),
+            Left::Memory(_) | Left::Nothing => None,
+        };
+        let memory = SharedMemory::create(&path, SIZES, source(5), &[LANES], 0).unwrap();
+        memory.header().lost[0].0.store(7, Ordering::Relaxed);
+        drop(memory);
+        let file = options().open(&path).unwrap();
+        carry(&file, 7).unwrap();
+        assert_eq!(carried(), Some(7));
+        // Its room is there, its header not yet.
+        file.set_len(SIZES.total() as u64).unwrap();
+        assert_eq!(carried(), Some(7));
+        drop(file);
+        let memory = SharedMemory::create(&path, SIZES, source(6), &[LANES], 7).unwrap();
+        assert_eq!(memory.header().lost[0].0.load(Ordering::Relaxed), 0);
+        // Refused after all.
+        memory.give_up();
+        drop(memory);
+        assert_eq!(carried(), Some(7));
+        let memory = SharedMemory::create(&path, SIZES, source(7), &[LANES], 0).unwrap();
+        memory.give_up();
         assert!(!path.exists());
     }
 
@@ -381,15 +469,21 @@ mod tests {
         let path = dir.path().join("ring");
         for length in [0, 10, 1 << 20] {
             fs::write(&path, vec![0xab; length]).unwrap();
-            assert!(SharedMemory::left_behind(&path).unwrap().is_none());
+            assert!(matches!(
+                SharedMemory::left_behind(&path).unwrap(),
+                Left::Nothing
+            ));
         }
-        drop(SharedMemory::create(&path, SIZES, source(5), &[LANES]).unwrap());
+        drop(SharedMemory::create(&path, SIZES, source(5), &[LANES], 0).unwrap());
         OpenOptions::new()
             .write(true)
             .open(&path)
             .unwrap()
             .set_len(1 << 20)
             .unwrap();
-        assert!(SharedMemory::left_behind(&path).unwrap().is_none());
+        assert!(matches!(
+            SharedMemory::left_behind(&path).unwrap(),
+            Left::Nothing
+        ));
     }
 }

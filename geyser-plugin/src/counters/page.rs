@@ -45,7 +45,7 @@ impl Counters {
                 self.lost_for(reason),
             );
         }
-        let plain: [(&str, &str, &str, &Count); 24] = [
+        let plain: [(&str, &str, &str, &Count); 25] = [
             (
                 "lost_unplaced_total",
                 "counter",
@@ -159,6 +159,12 @@ impl Counters {
                 "counter",
                 "What a killed instance had counted as lost, and its records that could not be taken over.",
                 &self.predecessor_lost,
+            ),
+            (
+                "killed_lost_total",
+                "counter",
+                "Lost by all instances that were killed one after the other before this one, the last of them included.",
+                &self.killed_lost,
             ),
             (
                 "queue_survives_kill",

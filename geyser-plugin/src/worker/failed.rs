@@ -124,6 +124,9 @@ impl<O: Outlet> Worker<O> {
     pub(super) fn lost_from_the_spill(&mut self, drained: Drained) {
         let Some(lane) = drained.lane else {
             self.around.counters.inherited_lost.add(1);
+            // Whoever comes after a kill counts it with the rest.
+            let header = self.around.memory.header();
+            header.inherited_lost.0.fetch_add(1, Ordering::Relaxed);
             return;
         };
         self.around.deliveries.left_the_spill(&drained);

@@ -157,10 +157,13 @@ impl Bed {
             seals: 1024,
             seal_bytes: 1 << 20,
         };
-        let memory = Arc::new(SharedMemory::create(&path, sizes, source, &[LANES]).unwrap());
+        let memory = Arc::new(
+            SharedMemory::create(&path, sizes, source, &[LANES], recovered.killed_lost).unwrap(),
+        );
         let counters = Arc::new(Counters::new(Arc::clone(&memory)));
         counters.recovered.set(recovered.records);
         counters.predecessor_lost.set(recovered.lost);
+        counters.killed_lost.set(recovered.killed_lost);
         let handoff = Arc::new(Handoff::new(
             &memory,
             Box::new([LANES]),
@@ -579,6 +582,36 @@ fn what_cannot_be_taken_over_is_counted_without_its_seals() {
     bed.kill();
     let bed = Bed::start(dir.path(), 512, 0, 2, true);
     assert_eq!(bed.counters.predecessor_lost.get(), offered);
+    bed.stop();
+}
+
+/// One killed after the other: each knows its predecessor's losses, the last of them all of them.
+#[test]
+fn the_losses_of_a_chain_of_killed_instances_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = 0;
+    for instance in 1..=4 {
+        let mut bed = Bed::start(dir.path(), 512, 0, instance, false);
+        assert_eq!(bed.counters.killed_lost.get(), expected);
+        bed.broker.lock().unwrap().room = 400;
+        // The third makes no callback at all.
+        if instance != 3 {
+            bed.block(instance, 10 * instance);
+            bed.until("the block is sealed", |bed| {
+                bed.counters.seals_sealed.get() == 1
+            });
+            bed.counters.lost(LossReason::QueueRecords, instance);
+            expected += bed.offered + instance;
+        }
+        bed.kill();
+    }
+    let bed = Bed::start(dir.path(), 512, 0, 5, true);
+    assert_eq!(bed.counters.killed_lost.get(), expected);
+    assert!(bed.counters.predecessor_lost.get() < expected);
+    // Unloaded, not killed: the chain ends.
+    bed.stop();
+    let bed = Bed::start(dir.path(), 512, 0, 6, true);
+    assert_eq!(bed.counters.killed_lost.get(), 0);
     bed.stop();
 }
 
