@@ -19,6 +19,7 @@ use crate::{
     lane::Lanes,
     observation::Outputs,
     shared_memory::Sizes,
+    startup_rate::StartupRate,
 };
 
 /// See the module. Every key but `libpath` and `validator_identity` may be left out; `examples/heliograph.json` shows them
@@ -48,6 +49,7 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// Also send the accounts of the snapshot while the validator starts.
     pub startup_accounts: bool,
+    pub startup: Startup,
     /// How long unloading waits for Kafka to acknowledge what it was given, in seconds.
     pub unload_seconds: u64,
 }
@@ -96,11 +98,21 @@ pub struct Spill {
     pub megabytes: u64,
 }
 
+/// Bounds of the snapshot's accounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Startup {
+    /// What comes faster is lost, counted and stated in the snapshot's seals; `null`: as fast as the queue takes it.
+    pub records_per_second: Option<u64>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Address of the Prometheus endpoint; `null` turns it off, port 0 takes a free one and logs it.
     pub listen: Option<String>,
+    /// Whether one callback in 64 is timed, for the histogram `callback_seconds`.
+    pub callback_times: bool,
 }
 
 impl Default for Config {
@@ -119,6 +131,7 @@ impl Default for Config {
             filters: FilterConfig::default(),
             outputs: Vec::new(),
             startup_accounts: false,
+            startup: Startup::default(),
             unload_seconds: 10,
         }
     }
@@ -157,6 +170,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             listen: Some("127.0.0.1:9185".into()),
+            callback_times: true,
         }
     }
 }
@@ -296,6 +310,13 @@ impl Config {
             self.spill.megabytes <= 1 << 30,
             "`spill.megabytes` is above 1073741824",
             "write the disk space it may take",
+        )?;
+        require(
+            self.startup
+                .records_per_second
+                .is_none_or(|rate| (1..=StartupRate::MAX).contains(&rate)),
+            "`startup.records_per_second` is not between 1 and 100000000",
+            "write a rate, or null for as fast as the queue takes them; `startup_accounts: false` sends none",
         )?;
         require(
             self.replication >= 1,
@@ -443,6 +464,10 @@ mod tests {
                 "partitions.slots",
             ),
             (format!("{{{IDENTITY}, name: 'a/b'}}"), "name"),
+            (
+                format!("{{{IDENTITY}, startup: {{records_per_second: 0}}}}"),
+                "startup.records_per_second",
+            ),
             (format!("{{{IDENTITY}, kafka: {{brokers: ''}}}}"), "kafka"),
             (
                 format!("{{{IDENTITY}, kafka: {{options: {{acks: '1'}}}}}}"),

@@ -88,9 +88,19 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "address of the Prometheus page; port 0 takes a free one and logs it; null: none",
     ),
     (
+        "metrics.callback_times",
+        "true",
+        "true or false: whether one callback in 64 is timed for `callback_seconds`, which costs below 2 % of the callbacks' time",
+    ),
+    (
         "startup_accounts",
         "false",
         "true or false: whether the accounts of the snapshot are sent while the validator starts; they get half of the queue at most",
+    ),
+    (
+        "startup.records_per_second",
+        "null",
+        "1 to 100000000, or null: as fast as the queue takes them. How many accounts of the snapshot are taken in a second, a second's worth at once; what comes faster is lost (no callback waits), counted as `lost_total{reason=\"startup_rate\"}` and stated in the snapshot's seals",
     ),
     (
         "unload_seconds",

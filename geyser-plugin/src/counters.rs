@@ -42,10 +42,12 @@ pub enum LossReason {
     Unload,
     /// The snapshot's accounts had filled their half of the queue.
     Startup,
+    /// They came faster than `startup.records_per_second`.
+    StartupRate,
 }
 
 impl LossReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueRecords,
         Self::QueueBytes,
         Self::Oversize,
@@ -54,6 +56,7 @@ impl LossReason {
         Self::Delivery,
         Self::Unload,
         Self::Startup,
+        Self::StartupRate,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -66,6 +69,7 @@ impl LossReason {
             Self::Delivery => "delivery",
             Self::Unload => "unload",
             Self::Startup => "startup",
+            Self::StartupRate => "startup_rate",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     observation::{Fact, Front, Outputs, STARTUP_SLOT},
     ring::{Full, Ring, Which},
     shared_memory::SharedMemory,
+    startup_rate::StartupRate,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Handoff {
     pub seals: Ring,
     pub losses: LossTable,
     lanes: Box<[Lanes]>,
+    /// Of the snapshot's accounts; `None`: as fast as they come.
+    startup_rate: Option<StartupRate>,
     counters: Arc<Counters>,
 }
 
@@ -41,7 +44,16 @@ impl Handoff {
             seals: Ring::new(Arc::clone(memory), Which::Seals),
             losses: LossTable::default(),
             lanes,
+            startup_rate: None,
             counters,
+        }
+    }
+
+    /// Bounds how many of the snapshot's accounts are taken in a second.
+    pub fn with_startup_rate(self, records_per_second: Option<u64>) -> Self {
+        Self {
+            startup_rate: records_per_second.map(StartupRate::new),
+            ..self
         }
     }
 
@@ -111,8 +123,14 @@ impl Handoff {
             return Err(LossReason::Oversize);
         }
         // The snapshot may have half of the ring: what the validator executes comes first.
-        if front.fact == Fact::StartupAccount && self.is_pressed() {
-            return Err(LossReason::Startup);
+        if front.fact == Fact::StartupAccount {
+            if self.is_pressed() {
+                return Err(LossReason::Startup);
+            }
+            // Last, so that a place that it gives is used.
+            if !self.startup_rate.as_ref().is_none_or(StartupRate::admits) {
+                return Err(LossReason::StartupRate);
+            }
         }
         let mut reservation = self
             .records
@@ -270,5 +288,25 @@ mod tests {
         assert_eq!(stated(&queue), [(STARTUP_SLOT, 15)]);
         offer(&queue, 9, 10);
         assert_eq!(queue.records.len(), 6);
+    }
+
+    #[test]
+    fn above_its_rate_the_snapshot_is_lost_and_told_and_nothing_else_is() {
+        let queue = handoff(1 << 10, 1 << 20).with_startup_rate(Some(5));
+        let begin = std::time::Instant::now();
+        for _ in 0..20 {
+            queue.offer(front(3, Fact::StartupAccount), 10, |_| {});
+            offer(&queue, 9, 10);
+        }
+        let lost = queue.counters.lost_for(LossReason::StartupRate);
+        // A second's worth at once; a slow machine may be granted another few.
+        let granted = 5 + begin.elapsed().as_millis() as u64 / 200 + 1;
+        assert!(
+            lost <= 15 && lost + granted >= 20,
+            "{lost} lost, {granted} granted"
+        );
+        assert_eq!(queue.counters.lost_total(), lost);
+        assert_eq!(stated(&queue), [(STARTUP_SLOT, lost)]);
+        assert_eq!(queue.records.len() as u64, 40 - lost);
     }
 }

@@ -123,7 +123,9 @@ impl Instance {
         counters.recovered.set(recovered.records);
         counters.predecessor_lost.set(recovered.lost);
         counters.killed_lost.set(recovered.killed_lost);
-        let handoff = Arc::new(Handoff::new(&memory, outputs, Arc::clone(&counters)));
+        let handoff = Handoff::new(&memory, outputs, Arc::clone(&counters))
+            .with_startup_rate(config.startup.records_per_second);
+        let handoff = Arc::new(handoff);
         let deliveries = Arc::new(Deliveries::new(&handoff, Arc::clone(&counters)));
         let ready = Arc::new(AtomicBool::new(false));
         let stop_worker = Arc::new(AtomicBool::new(false));

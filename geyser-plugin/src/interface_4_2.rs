@@ -30,7 +30,23 @@ use crate::{
 #[derive(Default)]
 pub struct Plugin {
     instance: Option<Instance>,
+    wanted: Wanted,
+}
+
+/// What the configuration asks of the validator and of the callbacks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wanted {
     startup_accounts: bool,
+    callback_times: bool,
+}
+
+impl Wanted {
+    fn by(config: &Config) -> Self {
+        Self {
+            startup_accounts: config.startup_accounts,
+            callback_times: config.metrics.callback_times,
+        }
+    }
 }
 
 impl fmt::Debug for Plugin {
@@ -60,7 +76,7 @@ impl Plugin {
         let Some(instance) = &self.instance else {
             return Ok(());
         };
-        if instance.counters.callback(kind) {
+        if instance.counters.callback(kind) && self.wanted.callback_times {
             let start = Instant::now();
             contain(instance, kind, slot, || body(instance));
             instance.counters.timed(kind, start.elapsed());
@@ -197,20 +213,20 @@ impl GeyserPlugin for Plugin {
             let config = Config::load(Path::new(config_file)).map_err(|error| error.to_string())?;
             let instance = Instance::start(&config, Path::new(config_file))
                 .map_err(|error| format!("{config_file}: {error}"))?;
-            Ok::<_, String>((instance, config.startup_accounts))
+            Ok::<_, String>((instance, Wanted::by(&config)))
         }))
         .unwrap_or_else(|_| {
             Err("a panic while loading; please report it with the lines above".into())
         });
         match loaded {
-            Ok((instance, startup_accounts)) => {
+            Ok((instance, wanted)) => {
                 log::info!(target: crate::LOG_TARGET,
                     "heliograph {} {}loaded, source {}",
                     env!("CARGO_PKG_VERSION"),
                     if is_reload { "re" } else { "" },
                     instance.source,
                 );
-                self.startup_accounts = startup_accounts;
+                self.wanted = wanted;
                 self.instance = Some(instance);
                 Ok(())
             }
@@ -246,7 +262,7 @@ impl GeyserPlugin for Plugin {
         slot: u64,
         is_startup: bool,
     ) -> Result<()> {
-        if is_startup && !self.startup_accounts {
+        if is_startup && !self.wanted.startup_accounts {
             return Ok(());
         }
         let fact = if is_startup {
@@ -405,7 +421,7 @@ impl GeyserPlugin for Plugin {
     }
 
     fn account_data_snapshot_notifications_enabled(&self) -> bool {
-        self.startup_accounts
+        self.wanted.startup_accounts
     }
 
     fn transaction_notifications_enabled(&self) -> bool {

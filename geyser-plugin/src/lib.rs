@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Reading order: [`interface_4_2`] (what the validator calls), [`filter`], [`encode`], [`handoff`], [`ring`],
-//! [`shared_memory`], [`observation`] (how a record lies there), [`worker`], [`slot_ledger`] (pure: sequences and seals),
+//! [`startup_rate`], [`shared_memory`], [`observation`] (how a record lies there), [`worker`], [`slot_ledger`] (pure: sequences and seals),
 //! [`placing`], [`loss`], [`spill`], [`outlet`], [`recovery`], [`instance`] (wiring), [`config`], [`filter_watch`],
 //! [`host_check`], [`constructor`].
 //!
@@ -40,6 +40,7 @@ pub mod ring;
 pub mod shared_memory;
 pub mod slot_ledger;
 pub mod spill;
+pub mod startup_rate;
 pub mod topic_check;
 pub mod worker;
 
