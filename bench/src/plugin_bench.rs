@@ -9,7 +9,7 @@
 //!
 //! Subjects are our plugin, any other `.so` for the same interface, an empty callback (the floor: driver and clock), one that
 //! only reads the clock ([`clock_plugin`]: what the scheduler does to any callback) and the plain alternative in [`baseline`]. Reading order: [`mix`], [`workload`], [`drive`], [`probe`], [`histogram`];
-//! [`subject`], [`host_process`], [`rounds`], [`table`]; [`stall`]; [`throughput`], [`tally`].
+//! [`subject`], [`host_process`], [`rounds`], [`table`]; [`stall`]; [`histogram_cost`]; [`throughput`], [`tally`].
 
 pub mod allocations;
 pub mod baseline;
@@ -18,6 +18,7 @@ pub mod clock_plugin;
 pub mod drive;
 pub mod floor_thread;
 pub mod histogram;
+pub mod histogram_cost;
 pub mod host_process;
 pub mod mix;
 pub mod options;

@@ -22,7 +22,7 @@ use super::{
     floor_thread::FloorThread,
     histogram::Histogram,
     mix::Kind,
-    probe::{Allocated, AllocationProbe, Latencies},
+    probe::{Allocated, AllocationProbe, Latencies, TotalTime},
     subject::{Origin, Subject},
     workload::Workload,
 };
@@ -44,6 +44,8 @@ pub enum Measure {
     Times,
     /// As [`Measure::Times`], while one more thread reads the clock at the same rate, each time for so many nanoseconds.
     TimesBesideFloor(u64),
+    /// One sum over all callbacks.
+    Total,
     Allocations,
 }
 
@@ -55,6 +57,8 @@ pub struct Round {
     pub latencies: Latencies,
     /// Of the thread beside, if there was one.
     pub floor: Histogram,
+    /// Of [`Measure::Total`].
+    pub total: TotalTime,
     /// By kind, in the order of [`Kind::ALL`]; empty in a round that took times.
     pub allocated: Vec<Allocated>,
 }
@@ -141,6 +145,17 @@ fn obey(
                 sum.merge(part);
             }
         }
+    } else if measure == Measure::Total {
+        let probes;
+        (round.driven, probes, next_slot) = drive(
+            plugin.get(),
+            workload,
+            plan,
+            first_slot,
+            None,
+            TotalTime::default,
+        );
+        probes.iter().for_each(|probe| round.total.merge(probe));
     } else {
         let floor = match measure {
             Measure::TimesBesideFloor(length) => {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     broker::Broker,
+    histogram_cost,
     rounds::{self, Program},
     stall,
     subject::{Settings, Subject},
@@ -66,6 +67,9 @@ pub struct PluginArgs {
     /// Callbacks per second of --stall
     #[arg(long, default_value_t = 50_000)]
     rate: u32,
+    /// Instead: what the callback histogram costs, over so many pairs of rounds with it and without
+    #[arg(long, value_name = "PAIRS", num_args = 0..=1, default_missing_value = "60", conflicts_with_all = ["throughput", "stall", "so"])]
+    histogram_cost: Option<usize>,
     /// Instead: callback → Kafka → reader in events per second, beside plain ways to Kafka
     #[arg(long, conflicts_with = "so")]
     throughput: bool,
@@ -99,6 +103,14 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
             events_per_second: args.rate,
         };
         stall::run(&options, &broker, scratch.path())?
+    } else if let Some(pairs) = args.histogram_cost {
+        let options = histogram_cost::Options {
+            plugin: &args.our_plugin()?,
+            blocks,
+            pairs,
+            transactions: args.transactions,
+        };
+        histogram_cost::run(&options, &broker, scratch.path())?
     } else if args.throughput {
         let options = throughput::Options {
             plugin: &args.our_plugin()?,

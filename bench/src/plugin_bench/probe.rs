@@ -51,6 +51,42 @@ impl Probe for Latencies {
     }
 }
 
+/// A callback that took longer was interrupted, or copied a megabyte.
+const LONG_NANOSECONDS: u64 = 50_000;
+
+/// All callbacks together, for a mean that one interruption does not move.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TotalTime {
+    /// The reading of the clock around each included.
+    pub nanoseconds: u64,
+    pub callbacks: u64,
+    /// Took longer than 50 µs; in neither of the two.
+    pub left_out: u64,
+}
+
+impl TotalTime {
+    pub fn merge(&mut self, other: &Self) {
+        self.nanoseconds += other.nanoseconds;
+        self.callbacks += other.callbacks;
+        self.left_out += other.left_out;
+    }
+}
+
+impl Probe for TotalTime {
+    fn around<R>(&mut self, _: Kind, callback: impl FnOnce() -> R) -> R {
+        let begin = Instant::now();
+        let answer = callback();
+        let nanoseconds = begin.elapsed().as_nanos() as u64;
+        if nanoseconds <= LONG_NANOSECONDS {
+            self.nanoseconds += nanoseconds;
+            self.callbacks += 1;
+        } else {
+            self.left_out += 1;
+        }
+        answer
+    }
+}
+
 /// Callbacks of one kind and the allocations in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocated {

@@ -221,7 +221,7 @@ impl Stand<'_> {
 }
 
 /// Waits until the process rests and, where the plugin tells, every callback has come to its end.
-fn settle(pid: u32, subject: &Subject) {
+pub fn settle(pid: u32, subject: &Subject) {
     let begin = Instant::now();
     let (mut resting, mut used) = (0, cpu_seconds(pid));
     while begin.elapsed() < SETTLE_LIMIT {
