@@ -2,13 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use event_schema::{Slot, SourceId};
+use event_schema::{Slot, SourceId, proto::geyser::SlotStatus};
 
 /// The newest slots and roots that were announced, [`Announcements::MEMORY`] of each.
 #[derive(Debug, Default)]
 pub struct Announcements {
     slots: Recent<SourceId>,
     roots: Recent<()>,
+    /// Statuses told, a bit each, and who began the slot.
+    statuses: Recent<(u8, SourceId)>,
+    /// Whose records of the slot are told before the block is complete.
+    leaders: Recent<SourceId>,
 }
 
 impl Announcements {
@@ -24,6 +28,37 @@ impl Announcements {
                 true
             }
         }
+    }
+
+    /// Whether to tell this status of the slot: the first time, and again when the source that first reported it begins the
+    /// slot anew.
+    pub fn status(&mut self, slot: Slot, source: SourceId, status: SlotStatus) -> bool {
+        let bit = 1 << (status as u8 & 7);
+        let again = status == SlotStatus::SlotCreatedBank;
+        let (told, first) = match self.statuses.get(slot) {
+            Some((told, first)) => (*told, *first),
+            None => (0, source),
+        };
+        if told & bit != 0 && !(again && first == source) {
+            return false;
+        }
+        // A slot that begins anew has its statuses again, except that its shreds are the same.
+        let kept = if again && told & bit != 0 {
+            told & (1 << SlotStatus::SlotFirstShredReceived as u8)
+        } else {
+            told
+        };
+        self.statuses.insert(slot, (kept | bit, first));
+        true
+    }
+
+    /// Whether the source leads this slot: it is the first of which a record came.
+    pub fn leads(&mut self, (slot, source): (Slot, SourceId)) -> bool {
+        if let Some(leader) = self.leaders.get(slot) {
+            return *leader == source;
+        }
+        self.leaders.insert(slot, source);
+        true
     }
 
     pub fn root(&mut self, slot: Slot) -> bool {
@@ -87,6 +122,39 @@ mod tests {
         assert!(announcements.slot(Slot(5), one, true));
         assert!(announcements.root(Slot(5)));
         assert!(!announcements.root(Slot(5)));
+    }
+
+    #[test]
+    fn a_status_is_told_once_and_again_when_the_slot_begins_anew() {
+        let (one, two) = (
+            SourceId::default(),
+            SourceId {
+                instance: 2,
+                ..SourceId::default()
+            },
+        );
+        let (created, dead) = (SlotStatus::SlotCreatedBank, SlotStatus::SlotDead);
+        let mut announcements = Announcements::default();
+        assert!(announcements.status(Slot(5), one, SlotStatus::SlotFirstShredReceived));
+        assert!(announcements.status(Slot(5), one, created));
+        assert!(!announcements.status(Slot(5), two, created));
+        assert!(announcements.status(Slot(5), two, dead));
+        assert!(!announcements.status(Slot(5), one, dead));
+        assert!(announcements.status(Slot(5), one, created));
+        assert!(announcements.status(Slot(5), one, dead));
+        assert!(!announcements.status(Slot(5), two, SlotStatus::SlotFirstShredReceived));
+    }
+
+    #[test]
+    fn one_source_leads_a_slot() {
+        let two = SourceId {
+            instance: 2,
+            ..SourceId::default()
+        };
+        let mut announcements = Announcements::default();
+        assert!(announcements.leads((Slot(5), two)));
+        assert!(!announcements.leads((Slot(5), SourceId::default())));
+        assert!(announcements.leads((Slot(5), two)));
     }
 
     #[test]

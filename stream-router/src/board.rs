@@ -70,6 +70,8 @@ pub struct PublishedView {
 #[derive(Debug, Clone, Serialize)]
 pub struct GapView {
     pub slot: Slot,
+    /// Inclusive.
+    pub last_slot: Slot,
     pub records: u64,
     pub source: String,
     pub detail: String,
@@ -179,10 +181,11 @@ impl Face {
                     view.status = change.standing;
                 }
             }
-            Effect::Gap(gap) => {
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => {
                 self.status.gap_count += 1;
                 self.status.gaps.push_back(GapView {
                     slot: Slot(gap.first_slot),
+                    last_slot: Slot(gap.last_slot),
                     records: gap.records,
                     source: gap.source.clone(),
                     detail: gap.detail.clone(),

@@ -7,7 +7,7 @@ use event_schema::Topics;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
-use crate::{publication::Settings, router::Limits};
+use crate::{publication::Settings, router::Limits, yellowstone::config::GrpcConfig};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +21,7 @@ pub struct Config {
     pub topics: TopicsConfig,
     pub limits: LimitsConfig,
     pub websocket: WebSocketConfig,
+    pub grpc: GrpcConfig,
 }
 
 impl Default for Config {
@@ -33,6 +34,7 @@ impl Default for Config {
             topics: TopicsConfig::default(),
             limits: LimitsConfig::default(),
             websocket: WebSocketConfig::default(),
+            grpc: GrpcConfig::default(),
         }
     }
 }
@@ -70,6 +72,9 @@ pub struct LimitsConfig {
     pub settle_ms: u64,
     /// An unsealed slot becomes a gap only this far below the root: 32 slots is the depth of a root in a healthy cluster.
     pub unsealed_slots: u64,
+    /// Slots between two finalized blocks of which nothing was seen become a gap, if they are not more than this: an epoch is
+    /// two days. After a longer hole coverage begins anew.
+    pub gap_slots: u64,
     /// Published blocks remembered against copies. 432,000 is two days of 400 ms slots, about 65 MB.
     pub published_memory: usize,
     /// Records of incomplete slots held at most. A mainnet block is 10–50 MB here: room for 20 and more. From half of it
@@ -77,6 +82,11 @@ pub struct LimitsConfig {
     pub open_mebibytes: usize,
     /// How far ahead of the others a topic is read while memory is tight.
     pub skew_ms: u64,
+    /// Blocks that Yellowstone subscribers may be told again, from the log: about 350 bytes each. 50,000 are 5 hours.
+    pub replay_blocks: usize,
+    /// Memory for published blocks until they are finalized, for Yellowstone subscribers at confirmed and finalized. A block
+    /// that finds no room is read from the log when it is due.
+    pub recent_mebibytes: usize,
 }
 
 impl Default for LimitsConfig {
@@ -85,9 +95,12 @@ impl Default for LimitsConfig {
             gap_after_ms: 10_000,
             settle_ms: 2_000,
             unsealed_slots: 32,
+            gap_slots: 432_000,
             published_memory: 432_000,
             open_mebibytes: 1024,
             skew_ms: 2_000,
+            replay_blocks: 50_000,
+            recent_mebibytes: 512,
         }
     }
 }
@@ -139,6 +152,7 @@ impl Config {
                 unsealed_slots: limits.unsealed_slots,
                 published_memory: limits.published_memory,
                 open_bytes: limits.open_mebibytes << 20,
+                gap_slots: limits.gap_slots,
                 ..Limits::default()
             },
         }
@@ -211,6 +225,7 @@ impl Config {
         let websocket = &self.websocket;
         for (field, value) in [
             ("limits.published_memory", limits.published_memory),
+            ("limits.replay_blocks", limits.replay_blocks),
             ("websocket.connections_max", websocket.connections_max),
             (
                 "websocket.subscriptions_per_connection_max",
@@ -226,7 +241,7 @@ impl Config {
                 return refuse(field, "is 0", "write a positive number");
             }
         }
-        Ok(())
+        self.grpc.check()
     }
 }
 

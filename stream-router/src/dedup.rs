@@ -5,9 +5,9 @@
 //! write versions differ from validator to validator, so a block is taken whole from one source, and repaired from others
 //! only as far as `assembly::unite` can prove it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use event_schema::{Pubkey, Signature, WriteVersion};
+use event_schema::{Blockhash, Pubkey, Signature, Slot, WriteVersion};
 
 use crate::{commitment::Standing, slot_tree::BlockId};
 
@@ -26,13 +26,15 @@ pub struct Published {
     pub parent: BlockId,
     /// The last standing told to readers.
     pub told: Standing,
+    /// That the blocks between it and the chain below are missing was told.
+    pub gap_told: bool,
 }
 
 /// The newest `capacity` published blocks, about 150 bytes each. A copy of an older block would be published again, so the
 /// capacity is chosen far beyond what any source can deliver late.
 #[derive(Debug)]
 pub struct PublishedBlocks {
-    blocks: HashMap<BlockId, Published>,
+    blocks: BTreeMap<BlockId, Published>,
     arrivals: VecDeque<BlockId>,
     capacity: usize,
 }
@@ -40,7 +42,7 @@ pub struct PublishedBlocks {
 impl PublishedBlocks {
     pub fn new(capacity: usize) -> Self {
         Self {
-            blocks: HashMap::new(),
+            blocks: BTreeMap::new(),
             arrivals: VecDeque::new(),
             capacity: capacity.max(1),
         }
@@ -76,6 +78,27 @@ impl PublishedBlocks {
         self.blocks.get_mut(&block)
     }
 
+    /// Every published block of the slot.
+    pub fn at(&self, slot: Slot) -> impl Iterator<Item = BlockId> + '_ {
+        self.from(slot).take_while(move |block| block.slot == slot)
+    }
+
+    /// Every published block of the slot and of later ones, in order.
+    pub fn from(&self, slot: Slot) -> impl Iterator<Item = BlockId> + '_ {
+        let first = BlockId::new(slot, Blockhash::default());
+        self.blocks.range(first..).map(|(block, _)| *block)
+    }
+
+    /// The highest published block below the slot that is not abandoned.
+    pub fn below(&self, slot: Slot) -> Option<BlockId> {
+        let end = BlockId::new(slot, Blockhash::default());
+        self.blocks
+            .range(..end)
+            .rev()
+            .find(|(_, published)| published.told != Standing::Abandoned)
+            .map(|(block, _)| *block)
+    }
+
     pub fn contains(&self, block: BlockId) -> bool {
         self.blocks.contains_key(&block)
     }
@@ -106,6 +129,7 @@ mod tests {
         Published {
             parent: block(0),
             told: Standing::Processed,
+            gap_told: false,
         }
     }
 

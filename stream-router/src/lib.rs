@@ -20,11 +20,13 @@
 //! `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
 
 pub mod announce;
+pub mod archive;
 pub mod assembly;
 pub mod board;
 pub mod canonical;
 pub mod chunk_sets;
 pub mod commitment;
+pub mod commits;
 pub mod config;
 pub mod dedup;
 pub mod encoding;

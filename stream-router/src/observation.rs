@@ -52,10 +52,7 @@ pub enum Report {
     Content(Content),
     /// Part of one of the others.
     Chunk(ChunkRecord),
-    Status {
-        status: SlotStatus,
-        parent: Option<Slot>,
-    },
+    Status(SlotReport),
     Seal(Box<Seal>),
     /// State loaded before the validator followed the chain; in no block.
     Startup,
@@ -63,6 +60,15 @@ pub enum Report {
     Damaged {
         content: bool,
     },
+}
+
+/// What a validator says about a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotReport {
+    pub status: SlotStatus,
+    pub parent: Option<Slot>,
+    /// Why the validator gave the slot up.
+    pub dead_error: Option<String>,
 }
 
 /// A value that is part of a block, with the bytes to forward.
@@ -168,6 +174,19 @@ pub fn read_chunks(
     Ok(report)
 }
 
+/// A value of a published block.
+pub fn read_canonical(kind: Kind, slot: Slot, value: &Bytes) -> Result<Content, String> {
+    let topic = match kind {
+        Kind::Account => ObservedTopic::Accounts,
+        Kind::Transaction => ObservedTopic::Transactions,
+        _ => ObservedTopic::Slots,
+    };
+    match update(kind, slot, topic, value)? {
+        Report::Content(content) => Ok(content),
+        _ => Err(format!("a {} is not part of a block", kind.as_str())),
+    }
+}
+
 fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
     match header.kind {
         Kind::Seal => {
@@ -258,10 +277,11 @@ fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result
         }
         (Kind::Slot, Some(UpdateOneof::Slot(update))) => {
             same_slot(slot, update.slot)?;
-            return Ok(Report::Status {
+            return Ok(Report::Status(SlotReport {
                 status: update.status(),
                 parent: update.parent.map(Slot),
-            });
+                dead_error: update.dead_error,
+            }));
         }
         _ => return Err("the value is not what the header says".to_owned()),
     };

@@ -4,16 +4,19 @@
 //! |---|---|---|
 //! | reader → loop, one per observed topic | 2 batches of 4,000 records | the topic is not read further |
 //! | open slots in the core | `limits.open_mebibytes` | from half on, a topic ahead of the others by `limits.skew_ms` waits; at the limit the oldest incomplete slot becomes a gap |
-//! | loop → fan-out | 256 batches of effects | the loop waits: fan-out never waits for a subscriber |
+//! | loop → transaction | one in flight, one of 256 MiB waiting | nothing is read until the log has taken it |
+//! | loop → fan-outs | 256 batches of effects each | the loop waits: a fan-out never waits for a subscriber |
 //! | fan-out → subscriber | `websocket.queue_*` | the subscriber is disconnected with the reason |
 //!
-//! The loop takes what the readers have, lets the core conclude, tells live subscribers, and commits. A lost broker or an
+//! The loop takes what the readers have, lets the core conclude, tells live subscribers, and commits while it goes on. A lost
+//! broker or an
 //! unknown commit outcome ends one life of the publication; the next reads the state and goes on. A newer router ends the
 //! process.
 
 use std::{sync::Arc, time::Duration};
 
-use event_log::{Action, Error as LogError, EventLog};
+use anyhow::Context;
+use event_log::{Error as LogError, EventLog};
 use event_schema::ObservedTopic;
 use service_host::Host;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -21,12 +24,14 @@ use tracing::{info, warn};
 
 use crate::{
     board::Board,
+    commits::{Commits, Ended},
     config::Config,
     intake::{self, Batch, LogTime},
     metrics::Metrics,
     observation::Lane,
     publication::{Publication, Settings},
     router::Effect,
+    yellowstone::engine::News,
 };
 
 /// Batches of effects between the loop and the fan-out.
@@ -35,11 +40,15 @@ const TICK: Duration = Duration::from_millis(250);
 /// Progress alone (nothing to publish) is committed this often.
 const PROGRESS_COMMIT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of the next transaction. While the log takes the last one longer, nothing more is read.
+const PENDING_BYTES_MAX: usize = 256 << 20;
 
 /// What the loop tells the rest of the process.
 #[derive(Clone)]
 pub struct Outlets {
     pub fanout: mpsc::Sender<Vec<Effect>>,
+    /// To Yellowstone subscribers, when that door is open.
+    pub stream: Option<mpsc::Sender<News>>,
     pub board: Board,
     pub metrics: Metrics,
 }
@@ -150,24 +159,32 @@ impl Loop<'_> {
         mut transactions: mpsc::Receiver<Batch>,
         mut slots: mpsc::Receiver<Batch>,
     ) -> anyhow::Result<()> {
+        let committer = self.publication.take_committer();
+        let mut commits = Commits::new(committer.context("a publication has one committer")?);
+        let restored = self.publication.take_restored();
+        self.tell_stream(News::Restored(restored)).await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_commit = tokio::time::Instant::now();
         let mut batches = Vec::new();
         loop {
+            let room = self.publication.pending_bytes() < PENDING_BYTES_MAX;
             tokio::select! {
-                batch = accounts.recv(), if self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
-                batch = transactions.recv(), if self.may_read(ObservedTopic::Transactions) => batches.extend(batch),
-                batch = slots.recv(), if self.may_read(ObservedTopic::Slots) => batches.extend(batch),
+                batch = accounts.recv(), if room && self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
+                batch = transactions.recv(), if room && self.may_read(ObservedTopic::Transactions) => batches.extend(batch),
+                batch = slots.recv(), if room && self.may_read(ObservedTopic::Slots) => batches.extend(batch),
+                ended = commits.ended() => self.committed(ended?).await,
                 _ = tick.tick() => {
                     let effects = self.publication.tick(self.time.now_ms());
                     self.tell(effects).await;
                     self.show();
                 }
             }
-            // Whatever else is ready goes into the same transaction.
-            for queue in [&mut accounts, &mut transactions, &mut slots] {
-                batches.extend(queue.try_recv());
+            if room {
+                // Whatever else is ready goes into the same transaction.
+                for queue in [&mut accounts, &mut transactions, &mut slots] {
+                    batches.extend(queue.try_recv());
+                }
             }
             for batch in batches.drain(..) {
                 self.time.take(&batch);
@@ -176,13 +193,45 @@ impl Loop<'_> {
                 let effects = self.publication.absorb(&batch.records);
                 self.tell(effects).await;
             }
-            if self.publication.has_pending() || last_commit.elapsed() >= PROGRESS_COMMIT {
-                self.commit().await?;
+            let due = self.publication.has_pending() || last_commit.elapsed() >= PROGRESS_COMMIT;
+            if due && commits.is_idle() {
+                if let Some(batch) = self.publication.take_batch() {
+                    commits.begin(batch);
+                }
                 last_commit = tokio::time::Instant::now();
             }
             if self.host.draining() {
-                return self.commit().await;
+                return self.finish(commits).await;
             }
+        }
+    }
+
+    /// What was taken in is committed before the end.
+    async fn finish(mut self, mut commits: Commits) -> anyhow::Result<()> {
+        if !commits.is_idle() {
+            let ended = commits.ended().await?;
+            self.committed(ended).await;
+        }
+        if let Some(batch) = self.publication.take_batch() {
+            commits.begin(batch);
+            let ended = commits.ended().await?;
+            self.committed(ended).await;
+        }
+        Ok(())
+    }
+
+    async fn committed(&mut self, ended: Ended) {
+        self.outlets.metrics.committed(ended.took);
+        let told = self.publication.committed(ended.batch, &ended.positions);
+        if !told.is_empty() {
+            self.tell_stream(News::Committed(told)).await;
+        }
+    }
+
+    async fn tell_stream(&self, news: News) {
+        if let Some(stream) = &self.outlets.stream {
+            // Closed only when the process ends.
+            let _ = stream.send(news).await;
         }
     }
 
@@ -196,28 +245,26 @@ impl Loop<'_> {
         self.time.of_topic(topic) <= slowest.saturating_add(limits.skew_ms as i64)
     }
 
-    async fn commit(&mut self) -> anyhow::Result<()> {
-        let started = tokio::time::Instant::now();
-        loop {
-            match self.publication.commit().await {
-                Ok(()) => break,
-                Err(error) if error.action() == Action::Retry => {
-                    warn!(%error, "the transaction was not committed; trying again");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.outlets.metrics.committed(started.elapsed());
-        Ok(())
-    }
-
     async fn tell(&self, effects: Vec<Effect>) {
         if effects.is_empty() {
             return;
         }
         self.outlets.metrics.effects(&effects);
         self.outlets.board.effects(&effects);
+        if self.outlets.stream.is_some() {
+            let early = |effect: &&Effect| {
+                matches!(effect, Effect::Early { .. } | Effect::SlotUpdate(_))
+            };
+            let early: Vec<Effect> = effects.iter().filter(early).cloned().collect();
+            if !early.is_empty() {
+                self.tell_stream(News::Early(early)).await;
+            }
+        }
+        let mut effects = effects;
+        effects.retain(|effect| !matches!(effect, Effect::Early { .. }));
+        if effects.is_empty() {
+            return;
+        }
         // Closed only when the process ends.
         let _ = self.outlets.fanout.send(effects).await;
     }

@@ -4,21 +4,28 @@
 //! positions from which a next life must read again: for each partition the oldest record of a slot that is still open.
 //! A next life fences this one, reads the state and continues there. What it reads twice it recognises.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use event_log::{
-    EventLog, NewRecord, ReaderSpec, Record, Start, TopicSpec, TransactionalWriter, dead_letter,
+    EventLog, NewRecord, Position, ReaderSpec, Record, Start, TopicSpec, TransactionalWriter,
+    dead_letter,
 };
 use event_schema::{Gap, GapReason, Kind, ObservedTopic, Topics};
 use tracing::{info, warn};
 
 use crate::{
     canonical::CanonicalWriter,
+    commitment::Standing,
     config::TopicsConfig,
     observation::{self, Lane, Place},
     router::{Effect, Limits, Router},
-    state::{StateReader, StateWriter},
+    slot_tree::BlockId,
+    state::{History, RestoredBlock, StateReader, StateWriter},
 };
 
 /// What a publication needs to know.
@@ -74,12 +81,65 @@ pub struct Publication {
     router: Router,
     canonical: CanonicalWriter,
     state: StateWriter,
-    writer: Box<dyn TransactionalWriter>,
+    writer: Option<Box<dyn TransactionalWriter>>,
     /// Next offset of every partition.
     next: BTreeMap<Lane, i64>,
     committed: BTreeMap<Lane, i64>,
-    pending: Vec<NewRecord>,
+    pending: Pending,
+    /// Of the published blocks that are remembered.
+    histories: HashMap<BlockId, History>,
+    restored: Vec<RestoredBlock>,
+    /// Could not be committed by [`Publication::commit`].
+    unsent: Option<Batch>,
     dead_letters: u64,
+}
+
+/// What the next transaction carries.
+#[derive(Debug, Default)]
+struct Pending {
+    records: Vec<NewRecord>,
+    bytes: usize,
+    told: Vec<Telling>,
+}
+
+/// What canonical readers will know after the transaction.
+#[derive(Debug)]
+struct Telling {
+    effect: Effect,
+    number: u64,
+    /// The first of its records, by its place in the transaction.
+    first: usize,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub struct Batch {
+    records: Vec<NewRecord>,
+    positions: BTreeMap<Lane, i64>,
+    told: Vec<Telling>,
+}
+
+/// An effect that is on the log: every reader of committed records sees it.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub effect: Effect,
+    /// Grows with every telling, across lives.
+    pub number: u64,
+    /// A block's first record, in its partition of the canonical topic.
+    pub offset: Option<i64>,
+}
+
+/// Writes transactions, one after another; it may do so while the publication goes on.
+pub struct Committer {
+    writer: Box<dyn TransactionalWriter>,
+}
+
+impl Committer {
+    /// One transaction. After an error whose action is `Retry`, call again with the same batch; after any other, drop this
+    /// and the publication, and open new ones.
+    pub async fn commit(&mut self, batch: &Batch) -> event_log::Result<Vec<Position>> {
+        self.writer.commit(batch.records.clone()).await
+    }
 }
 
 impl Publication {
@@ -89,22 +149,39 @@ impl Publication {
         let writer = log.transactional_writer(&settings.transactional_id).await?;
         let mut router = Router::new(settings.limits);
         let state = read_state(log, &settings.topics.router_state).await?;
-        let (stored, state) = state.restore(settings.topics.router_state.clone(), &mut router)?;
+        let restored = state.restore(settings.topics.router_state.clone(), &mut router)?;
         let canonical =
             CanonicalWriter::new(settings.topics.clone(), settings.partitions.canonical);
+        let histories = restored
+            .blocks
+            .iter()
+            .map(|restored| (restored.block, restored.history));
         let mut publication = Self {
             settings,
             router,
             canonical,
-            state,
-            writer,
+            state: restored.writer,
+            writer: Some(writer),
             next: BTreeMap::new(),
-            committed: stored.clone(),
-            pending: Vec::new(),
+            committed: restored.positions.clone(),
+            pending: Pending::default(),
+            histories: histories.collect(),
+            restored: restored.blocks,
+            unsent: None,
             dead_letters: 0,
         };
-        publication.find_starts(log, &stored).await?;
+        publication.find_starts(log, &restored.positions).await?;
         Ok(publication)
+    }
+
+    /// What earlier lives published, oldest first; given away once.
+    pub fn take_restored(&mut self) -> Vec<RestoredBlock> {
+        std::mem::take(&mut self.restored)
+    }
+
+    /// The one who writes the transactions. Without it, [`Publication::commit`] does.
+    pub fn take_committer(&mut self) -> Option<Committer> {
+        self.writer.take().map(|writer| Committer { writer })
     }
 
     /// Where to read, and a gap for what the log no longer holds.
@@ -125,12 +202,13 @@ impl Publication {
                         low - 1
                     );
                     warn!(%detail, "raise the observed topics' retention");
-                    self.pending.push(self.canonical.gap(&Gap {
+                    let gap = self.canonical.gap(&Gap {
                         records: (low - wanted) as u64,
                         reason: GapReason::MissingRecords as i32,
                         detail,
                         ..Gap::default()
-                    }));
+                    });
+                    self.pending.push(gap);
                 }
                 self.next
                     .insert(lane, wanted.map_or(low, |wanted| wanted.max(low)));
@@ -208,20 +286,27 @@ impl Publication {
                             "no source had the block whole; repaired"
                         );
                     }
-                    self.canonical.block(block, &mut self.pending);
-                    let record = self.state.block(
-                        block.id,
-                        block.parent,
-                        crate::commitment::Standing::Processed,
-                    );
-                    self.pending.push(record);
+                    let number = self.tell(effect);
+                    self.pending.add(|out| self.canonical.block(block, out));
+                    let history = History {
+                        published: number,
+                        ..History::default()
+                    };
+                    self.histories.insert(block.id, history);
+                    self.remember(block.id);
                 }
                 Effect::Standing(change) => {
-                    self.pending.extend(self.canonical.standing(*change));
-                    if let Some(parent) = self.router.published_parent(change.block) {
-                        let record = self.state.block(change.block, parent, change.standing);
-                        self.pending.push(record);
+                    let number = self.tell(effect);
+                    self.pending
+                        .add(|out| out.extend(self.canonical.standing(*change)));
+                    if let Some(history) = self.histories.get_mut(&change.block) {
+                        match change.standing {
+                            Standing::Confirmed => history.confirmed = Some(number),
+                            Standing::Finalized => history.finalized = Some(number),
+                            Standing::Processed | Standing::Abandoned => {}
+                        }
                     }
+                    self.remember(change.block);
                 }
                 Effect::Closed {
                     slot,
@@ -236,9 +321,19 @@ impl Publication {
                     self.pending.push(self.state.forget_closed(*slot, *source));
                 }
                 Effect::PublishedForgotten(block) => {
+                    self.histories.remove(block);
                     self.pending.push(self.state.forget_block(*block));
                 }
-                Effect::Gap(gap) => self.pending.push(self.canonical.gap(gap)),
+                Effect::Gap(gap) => {
+                    self.tell(effect);
+                    self.pending.push(self.canonical.gap(gap));
+                }
+                Effect::ParentGap { block, gap } => {
+                    warn!(slots = format!("{}..={}", gap.first_slot, gap.last_slot), detail = %gap.detail, "gap");
+                    self.tell(effect);
+                    self.pending.push(self.canonical.gap(gap));
+                    self.remember(*block);
+                }
                 Effect::Late {
                     slot,
                     source,
@@ -250,7 +345,7 @@ impl Publication {
                     let letters =
                         self.canonical
                             .dead_letters((*slot, *source), *kind, bytes, reason);
-                    self.pending.extend(letters);
+                    self.pending.add(|out| out.extend(letters));
                 }
                 Effect::Unreadable {
                     slot,
@@ -267,32 +362,110 @@ impl Publication {
                             bytes,
                             problem,
                         );
-                        self.pending.extend(letters);
+                        self.pending.add(|out| out.extend(letters));
                     }
                 }
-                Effect::SlotCreated { .. } | Effect::Rooted(_) => {}
+                Effect::Early { .. }
+                | Effect::SlotUpdate(_)
+                | Effect::SlotCreated { .. }
+                | Effect::Rooted(_) => {}
             }
         }
     }
 
-    /// Something waits to be committed, other than progress.
-    pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Notes that the records that follow tell this effect.
+    fn tell(&mut self, effect: &Effect) -> u64 {
+        let number = self.state.count();
+        self.pending.told.push(Telling {
+            effect: effect.clone(),
+            number,
+            first: self.pending.records.len(),
+        });
+        number
     }
 
-    /// One transaction with everything since the last. After an error whose action is `Retry`, call again; after any
-    /// other, drop this and open a new one.
-    pub async fn commit(&mut self) -> event_log::Result<()> {
+    /// Writes down what a next life must know of the block.
+    fn remember(&mut self, block: BlockId) {
+        let Some(published) = self.router.published(block) else {
+            return;
+        };
+        let history = self.histories.get(&block).copied().unwrap_or_default();
+        let standing = (published.parent, published.told, published.gap_told);
+        let record = self.state.block(block, standing, history);
+        self.pending.push(record);
+    }
+
+    /// Something waits to be committed, other than progress.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.records.is_empty()
+    }
+
+    /// Bytes that wait to be committed.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.bytes
+    }
+
+    /// Everything since the last batch; `None` when nothing is new.
+    pub fn take_batch(&mut self) -> Option<Batch> {
         let positions = self.resume_positions();
-        if self.pending.is_empty() && positions == self.committed {
-            return Ok(());
+        if self.pending.records.is_empty() && positions == self.committed {
+            return None;
         }
-        let mut records = self.pending.clone();
+        let Pending {
+            mut records, told, ..
+        } = std::mem::take(&mut self.pending);
         records.push(self.state.positions(&positions));
-        self.writer.commit(records).await?;
-        self.pending.clear();
-        self.committed = positions;
-        Ok(())
+        Some(Batch {
+            records,
+            positions,
+            told,
+        })
+    }
+
+    /// The batch is on the log, its records at these positions.
+    pub fn committed(&mut self, batch: Batch, positions: &[Position]) -> Vec<Told> {
+        self.committed = batch.positions;
+        let mut all = Vec::with_capacity(batch.told.len());
+        for Telling {
+            effect,
+            number,
+            first,
+        } in batch.told
+        {
+            let mut offset = None;
+            if let Effect::Publish(block) = &effect {
+                offset = positions.get(first).map(|position| position.offset);
+                if let Some(history) = self.histories.get_mut(&block.id) {
+                    history.offset = offset;
+                }
+                // Written with the next transaction: a life that ends before finds the block by reading.
+                self.remember(block.id);
+            }
+            all.push(Told {
+                effect,
+                number,
+                offset,
+            });
+        }
+        all
+    }
+
+    /// Commits everything since the last time. After an error whose action is `Retry`, call again; after any other, drop
+    /// this and open a new one.
+    pub async fn commit(&mut self) -> event_log::Result<Vec<Told>> {
+        let Some(batch) = self.unsent.take().or_else(|| self.take_batch()) else {
+            return Ok(Vec::new());
+        };
+        let Some(writer) = &mut self.writer else {
+            return Ok(Vec::new());
+        };
+        match writer.commit(batch.records.clone()).await {
+            Ok(positions) => Ok(self.committed(batch, &positions)),
+            Err(error) => {
+                self.unsent = Some(batch);
+                Err(error)
+            }
+        }
     }
 
     fn resume_positions(&self) -> BTreeMap<Lane, i64> {
@@ -309,6 +482,23 @@ impl Publication {
 
     pub fn dead_letters(&self) -> u64 {
         self.dead_letters
+    }
+}
+
+impl Pending {
+    fn push(&mut self, record: NewRecord) {
+        self.bytes += record.value.len() + record.header.len() + record.key.len();
+        self.records.push(record);
+    }
+
+    fn add(&mut self, write: impl FnOnce(&mut Vec<NewRecord>)) {
+        let before = self.records.len();
+        write(&mut self.records);
+        let added = self.records.get(before..).unwrap_or_default();
+        self.bytes += added
+            .iter()
+            .map(|record| record.value.len() + record.header.len() + record.key.len())
+            .sum::<usize>();
     }
 }
 

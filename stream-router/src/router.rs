@@ -26,11 +26,13 @@ mod open;
 mod publishing;
 mod sources;
 mod statuses;
+mod unlinked;
 
 use closed::ClosedSlots;
-pub use effect::{Effect, Heads, Totals};
+pub use effect::{Effect, Heads, SlotUpdate, Totals};
 use open::OpenSlots;
 use sources::Sources;
+use unlinked::Unlinked;
 
 /// Knobs of the pure core; see `config.rs` for their meaning to an operator.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,8 @@ pub struct Limits {
     pub closed_memory: usize,
     /// Records of open slots held at most, bytes.
     pub open_bytes: usize,
+    /// A hole between two blocks is told as a gap up to this many slots; beyond, coverage begins anew.
+    pub gap_slots: u64,
 }
 
 impl Default for Limits {
@@ -61,6 +65,7 @@ impl Default for Limits {
             tree_memory: 65_536,
             closed_memory: 16_384,
             open_bytes: 1 << 30,
+            gap_slots: 432_000,
         }
     }
 }
@@ -78,6 +83,7 @@ pub struct Router {
     closed: ClosedSlots,
     sources: Sources,
     announcements: Announcements,
+    unlinked: Unlinked,
     totals: Totals,
     heads: Heads,
 }
@@ -91,6 +97,7 @@ impl Router {
             closed: ClosedSlots::new(limits.closed_memory),
             sources: Sources::default(),
             announcements: Announcements::default(),
+            unlinked: Unlinked::default(),
             totals: Totals::default(),
             heads: Heads::default(),
             limits,
@@ -98,8 +105,21 @@ impl Router {
     }
 
     /// A block published by an earlier life; oldest first.
-    pub fn restore_published(&mut self, block: BlockId, parent: BlockId, told: Standing) {
-        let published = Published { parent, told };
+    pub fn restore_published(
+        &mut self,
+        block: BlockId,
+        parent: BlockId,
+        told: Standing,
+        gap_told: bool,
+    ) {
+        let published = Published {
+            parent,
+            told,
+            gap_told,
+        };
+        if told == Standing::Finalized && !gap_told {
+            self.unlinked.watch(block);
+        }
         // A second record of one block cannot be in a compacted topic; the first is kept.
         let _ = self.published.insert(block, published);
         self.commitments.restore(block, parent, told, []);
@@ -142,9 +162,7 @@ impl Router {
                 self.totals.startup += 1;
                 self.sources.view_mut(source).startup += 1;
             }
-            Report::Status { status, parent } => {
-                self.on_status(place, source, slot, status, parent, out);
-            }
+            Report::Status(report) => self.on_status(place, key, report, out),
             Report::Damaged { content } => {
                 self.totals.damaged += 1;
                 if content {
@@ -172,8 +190,8 @@ impl Router {
         self.open.low_watermarks()
     }
 
-    pub fn published_parent(&self, block: BlockId) -> Option<BlockId> {
-        self.published.get(block).map(|published| published.parent)
+    pub fn published(&self, block: BlockId) -> Option<&Published> {
+        self.published.get(block)
     }
 
     pub fn totals(&self) -> Totals {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_log::KafkaLog;
+use event_log::{EventLog, KafkaLog};
 use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
@@ -13,6 +13,13 @@ use crate::{
     metrics::Metrics,
     pipeline::{self, Outlets},
     server,
+    archive::Archive,
+    yellowstone::{
+        config::WhenSlow,
+        door::{self, Door, DoorMetrics},
+        engine::{self, Engine, EngineMetrics, News},
+        tips::Tips,
+    },
 };
 
 /// The `stream-router` binary.
@@ -20,7 +27,7 @@ pub struct StreamRouter;
 
 impl Service for StreamRouter {
     const NAME: &'static str = "stream-router";
-    const ABOUT: &'static str = "Turns what several validators observed into one canonical stream; serves it live over WebSocket";
+    const ABOUT: &'static str = "Turns what several validators observed into one canonical stream; serves it live over WebSocket and Yellowstone gRPC";
     const ADMIN: &'static str = "127.0.0.1:9181";
     const DOCS: &'static [(&'static str, &'static str)] = &[
         (
@@ -46,6 +53,18 @@ impl Service for StreamRouter {
         (
             "limits.unsealed_slots",
             "An unsealed slot becomes a gap only this far below the root",
+        ),
+        (
+            "limits.gap_slots",
+            "Slots between finalized blocks of which nothing was seen become a gap, up to this many",
+        ),
+        (
+            "limits.replay_blocks",
+            "Blocks that Yellowstone subscribers may be told again",
+        ),
+        (
+            "limits.recent_mebibytes",
+            "Memory for published blocks until they are finalized, for Yellowstone subscribers",
         ),
         (
             "limits.published_memory",
@@ -101,13 +120,60 @@ impl Service for StreamRouter {
         host.spawn("server", async move {
             server::serve(listener, door, drain).await
         });
+        let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.kafka.clone())?);
+        let stream = if config.grpc.enabled {
+            Some(open_yellowstone(&config, &log, &host).await?)
+        } else {
+            None
+        };
         host.started();
-        let log = Arc::new(KafkaLog::new(config.kafka.clone())?);
         let outlets = Outlets {
             fanout: effects,
+            stream,
             board,
             metrics,
         };
         pipeline::run(&config, log, outlets, host.clone()).await
     }
+}
+
+/// The Yellowstone door and what feeds it. Returns where the router's loop tells its news.
+async fn open_yellowstone(
+    config: &Config,
+    log: &Arc<dyn EventLog>,
+    host: &Host,
+) -> anyhow::Result<mpsc::Sender<News>> {
+    let listener = service_host::listen("grpc.listen", &config.grpc.listen.to_string()).await?;
+    let settings = config.settings();
+    let archive = Archive::new(
+        Arc::clone(log),
+        settings.topics.canonical.clone(),
+        settings.partitions.canonical,
+    );
+    let tips = Tips::default();
+    let (news, news_queue) = mpsc::channel(engine::NEWS);
+    let (commands, command_queue) = mpsc::channel(engine::COMMANDS);
+    let engine = Engine::new(
+        engine::Settings {
+            replay_blocks: config.limits.replay_blocks,
+            recent_bytes: config.limits.recent_mebibytes << 20,
+            when_slow: match config.grpc.when_slow {
+                WhenSlow::CatchUp => engine::WhenSlow::CatchUp,
+                WhenSlow::Disconnect => engine::WhenSlow::Disconnect,
+            },
+        },
+        Arc::new(archive),
+        tips.clone(),
+        EngineMetrics::new(host.metrics())?,
+        commands.clone(),
+    );
+    host.spawn("yellowstone", async move {
+        engine.run(news_queue, command_queue).await;
+        Ok(())
+    });
+    let metrics = DoorMetrics::new(host.metrics())?;
+    let door = Door::new(config.grpc.clone(), commands, tips, metrics);
+    let drain = host.drain();
+    host.spawn("grpc", async move { door::serve(listener, door, drain).await });
+    Ok(news)
 }

@@ -30,8 +30,33 @@ struct BlockState {
     block: BlockId,
     parent: BlockId,
     told: Standing,
-    /// Order of publication.
+    /// Order of writing.
     number: u64,
+    /// That blocks below it are missing was told.
+    #[serde(default)]
+    gap_told: bool,
+    #[serde(default)]
+    history: History,
+}
+
+/// When a block was told, in the order in which the router tells things, and where it lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Each telling has a number of its own; they grow across the router's lives. 0: told by a release that did not count.
+    pub published: u64,
+    pub confirmed: Option<u64>,
+    pub finalized: Option<u64>,
+    /// The first record's offset in its partition of the canonical topic; unknown until it was committed.
+    pub offset: Option<i64>,
+}
+
+/// A block that an earlier life published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoredBlock {
+    pub block: BlockId,
+    pub parent: BlockId,
+    pub told: Standing,
+    pub history: History,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,13 +99,26 @@ impl StateWriter {
         self.record(Bytes::from_static(&[POSITIONS]), &positions)
     }
 
-    pub fn block(&mut self, block: BlockId, parent: BlockId, told: Standing) -> NewRecord {
+    /// The number of the next telling.
+    pub fn count(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub fn block(
+        &mut self,
+        block: BlockId,
+        (parent, told, gap_told): (BlockId, Standing, bool),
+        history: History,
+    ) -> NewRecord {
         self.number += 1;
         let state = BlockState {
             block,
             parent,
             told,
             number: self.number,
+            gap_told,
+            history,
         };
         self.record(block_key(block), &state)
     }
@@ -128,6 +166,14 @@ impl StateWriter {
     }
 }
 
+/// What the state topic held.
+#[derive(Debug)]
+pub struct Restored {
+    pub positions: BTreeMap<Lane, i64>,
+    pub blocks: Vec<RestoredBlock>,
+    pub writer: StateWriter,
+}
+
 /// Collects the state topic's records, then rebuilds the router.
 #[derive(Debug, Default)]
 pub struct StateReader {
@@ -143,12 +189,13 @@ impl StateReader {
         }
     }
 
-    /// Fills the router. Returns the positions to read the observed topics from, and the writer that continues.
+    /// Fills the router. Returns the positions to read the observed topics from, the blocks that were published, oldest
+    /// first, and the writer that continues.
     pub fn restore(
         self,
         topic: std::sync::Arc<str>,
         router: &mut Router,
-    ) -> Result<(BTreeMap<Lane, i64>, StateWriter), StateError> {
+    ) -> Result<Restored, StateError> {
         let mut positions = BTreeMap::new();
         let mut blocks: Vec<BlockState> = Vec::new();
         let mut closed: Vec<ClosedState> = Vec::new();
@@ -179,23 +226,34 @@ impl StateReader {
                 }
             }
         }
-        blocks.sort_by_key(|block| block.number);
+        // In the order of publication; what an older release wrote comes first, in its order.
+        blocks.sort_by_key(|block| (block.history.published, block.number));
         closed.sort_by_key(|closed| closed.number);
         let number = [
-            blocks.last().map(|block| block.number),
+            blocks.iter().map(|block| block.number).max(),
             closed.last().map(|closed| closed.number),
         ]
         .into_iter()
         .flatten()
         .max()
         .unwrap_or(0);
-        for state in blocks {
-            router.restore_published(state.block, state.parent, state.told);
+        for state in &blocks {
+            router.restore_published(state.block, state.parent, state.told, state.gap_told);
         }
+        let blocks = blocks.into_iter().map(|state| RestoredBlock {
+            block: state.block,
+            parent: state.parent,
+            told: state.told,
+            history: state.history,
+        });
         for state in closed {
             router.restore_closed(state.slot, state.source, state.block, state.extent);
         }
-        Ok((positions, StateWriter { topic, number }))
+        Ok(Restored {
+            positions,
+            blocks: blocks.collect(),
+            writer: StateWriter { topic, number },
+        })
     }
 }
 

@@ -54,6 +54,12 @@ impl Router {
             Body::BlockMeta(meta) => Some(Arc::clone(meta)),
             _ => None,
         };
+        if meta.is_none() && self.announcements.leads(key) && !self.closed.contains(key) {
+            out.push(Effect::Early {
+                slot: key.0,
+                content: content.clone(),
+            });
+        }
         self.open
             .change(key, &self.closed, |slot| slot.add(place, sequence, content));
         if let Some(meta) = meta {
@@ -87,9 +93,9 @@ impl Router {
                 self.sources.view_mut(key.1).startup += 1;
                 self.drop_blank(key);
             }
-            Ok(Report::Status { status, parent }) => {
+            Ok(Report::Status(report)) => {
                 self.drop_blank(key);
-                self.on_status(place, key.1, key.0, status, parent, out);
+                self.on_status(place, key, report, out);
             }
             Ok(Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. }) => {}
             Err(problem) => {

@@ -3,17 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use event_schema::{Gap, Kind, Slot, SourceId};
+use event_schema::{Gap, Kind, Slot, SourceId, proto::geyser::SlotStatus};
 
 use crate::{
     assembly::{Block, Extent},
     commitment::{Change, Standing},
+    observation::Content,
     slot_tree::BlockId,
 };
 
 /// What the world must be told.
 #[derive(Debug, Clone)]
 pub enum Effect {
+    /// Part of a block that is not complete yet, from the source that leads this slot. Not canonical: the block may never
+    /// be published, or be another source's.
+    Early {
+        slot: Slot,
+        content: Content,
+    },
+    /// The first report of this status.
+    SlotUpdate(SlotUpdate),
     /// A complete block, for the first time.
     Publish(Arc<Block>),
     /// A published block's new standing; Confirmed always precedes Finalized.
@@ -33,6 +42,11 @@ pub enum Effect {
     /// The published block is no longer remembered.
     PublishedForgotten(BlockId),
     Gap(Gap),
+    /// The finalized block's parent was never seen: what lies between it and the chain below.
+    ParentGap {
+        block: BlockId,
+        gap: Gap,
+    },
     /// A record of a block that is closed already.
     Late {
         slot: Slot,
@@ -57,6 +71,18 @@ pub enum Effect {
     },
     /// A validator rooted this slot.
     Rooted(Slot),
+}
+
+/// A step in a slot's life, as a validator reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotUpdate {
+    pub slot: Slot,
+    pub parent: Option<Slot>,
+    pub status: SlotStatus,
+    /// Why the slot is dead.
+    pub dead_error: Option<String>,
+    /// When it was reported, Unix milliseconds.
+    pub at_ms: i64,
 }
 
 /// Running totals, for metrics and the status page.

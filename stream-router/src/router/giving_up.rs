@@ -28,6 +28,7 @@ impl Router {
                 self.give_up(key, quiet_ms, out);
             }
         }
+        self.tell_unlinked(log_ms, out);
         while self.open.bytes() > self.limits.open_bytes {
             let Some((key, progress)) = self.open.stalest() else {
                 break;
@@ -177,6 +178,7 @@ impl Router {
         out: &mut Vec<Effect>,
     ) {
         self.totals.gaps += 1;
+        self.unlinked.gap_told(slot);
         let detail = if blockhash == Blockhash::default() {
             detail
         } else {

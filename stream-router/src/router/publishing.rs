@@ -77,6 +77,7 @@ impl Router {
         let published = Published {
             parent: block.parent,
             told: Standing::Processed,
+            gap_told: false,
         };
         match self.published.insert(id, published) {
             Err(_) => {

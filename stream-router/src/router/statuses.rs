@@ -1,24 +1,37 @@
 //! What sources say about slots, and what readers of published blocks are told of it.
 
-use event_schema::{Slot, SourceId, proto::geyser::SlotStatus};
+use event_schema::proto::geyser::SlotStatus;
 
-use super::{Effect, Router};
+use super::{Effect, Router, SlotKey, SlotUpdate};
 use crate::{
     commitment::{Change, Standing},
-    observation::Place,
+    observation::{Place, SlotReport},
 };
 
 impl Router {
     pub(super) fn on_status(
         &mut self,
         place: Place,
-        source: SourceId,
-        slot: Slot,
-        status: SlotStatus,
-        parent: Option<Slot>,
+        (slot, source): SlotKey,
+        report: SlotReport,
         out: &mut Vec<Effect>,
     ) {
         let root = self.heads.finalized;
+        let SlotReport {
+            status,
+            parent,
+            dead_error,
+        } = report;
+        self.unlinked.hint(slot, parent, status);
+        if self.announcements.status(slot, source, status) {
+            out.push(Effect::SlotUpdate(SlotUpdate {
+                slot,
+                parent,
+                status,
+                dead_error,
+                at_ms: place.timestamp_ms,
+            }));
+        }
         let standing = match status {
             SlotStatus::SlotCreatedBank | SlotStatus::SlotProcessed => {
                 if let Some(parent) = parent
@@ -87,6 +100,9 @@ impl Router {
                     block,
                     standing: Standing::Confirmed,
                 }));
+            }
+            if standing == Standing::Finalized {
+                self.unlinked.watch(block);
             }
             out.push(Effect::Standing(Change { block, standing }));
             if standing != Standing::Abandoned {

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Allocation and bookkeeping of one queued frame, bytes. Counted, so that many small frames are bounded too.
 const FRAME_BYTES: usize = 160;
@@ -67,6 +67,8 @@ struct Shared {
     bytes: AtomicUsize,
     bytes_max: usize,
     ending: Mutex<Ending>,
+    /// Something was taken out.
+    room: Notify,
 }
 
 /// What one queue may hold.
@@ -92,6 +94,7 @@ pub fn outbox(limits: OutboxLimits) -> (Outbox, Inbox) {
         bytes: AtomicUsize::new(0),
         bytes_max: limits.bytes_max,
         ending: Mutex::new(Ending::Shutdown),
+        room: Notify::new(),
     });
     let outbox = Outbox {
         frames: sender,
@@ -107,33 +110,55 @@ pub fn outbox(limits: OutboxLimits) -> (Outbox, Inbox) {
 impl Outbox {
     /// Never waits. A frame larger than the whole queue is taken when the queue is empty.
     pub fn push(&self, frame: Frame) -> Pushed {
+        match self.try_push(frame) {
+            Ok(()) => Pushed::Queued,
+            Err((_, pushed)) => pushed,
+        }
+    }
+
+    /// The frame comes back when it was not queued.
+    fn try_push(&self, frame: Frame) -> Result<(), (Frame, Pushed)> {
         let cost = frame.len() + FRAME_BYTES;
         let before = self.shared.bytes.fetch_add(cost, Ordering::Relaxed);
         if before > 0 && before + cost > self.shared.bytes_max {
             self.shared.bytes.fetch_sub(cost, Ordering::Relaxed);
-            return Pushed::Full;
+            return Err((frame, Pushed::Full));
         }
-        match self.frames.try_send(frame) {
-            Ok(()) => Pushed::Queued,
-            Err(error) => {
-                self.shared.bytes.fetch_sub(cost, Ordering::Relaxed);
-                match error {
-                    mpsc::error::TrySendError::Full(_) => Pushed::Full,
-                    mpsc::error::TrySendError::Closed(_) => Pushed::Gone,
-                }
+        self.frames.try_send(frame).map_err(|error| {
+            self.shared.bytes.fetch_sub(cost, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(frame) => (frame, Pushed::Full),
+                mpsc::error::TrySendError::Closed(frame) => (frame, Pushed::Gone),
             }
-        }
+        })
     }
 
     /// Waits for room, for one who reads from the log at the subscriber's pace. False when the receiver is gone.
-    pub async fn push_when_free(&self, frame: Frame) -> bool {
-        let cost = frame.len() + FRAME_BYTES;
-        let Ok(place) = self.frames.reserve().await else {
-            return false;
-        };
-        self.shared.bytes.fetch_add(cost, Ordering::Relaxed);
-        place.send(frame);
-        true
+    pub async fn push_when_free(&self, mut frame: Frame) -> bool {
+        loop {
+            match self.try_push(frame) {
+                Ok(()) => return true,
+                Err((back, Pushed::Full)) => frame = back,
+                Err(_) => return false,
+            }
+            self.has_room().await;
+        }
+    }
+
+    /// Until half of the queue is free, or the receiver is gone.
+    pub async fn has_room(&self) {
+        loop {
+            let taken = self.shared.room.notified();
+            let half_free = self.queued_bytes() <= self.shared.bytes_max / 2
+                && self.frames.capacity() >= self.frames.max_capacity().div_ceil(2);
+            if half_free || self.is_gone() {
+                return;
+            }
+            tokio::select! {
+                () = taken => {}
+                () = self.frames.closed() => return,
+            }
+        }
     }
 
     /// Says why nothing more will come; the queue ends when every clone is dropped.
@@ -160,6 +185,7 @@ impl Inbox {
         let frame = self.frames.recv().await?;
         let cost = frame.len() + FRAME_BYTES;
         self.shared.bytes.fetch_sub(cost, Ordering::Relaxed);
+        self.shared.room.notify_waiters();
         Some(frame)
     }
 
@@ -198,6 +224,27 @@ mod tests {
         // One that alone is too large passes an empty queue; otherwise a large account could never be told.
         assert_eq!(outbox.push(frame(5_000)), Pushed::Queued);
         assert_eq!(outbox.push(frame(0)), Pushed::Full);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gets_it_and_ends_with_the_receiver() {
+        let limits = OutboxLimits {
+            bytes_max: 1_000,
+            frames_max: 100,
+        };
+        let (outbox, mut inbox) = outbox(limits);
+        assert_eq!(outbox.push(frame(800)), Pushed::Queued);
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.push_when_free(frame(700)).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(inbox.next().await.unwrap(), frame(800));
+        assert!(waiting.await.unwrap());
+        let waiting = tokio::spawn(async move { outbox.push_when_free(frame(700)).await });
+        tokio::task::yield_now().await;
+        drop(inbox);
+        assert!(!waiting.await.unwrap());
     }
 
     #[tokio::test]

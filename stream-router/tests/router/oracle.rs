@@ -23,6 +23,8 @@ pub struct Told {
     pub repaired: BTreeSet<BlockId>,
     pub standings: BTreeMap<BlockId, Vec<Standing>>,
     pub gaps: Vec<(Slot, u64, String)>,
+    /// First and last slot of holes below finalized blocks.
+    pub parent_gaps: Vec<(u64, u64)>,
     pub late: usize,
 }
 
@@ -50,6 +52,9 @@ impl Told {
                         .entry(change.block)
                         .or_default()
                         .push(change.standing);
+                }
+                Effect::ParentGap { gap, .. } => {
+                    self.parent_gaps.push((gap.first_slot, gap.last_slot));
                 }
                 Effect::Gap(gap) => {
                     self.gaps
@@ -205,6 +210,7 @@ proptest! {
         }
         assert_standings(&told, &history, &expected);
         prop_assert_eq!(&told.gaps, &Vec::new());
+        prop_assert_eq!(&told.parent_gaps, &Vec::new());
         prop_assert_eq!(told.late, 0);
         prop_assert_eq!(router.open_slots(), 0, "nothing is left open");
         prop_assert_eq!(router.open_bytes(), 0);
@@ -217,7 +223,8 @@ proptest! {
         let rng = &mut StdRng::seed_from_u64(seed);
         let history = History::sparse(rng, 12);
         let sources = sources(rng, &history, 2);
-        let mut router = Router::new(limits());
+        // Two of them may happen to lie close together.
+        let mut router = Router::new(Limits { gap_slots: 0, ..limits() });
         let mut told = Told::default();
         if rng.random_bool(0.5) {
             let lanes = interleave(rng, &sources.iter().collect::<Vec<_>>());
@@ -262,6 +269,38 @@ proptest! {
         prop_assert!(!told.blocks.keys().any(|block| block.slot == lost.slot));
         let held: BTreeSet<Slot> = source.written.iter().map(|record| record.slot).collect();
         prop_assert_eq!(told.blocks.len(), held.len() - 1);
+    }
+
+    /// A source that was away: blocks of which no record exists are in a gap, whatever else is there, and only those.
+    #[test]
+    fn blocks_of_which_nothing_is_left_are_a_gap(seed: u64) {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let history = History::random(rng, 60, 5_000);
+        let mut source = Source::new(1);
+        source.observe(&history, |_| true);
+        let away: BTreeSet<u64> = (0..3)
+            .flat_map(|_| {
+                let first = rng.random_range(5_000..5_055u64);
+                first..first + rng.random_range(1..8)
+            })
+            .collect();
+        source.written.retain(|record| !away.contains(&record.slot.0));
+        let lanes = interleave(rng, &[&source]);
+        let mut router = Router::new(limits());
+        let mut told = Told::default();
+        deliver(rng, &mut router, &lanes, &mut told);
+        prop_assert_eq!(&told.gaps, &Vec::new());
+        let chain: Vec<&TrueBlock> = history.blocks.iter().filter(|block| block.on_chain).collect();
+        let first = chain.iter().find(|block| !away.contains(&block.id.slot.0)).unwrap().id.slot.0;
+        let in_gap = |slot: u64| told.parent_gaps.iter().any(|(first, last)| (*first..=*last).contains(&slot));
+        for block in chain {
+            let slot = block.id.slot.0;
+            prop_assert_eq!(in_gap(slot), away.contains(&slot) && slot > first, "slot {}", slot);
+        }
+        for slot in told.parent_gaps.iter().flat_map(|(first, last)| *first..=*last) {
+            prop_assert!(!told.blocks.keys().any(|block| block.slot.0 == slot && told.last_standing(*block) == Standing::Finalized));
+        }
+        prop_assert_eq!(router.open_slots(), 0);
     }
 
     /// The same loss, but another source has the block: no gap.

@@ -1,0 +1,325 @@
+//! Published blocks, read from the canonical topic by their place.
+//!
+//! One reader per partition, shared by all who catch up: those who follow one another read on where the last stopped, and a
+//! small memory of the newest reads serves those who read the same. A reader that nobody used for a while is given back.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use event_log::{EventLog, LogReader, Position, ReaderSpec, Record, Start};
+use event_schema::{
+    Blockhash, CanonicalHeader, CanonicalSeal, Kind, Reassembler, Slot, SourceId, partition_of_slot,
+    proto::Message,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    assembly::Block,
+    observation::{self, Body, Content},
+    slot_tree::BlockId,
+    yellowstone::engine::weight,
+};
+
+const POLL: Duration = Duration::from_millis(200);
+const POLL_RECORDS: usize = 512;
+/// A block that is said to be on the log appears within this time, or is not there.
+const PATIENCE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(30);
+/// Blocks kept for others who read the same.
+const MEMORY_BYTES: usize = 64 << 20;
+
+/// Why a block cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error(transparent)]
+    Log(#[from] event_log::Error),
+    #[error("block {block:?} is not at {partition}@{offset} of the canonical topic: {problem}")]
+    Damaged {
+        block: BlockId,
+        partition: u32,
+        offset: i64,
+        problem: String,
+    },
+}
+
+/// See the module.
+pub struct Archive {
+    log: Arc<dyn EventLog>,
+    topic: Arc<str>,
+    shelves: Vec<Mutex<Shelf>>,
+    memory: std::sync::Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    reader: Option<Box<dyn LogReader>>,
+    /// Read, not used yet.
+    ahead: VecDeque<Record>,
+    used: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Memory {
+    blocks: VecDeque<(Arc<Block>, usize)>,
+    bytes: usize,
+}
+
+impl Archive {
+    pub fn new(log: Arc<dyn EventLog>, topic: Arc<str>, partitions: u32) -> Self {
+        Self {
+            log,
+            topic,
+            shelves: (0..partitions.max(1)).map(|_| Mutex::default()).collect(),
+            memory: std::sync::Mutex::default(),
+        }
+    }
+
+    pub fn partition_of(&self, slot: Slot) -> u32 {
+        partition_of_slot(slot, self.shelves.len() as u32)
+    }
+
+    /// The block whose first record is at `offset`, or somewhere after `not_before` when that is not known.
+    pub async fn block(
+        &self,
+        id: BlockId,
+        offset: Option<i64>,
+        not_before: i64,
+    ) -> Result<Arc<Block>, ArchiveError> {
+        if let Some(block) = self.remembered(id) {
+            return Ok(block);
+        }
+        let partition = self.partition_of(id.slot);
+        let mut shelf = self.shelves[partition as usize].lock().await;
+        shelf.used = Some(Instant::now());
+        let from = offset.unwrap_or(not_before);
+        let damaged = |problem: String| ArchiveError::Damaged {
+            block: id,
+            partition,
+            offset: from,
+            problem,
+        };
+        self.turn_to(&mut shelf, partition, from).await?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut open: Option<Open> = None;
+        loop {
+            let Some(record) = self.next(&mut shelf, deadline).await? else {
+                return Err(damaged("its records do not come to an end".to_owned()));
+            };
+            let header = CanonicalHeader::decode(&record.header)
+                .map_err(|error| damaged(error.to_string()))?;
+            if matches!(header.kind, Kind::Status | Kind::Gap)
+                || BlockId::new(header.slot, header.blockhash) != id
+            {
+                if offset.is_some() && open.is_none() {
+                    return Err(damaged("another record is there".to_owned()));
+                }
+                continue;
+            }
+            if header.index == 0 {
+                open = Some(Open::new(id));
+            }
+            let Some(reading) = &mut open else {
+                continue;
+            };
+            if let Some(block) = reading.push(&header, &record.value).map_err(damaged)? {
+                let block = Arc::new(block);
+                self.remember(&block);
+                return Ok(block);
+            }
+        }
+    }
+
+    /// The first offset still held, by partition.
+    pub async fn low_watermarks(&self) -> event_log::Result<Vec<i64>> {
+        let mut lows = Vec::with_capacity(self.shelves.len());
+        for partition in 0..self.shelves.len() as u32 {
+            lows.push(self.log.watermarks(&self.topic, partition).await?.0);
+        }
+        Ok(lows)
+    }
+
+    /// Gives back readers that nobody used for a while.
+    pub fn tidy(&self) {
+        for shelf in &self.shelves {
+            if let Ok(mut shelf) = shelf.try_lock()
+                && shelf.used.is_some_and(|used| used.elapsed() >= IDLE)
+            {
+                *shelf = Shelf::default();
+            }
+        }
+    }
+
+    async fn turn_to(
+        &self,
+        shelf: &mut Shelf,
+        partition: u32,
+        offset: i64,
+    ) -> Result<(), ArchiveError> {
+        // What is already in hand and lies before is not needed.
+        while shelf
+            .ahead
+            .front()
+            .is_some_and(|record| record.position.offset < offset)
+        {
+            shelf.ahead.pop_front();
+        }
+        if shelf
+            .ahead
+            .front()
+            .is_some_and(|record| record.position.offset == offset)
+        {
+            return Ok(());
+        }
+        shelf.ahead.clear();
+        let to = Position {
+            topic: self.topic.clone(),
+            partition,
+            offset,
+        };
+        if let Some(reader) = &mut shelf.reader {
+            if reader.positions().first() != Some(&to) {
+                reader.seek(&to).await?;
+            }
+            return Ok(());
+        }
+        let spec = ReaderSpec {
+            partitions: vec![(self.topic.clone(), partition, Start::At(offset))],
+            read_committed: true,
+        };
+        shelf.reader = Some(self.log.reader(spec).await?);
+        Ok(())
+    }
+
+    async fn next(
+        &self,
+        shelf: &mut Shelf,
+        deadline: Instant,
+    ) -> Result<Option<Record>, ArchiveError> {
+        loop {
+            if let Some(record) = shelf.ahead.pop_front() {
+                return Ok(Some(record));
+            }
+            let Some(reader) = &mut shelf.reader else {
+                return Ok(None);
+            };
+            let polled = reader.poll(POLL_RECORDS, POLL).await;
+            match polled {
+                Ok(records) => shelf.ahead.extend(records),
+                Err(error) => {
+                    // A broken reader is not kept.
+                    shelf.reader = None;
+                    return Err(error.into());
+                }
+            }
+            if shelf.ahead.is_empty() && Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn remembered(&self, id: BlockId) -> Option<Arc<Block>> {
+        let memory = self.memory();
+        let found = memory.blocks.iter().find(|(block, _)| block.id == id);
+        found.map(|(block, _)| Arc::clone(block))
+    }
+
+    fn remember(&self, block: &Arc<Block>) {
+        let weight = weight(block);
+        let mut memory = self.memory();
+        memory.bytes += weight;
+        memory.blocks.push_back((Arc::clone(block), weight));
+        while memory.bytes > MEMORY_BYTES
+            && let Some((_, weight)) = memory.blocks.pop_front()
+        {
+            memory.bytes = memory.bytes.saturating_sub(weight);
+        }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        // A panic while holding it leaves at most a wrong sum.
+        self.memory
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A block that is being read.
+struct Open {
+    id: BlockId,
+    next: u32,
+    chunks: Reassembler,
+    contents: Vec<Content>,
+}
+
+impl Open {
+    fn new(id: BlockId) -> Self {
+        Self {
+            id,
+            next: 0,
+            chunks: Reassembler::new(),
+            contents: Vec::new(),
+        }
+    }
+
+    /// The block, when this was its seal.
+    fn push(
+        &mut self,
+        header: &CanonicalHeader,
+        value: &bytes::Bytes,
+    ) -> Result<Option<Block>, String> {
+        if header.index != self.next {
+            return Err(format!(
+                "record {} where {} was due",
+                header.index, self.next
+            ));
+        }
+        self.next += 1;
+        let position = u64::from(header.index);
+        let pushed = self.chunks.push(header.kind, header.slot, position, value);
+        if let Some(broken) = pushed.broken {
+            return Err(broken.to_string());
+        }
+        let Some(whole) = pushed.whole else {
+            return Ok(None);
+        };
+        if whole.kind != Kind::Seal {
+            let content = observation::read_canonical(whole.kind, header.slot, &whole.value)?;
+            self.contents.push(content);
+            return Ok(None);
+        }
+        let seal = CanonicalSeal::decode(whole.value).map_err(|error| error.to_string())?;
+        self.close(&seal).map(Some)
+    }
+
+    fn close(&mut self, seal: &CanonicalSeal) -> Result<Block, String> {
+        let contents = std::mem::take(&mut self.contents);
+        let meta = contents.iter().rev().find_map(|content| match &content.body {
+            Body::BlockMeta(meta) => Some(Arc::clone(meta)),
+            _ => None,
+        });
+        let meta = meta.ok_or("no block metadata before the seal")?;
+        let count = |kind| {
+            let of_kind = contents.iter().filter(|content| content.kind() == kind);
+            of_kind.count() as u64
+        };
+        let counts = [Kind::Account, Kind::Transaction, Kind::Entry].map(count);
+        if counts != [seal.accounts, seal.transactions, seal.entries] {
+            return Err("its seal counts other records".to_owned());
+        }
+        let [accounts, transactions, entries] = counts;
+        let parent = Blockhash::try_from(seal.parent_blockhash.as_slice());
+        Ok(Block {
+            id: self.id,
+            parent: BlockId::new(
+                Slot(seal.parent_slot),
+                parent.map_err(|error| error.to_string())?,
+            ),
+            contents,
+            accounts,
+            transactions,
+            entries,
+            meta,
+            source: SourceId::default(),
+            repaired_from: Vec::new(),
+        })
+    }
+}

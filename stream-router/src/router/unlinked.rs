@@ -1,0 +1,138 @@
+//! A finalized block whose parent nobody reported proves that blocks are missing: that hole is told, too.
+//!
+//! Records can vanish without a trace when every source was down. What remains is the next block, which names its parent.
+//! Once it is finalized, and time enough has passed for late records, everything between it and the published chain below
+//! is a gap. Below the first block that was ever published nothing is missing: coverage begins there. So it does after a hole
+//! that is longer than anyone would call an outage: recorded blocks from scattered slots are such a stream.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use event_schema::{Gap, GapReason, Slot, proto::geyser::SlotStatus};
+
+use super::{Effect, Router};
+use crate::slot_tree::BlockId;
+
+/// Slots of which parents and told gaps are remembered.
+const MEMORY: usize = 8_192;
+
+/// What waits to be looked at, and what helps to judge it.
+#[derive(Debug, Default)]
+pub struct Unlinked {
+    /// Finalized blocks, with the log's time when they were first looked at.
+    waiting: BTreeMap<BlockId, Option<i64>>,
+    /// Parents that validators reported of slots, whether or not their blocks are here.
+    hints: BTreeMap<Slot, Slot>,
+    /// Slots that a gap names already.
+    told: BTreeMap<Slot, ()>,
+    order: VecDeque<Slot>,
+}
+
+impl Unlinked {
+    /// The block is finalized and published.
+    pub fn watch(&mut self, block: BlockId) {
+        self.waiting.insert(block, None);
+    }
+
+    pub fn hint(&mut self, slot: Slot, parent: Option<Slot>, status: SlotStatus) {
+        let Some(parent) = parent.filter(|parent| *parent < slot) else {
+            return;
+        };
+        // A root's parent is certain; a bank's may be another fork's.
+        if status == SlotStatus::SlotFinalized || !self.hints.contains_key(&slot) {
+            self.hints.insert(slot, parent);
+        }
+        while self.hints.len() > MEMORY {
+            self.hints.pop_first();
+        }
+    }
+
+    pub fn gap_told(&mut self, slot: Slot) {
+        if self.told.insert(slot, ()).is_none() {
+            self.order.push_back(slot);
+        }
+        while self.order.len() > MEMORY {
+            if let Some(old) = self.order.pop_front() {
+                self.told.remove(&old);
+            }
+        }
+    }
+}
+
+impl Router {
+    /// Blocks that have waited long enough are linked, or their hole is told.
+    pub(super) fn tell_unlinked(&mut self, log_ms: i64, out: &mut Vec<Effect>) {
+        let mut due = Vec::new();
+        for (block, since) in &mut self.unlinked.waiting {
+            let since = *since.get_or_insert(log_ms);
+            let linked = self
+                .published
+                .get(*block)
+                .is_none_or(|published| self.published.contains(published.parent));
+            if linked || log_ms.saturating_sub(since) >= self.limits.gap_after_ms {
+                due.push((*block, linked));
+            }
+        }
+        for (block, linked) in due {
+            self.unlinked.waiting.remove(&block);
+            if linked {
+                continue;
+            }
+            let Some((first, last)) = self.missing_below(block) else {
+                continue;
+            };
+            if let Some(published) = self.published.get_mut(block) {
+                published.gap_told = true;
+            }
+            self.totals.gaps += 1;
+            self.unlinked.gap_told(last);
+            out.push(Effect::ParentGap {
+                block,
+                gap: Gap {
+                    first_slot: first.0,
+                    last_slot: last.0,
+                    records: 0,
+                    reason: GapReason::MissingRecords as i32,
+                    source: String::new(),
+                    detail: format!(
+                        "no source has block {last}, on which the finalized block of slot {} is built; \
+                         slots without a block may be among these",
+                        block.slot
+                    ),
+                },
+            });
+        }
+    }
+
+    /// The slots between the block and the published chain below of which nothing is known.
+    fn missing_below(&self, block: BlockId) -> Option<(Slot, Slot)> {
+        let mut parent = self.published.get(block)?.parent;
+        if parent.slot >= block.slot {
+            return None;
+        }
+        loop {
+            if self.published.contains(parent) {
+                return None;
+            }
+            // Its metadata is here: its own hole is told by its source, and the chain goes on below it.
+            match self.commitments.tree().parent(parent) {
+                Some(above) => parent = above,
+                None => break,
+            }
+        }
+        let told = self.unlinked.told.contains_key(&parent.slot);
+        if let Some(hint) = self.unlinked.hints.get(&parent.slot)
+            && self.published.at(*hint).next().is_some()
+        {
+            return (!told).then_some((parent.slot, parent.slot));
+        }
+        let below = self.published.below(parent.slot)?;
+        let first = Slot(below.slot.0 + 1);
+        let last = if told {
+            Slot(parent.slot.0.saturating_sub(1))
+        } else {
+            parent.slot
+        };
+        let length = last.0.saturating_sub(below.slot.0);
+        (first <= last && length <= self.limits.gap_slots).then_some((first, last))
+    }
+}
