@@ -13,9 +13,11 @@
 pub mod block_file;
 pub mod entries;
 pub mod host;
+pub mod observed;
 pub mod plugin_bench;
 pub mod plugin_crash;
 pub mod plugin_library;
 pub mod replay;
 pub mod report;
+pub mod router_bench;
 pub mod throughput;

@@ -10,6 +10,7 @@ use bench::{
     },
     plugin_crash::{self, CrashArgs},
     report::{Check, Report},
+    router_bench::{self, RouterArgs},
     throughput::{self, Subject, Throughput},
 };
 use clap::{CommandFactory, Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Name {
     /// A process that is killed, for the bench itself
     #[command(hide = true)]
     PluginCrashHost(plugin_crash::host::HostArgs),
+    /// Observed records into the router: speed, and whether what it publishes is right after kills, losses and forks
+    Router(RouterArgs),
 }
 
 #[derive(clap::Args)]
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
         Name::PluginHost(args) => host_process::serve(&args),
         Name::PluginCrash(args) => plugin_crash::run(&args),
         Name::PluginCrashHost(args) => plugin_crash::host::serve(&args),
+        Name::Router(args) => router_bench::run(&args),
     }
 }
 
