@@ -25,6 +25,8 @@ mod matches;
 mod postings;
 mod slices;
 mod state_index;
+#[cfg(test)]
+mod tests;
 mod transaction_index;
 mod transactions;
 

@@ -137,6 +137,7 @@ impl AccountIndex {
         for key in &change.gone {
             self.keys.unlist(key, at);
         }
+        tidy(&mut self.keys);
         for key in &change.new {
             self.keys.list(*key, at);
         }

@@ -13,7 +13,7 @@ use super::{
     transactions::{Expansion, TransactionFacts},
 };
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct BlockFilter {
     pub include_transactions: bool,
     pub include_accounts: bool,

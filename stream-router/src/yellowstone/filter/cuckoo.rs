@@ -17,7 +17,7 @@ const ENTRIES: usize = 4;
 const FINGERPRINT_BITS: u32 = 16;
 const BUCKET_BYTES: usize = ENTRIES * 2;
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Cuckoo {
     pub seed: u64,
     /// Their number is a power of two.

@@ -228,6 +228,11 @@ impl FilterIndex {
     }
 
     #[cfg(test)]
+    pub(super) fn looked_at(&self, level: Level, facts: &TransactionFacts<'_>) -> usize {
+        self.levels[level as usize].transactions.looked_at(facts)
+    }
+
+    #[cfg(test)]
     pub(super) fn holds_nothing(&self) -> bool {
         self.subscribers.is_empty()
             && Level::ALL

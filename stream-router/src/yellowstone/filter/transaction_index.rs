@@ -219,6 +219,24 @@ impl TransactionIndex {
         !self.filters.is_empty()
     }
 
+    /// How many filters a transaction's accounts bring up, matching or not.
+    #[cfg(test)]
+    pub fn looked_at(&self, facts: &TransactionFacts<'_>) -> usize {
+        self.by_account
+            .iter()
+            .zip(Expansion::ALL)
+            .flat_map(|(index, expansion)| {
+                let found = |key| {
+                    index
+                        .keys
+                        .get(key)
+                        .map(|postings| postings.as_slice().len())
+                };
+                facts.keys(expansion).iter().filter_map(found)
+            })
+            .sum()
+    }
+
     #[cfg(test)]
     pub fn holds_nothing(&self) -> bool {
         self.filters.is_empty()
