@@ -1,8 +1,8 @@
 //! `--histogram-cost`: what the callback histogram costs the callbacks.
 //!
-//! Our plugin twice, with the histogram and without, each in a process of its own, driven in turn with the same callbacks: the
-//! mean of one against the mean of the other, pair by pair. The order in a pair alternates, and the processes are started
-//! anew several times, for where a process's memory happens to lie makes a difference of its own.
+//! The plugin times one callback in 64 of each kind. Which ones is known, so one run shows both: the callbacks in turn
+//! against the others of the same kind and size. The same is done with the histogram switched off, in a process of its own and
+//! in turn: what is left there is the workload's, for those in turn are always the same ones, and is taken off.
 
 use std::path::{Path, PathBuf};
 
@@ -12,90 +12,59 @@ use super::{
     broker::Broker,
     drive::{Pace, Plan, Until},
     host_process::{HostProcess, Measure},
-    probe::TotalTime,
+    probe::{TIMED_ONE_IN, Turns},
     rounds::settle,
     subject::{Settings, Subject},
     table,
 };
 use crate::report::{Check, Report};
 
-/// Pairs before both processes are started anew.
-const PAIRS_PER_START: usize = 10;
 /// The promise.
 const SHARE_PERCENT_MAX: f64 = 2.0;
 
 pub struct Options<'a> {
     pub plugin: &'a Path,
     pub blocks: PathBuf,
-    pub pairs: usize,
+    pub rounds: usize,
     /// Per round, at least.
     pub transactions: usize,
 }
 
-/// Both means of one pair, in nanoseconds, the reading of the clock around each callback taken off.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Pair {
-    timed: f64,
-    untimed: f64,
-}
-
-impl Pair {
-    fn share_percent(self) -> f64 {
-        (self.timed - self.untimed) * 100.0 / self.untimed
-    }
-}
-
 pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Result<Report> {
-    let subject = |name: &str, callback_times: bool| {
+    let stand = |name: &str, callback_times: bool| {
         let settings = Settings {
             brokers: broker.address().into(),
             others: json!({"metrics": {"callback_times": callback_times}}),
         };
-        Subject::ours(name, options.plugin, scratch, &settings)
+        let subject = Subject::ours(name, options.plugin, scratch, &settings)?;
+        let host = HostProcess::start(&subject, &options.blocks, scratch, None)?;
+        anyhow::Ok((subject, host))
     };
-    let subjects = [subject("timed", true)?, subject("untimed", false)?];
-    let (clock, _) = table::timer_cost();
-    let mut pairs = Vec::new();
-    while pairs.len() < options.pairs.max(1) {
-        let mut stands = Vec::new();
-        for subject in &subjects {
-            let host = HostProcess::start(subject, &options.blocks, scratch, None)?;
-            stands.push((subject, host));
-        }
-        let plan = plan(options, stands[0].1.transactions);
-        let measure = |(subject, host): &mut (&Subject, HostProcess)| {
-            let round = host.round(plan, Measure::Total)?;
+    let mut stands = [stand("timed", true)?, stand("untimed", false)?];
+    let plan = plan(options, stands[0].1.transactions);
+    let mut measured = [Turns::default(), Turns::default()];
+    for round in 0..=options.rounds.max(1) {
+        for nth in [round % 2, 1 - round % 2] {
+            let (subject, host) = &mut stands[nth];
+            let turns = host.round(plan, Measure::Turns)?.turns;
             settle(host.pid(), subject);
-            anyhow::Ok(round.total)
-        };
-        for stand in &mut stands {
-            measure(stand)?;
+            // The first warms caches and buffers.
+            if round > 0 {
+                measured[nth].add(&turns);
+            }
         }
-        for nth in 0..PAIRS_PER_START.min(options.pairs.max(1) - pairs.len()) {
-            let first = nth % 2;
-            let one = measure(&mut stands[first])?;
-            let other = measure(&mut stands[1 - first])?;
-            let (timed, untimed) = if first == 0 {
-                (one, other)
-            } else {
-                (other, one)
-            };
-            pairs.push(Pair {
-                timed: mean(timed, clock),
-                untimed: mean(untimed, clock),
-            });
-        }
-        for (_, host) in stands {
-            host.stop()?;
-        }
-        eprintln!("{} of {} pairs", pairs.len(), options.pairs.max(1));
     }
-    Ok(report(options, clock, &pairs))
+    for (_, host) in stands {
+        host.stop()?;
+    }
+    let (clock, _) = table::timer_cost();
+    Ok(report(options, clock, &measured))
 }
 
 fn plan(options: &Options<'_>, transactions_per_pass: usize) -> Plan {
     let passes = options.transactions.div_ceil(transactions_per_pass.max(1));
     Plan {
+        // Whose turn it is can only be told of one thread.
         threads: 1,
         pace: Pace::Busy,
         until: Until::Passes(passes as u64),
@@ -103,60 +72,62 @@ fn plan(options: &Options<'_>, transactions_per_pass: usize) -> Plan {
     }
 }
 
-fn mean(total: TotalTime, clock: u64) -> f64 {
-    total.nanoseconds as f64 / total.callbacks.max(1) as f64 - clock as f64
+/// What those in turn take longer than the others of their kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Excess {
+    /// Nanoseconds, on average over those in turn.
+    each: f64,
+    /// Nanoseconds of a callback that is not in turn, on average, without the bench's own reading of the clock.
+    callback: f64,
 }
 
-fn report(options: &Options<'_>, clock: u64, pairs: &[Pair]) -> Report {
-    let share = middle(pairs.iter().map(|pair| pair.share_percent()).collect());
-    let untimed = middle(pairs.iter().map(|pair| pair.untimed).collect());
+impl Excess {
+    fn of(turns: &Turns, clock: u64) -> Self {
+        let (mut excess, mut in_turn_total) = (0.0, 0);
+        let (mut time, mut callbacks) = (0.0, 0);
+        for (_, [in_turn, others]) in turns.times() {
+            if in_turn.callbacks > 0 && others.callbacks > 0 {
+                excess += (in_turn.mean() - others.mean()) * in_turn.callbacks as f64;
+                in_turn_total += in_turn.callbacks;
+            }
+            time += others.nanoseconds as f64;
+            callbacks += others.callbacks;
+        }
+        Self {
+            each: excess / in_turn_total.max(1) as f64,
+            callback: time / callbacks.max(1) as f64 - clock as f64,
+        }
+    }
+}
+
+fn share_percent(timed: Excess, untimed: Excess) -> f64 {
+    (timed.each - untimed.each) / TIMED_ONE_IN as f64 / timed.callback * 100.0
+}
+
+fn report(options: &Options<'_>, clock: u64, measured: &[Turns; 2]) -> Report {
+    let [timed, untimed] = [0, 1].map(|nth| Excess::of(&measured[nth], clock));
+    let share = share_percent(timed, untimed);
     println!(
-        "callbacks with their histogram against the same without it, {} pairs of rounds: {:+.2} % ({:+.2} % to {:+.2} %, 95 % of \
-         medians) of {:.0} ns on average",
-        pairs.len(),
-        share.median,
-        share.from,
-        share.to,
-        untimed.median
+        "one callback in {TIMED_ONE_IN} is timed by the plugin: {:.0} ns longer than the others ({:+.0} ns with the histogram off); \
+         a callback takes {:.0} ns on average, so the histogram is {share:.2} % of it",
+        timed.each, untimed.each, timed.callback
     );
     let mut report = Report::new(
         "plugin",
         json!({
-            "mode": "histogram-cost", "blocks": options.blocks, "pairs": pairs.len(),
+            "mode": "histogram-cost", "blocks": options.blocks, "rounds": options.rounds,
             "transactions": options.transactions, "timer_p50_ns": clock,
-            "pairs_per_start": PAIRS_PER_START,
         }),
     );
-    report.figure("callback_mean_ns_without", untimed.median);
-    report.figure("histogram_share_percent", share.median);
-    report.figure("histogram_share_percent_95", json!([share.from, share.to]));
+    report.figure("callback_mean_ns", timed.callback);
+    report.figure("timed_callback_excess_ns", timed.each);
+    report.figure("same_callbacks_excess_ns_without", untimed.each);
     report.checks.push(Check::at_most(
         "histogram_share_of_callbacks_percent",
-        (share.median * 100.0).round() / 100.0,
+        (share * 100.0).round() / 100.0,
         SHARE_PERCENT_MAX,
     ));
     report
-}
-
-/// A median and where it lies with 95 % confidence, by order statistics.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Middle {
-    median: f64,
-    from: f64,
-    to: f64,
-}
-
-fn middle(mut values: Vec<f64>) -> Middle {
-    values.sort_unstable_by(f64::total_cmp);
-    let count = values.len();
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    // 1.96 standard deviations of a binomial with chance one half.
-    let half_width = (0.98 * (count as f64).sqrt()).ceil() as usize;
-    Middle {
-        median: at(count / 2),
-        from: at((count / 2).saturating_sub(half_width)),
-        to: at((count / 2 + half_width).min(count.saturating_sub(1))),
-    }
 }
 
 #[cfg(test)]
@@ -164,25 +135,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_is_of_the_callback_without_the_histogram() {
-        let pair = Pair {
-            timed: 204.0,
-            untimed: 200.0,
+    fn the_share_is_what_timing_adds_to_all_callbacks_together() {
+        let timed = Excess {
+            each: 70.0,
+            callback: 200.0,
         };
-        assert_eq!(pair.share_percent(), 2.0);
-        let total = TotalTime {
-            nanoseconds: 25_000,
-            callbacks: 100,
-            left_out: 3,
+        let untimed = Excess {
+            each: 6.0,
+            callback: 210.0,
         };
-        assert_eq!(mean(total, 50), 200.0);
+        // 64 ns, once in 64 callbacks of 200 ns.
+        assert_eq!(share_percent(timed, untimed), 0.5);
     }
 
     #[test]
-    fn a_median_lies_between_its_bounds() {
-        let middle = middle((0..100).rev().map(f64::from).collect());
-        assert_eq!((middle.from, middle.median, middle.to), (40.0, 50.0, 60.0));
-        let one = super::middle(vec![3.0]);
-        assert_eq!((one.from, one.median, one.to), (3.0, 3.0, 3.0));
+    fn nothing_measured_is_no_excess() {
+        let excess = Excess::of(&Turns::default(), 0);
+        assert_eq!((excess.each, excess.callback), (0.0, 0.0));
     }
 }

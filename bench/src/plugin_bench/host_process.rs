@@ -22,7 +22,7 @@ use super::{
     floor_thread::FloorThread,
     histogram::Histogram,
     mix::Kind,
-    probe::{Allocated, AllocationProbe, Latencies, TotalTime},
+    probe::{Allocated, AllocationProbe, Latencies, Turns},
     subject::{Origin, Subject},
     workload::Workload,
 };
@@ -44,8 +44,8 @@ pub enum Measure {
     Times,
     /// As [`Measure::Times`], while one more thread reads the clock at the same rate, each time for so many nanoseconds.
     TimesBesideFloor(u64),
-    /// One sum over all callbacks.
-    Total,
+    /// Those that the plugin times itself apart from the others; one thread, and no other measure in this process.
+    Turns,
     Allocations,
 }
 
@@ -57,8 +57,8 @@ pub struct Round {
     pub latencies: Latencies,
     /// Of the thread beside, if there was one.
     pub floor: Histogram,
-    /// Of [`Measure::Total`].
-    pub total: TotalTime,
+    /// Of [`Measure::Turns`].
+    pub turns: Turns,
     /// By kind, in the order of [`Kind::ALL`]; empty in a round that took times.
     pub allocated: Vec<Allocated>,
 }
@@ -112,10 +112,11 @@ pub fn serve(args: &HostArgs) -> anyhow::Result<()> {
         blocks: workload.blocks.len(),
     })?;
     let mut next_slot = FIRST_SLOT;
+    let mut turns = Turns::default();
     for line in io::stdin().lines() {
         let order: Order = serde_json::from_str(&line?)?;
         let round;
-        (round, next_slot) = obey(&plugin, &workload, order, next_slot)?;
+        (round, next_slot) = obey(&plugin, &workload, order, next_slot, &mut turns)?;
         say(&round)?;
     }
     Ok(())
@@ -126,6 +127,7 @@ fn obey(
     workload: &Workload,
     order: Order,
     first_slot: u64,
+    turns: &mut Turns,
 ) -> anyhow::Result<(Round, u64)> {
     let Order { plan, measure } = order;
     let mut round = Round::default();
@@ -145,17 +147,16 @@ fn obey(
                 sum.merge(part);
             }
         }
-    } else if measure == Measure::Total {
+    } else if measure == Measure::Turns {
         let probes;
-        (round.driven, probes, next_slot) = drive(
-            plugin.get(),
-            workload,
-            plan,
-            first_slot,
-            None,
-            TotalTime::default,
-        );
-        probes.iter().for_each(|probe| round.total.merge(probe));
+        (round.driven, probes, next_slot) =
+            drive(plugin.get(), workload, plan, first_slot, None, || {
+                turns.next()
+            });
+        if let [probe] = &probes[..] {
+            round.turns = probe.clone();
+            turns.add(probe);
+        }
     } else {
         let floor = match measure {
             Measure::TimesBesideFloor(length) => {

@@ -67,8 +67,8 @@ pub struct PluginArgs {
     /// Callbacks per second of --stall
     #[arg(long, default_value_t = 50_000)]
     rate: u32,
-    /// Instead: what the callback histogram costs, over so many pairs of rounds with it and without
-    #[arg(long, value_name = "PAIRS", num_args = 0..=1, default_missing_value = "60", conflicts_with_all = ["throughput", "stall", "so"])]
+    /// Instead: what the callback histogram costs, over so many rounds with it and without
+    #[arg(long, value_name = "ROUNDS", num_args = 0..=1, default_missing_value = "20", conflicts_with_all = ["throughput", "stall", "so"])]
     histogram_cost: Option<usize>,
     /// Instead: callback → Kafka → reader in events per second, beside plain ways to Kafka
     #[arg(long, conflicts_with = "so")]
@@ -103,11 +103,11 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
             events_per_second: args.rate,
         };
         stall::run(&options, &broker, scratch.path())?
-    } else if let Some(pairs) = args.histogram_cost {
+    } else if let Some(rounds) = args.histogram_cost {
         let options = histogram_cost::Options {
             plugin: &args.our_plugin()?,
             blocks,
-            pairs,
+            rounds,
             transactions: args.transactions,
         };
         histogram_cost::run(&options, &broker, scratch.path())?

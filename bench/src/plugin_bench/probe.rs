@@ -54,34 +54,85 @@ impl Probe for Latencies {
 /// A callback that took longer was interrupted, or copied a megabyte.
 const LONG_NANOSECONDS: u64 = 50_000;
 
-/// All callbacks together, for a mean that one interruption does not move.
+/// The plugin times one callback in so many of each kind that it counts: the first, then every 64th.
+pub const TIMED_ONE_IN: u64 = 64;
+
+/// Time of callbacks by kind, those whose turn it is to be timed by the plugin apart from the others. Of one thread, and
+/// right only if every callback since the plugin was loaded is among them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Turns {
+    /// Callbacks so far of each kind that the plugin counts.
+    made: [u64; 5],
+    /// By kind of the table: those in turn, and the others.
+    times: [[TotalTime; 2]; Kind::ALL.len()],
+}
+
+/// For a mean that one interruption does not move.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TotalTime {
     /// The reading of the clock around each included.
     pub nanoseconds: u64,
+    /// Longer ones are left out.
     pub callbacks: u64,
-    /// Took longer than 50 µs; in neither of the two.
-    pub left_out: u64,
 }
 
 impl TotalTime {
-    pub fn merge(&mut self, other: &Self) {
-        self.nanoseconds += other.nanoseconds;
-        self.callbacks += other.callbacks;
-        self.left_out += other.left_out;
+    pub fn mean(&self) -> f64 {
+        self.nanoseconds as f64 / self.callbacks.max(1) as f64
     }
 }
 
-impl Probe for TotalTime {
-    fn around<R>(&mut self, _: Kind, callback: impl FnOnce() -> R) -> R {
+impl Turns {
+    /// From where `self` stands, with nothing measured.
+    pub fn next(&self) -> Self {
+        Self {
+            made: self.made,
+            ..Self::default()
+        }
+    }
+
+    pub fn add(&mut self, later: &Self) {
+        self.made = later.made;
+        let (mine, theirs) = (self.times.iter_mut(), later.times.iter());
+        for (mine, theirs) in mine.flatten().zip(theirs.flatten()) {
+            mine.nanoseconds += theirs.nanoseconds;
+            mine.callbacks += theirs.callbacks;
+        }
+    }
+
+    /// By kind of the table: those in turn, and the others.
+    pub fn times(&self) -> impl Iterator<Item = (Kind, [TotalTime; 2])> + '_ {
+        Kind::ALL.into_iter().zip(self.times)
+    }
+}
+
+/// Which of the plugin's counters a callback raises.
+const fn counted_as(kind: Kind) -> usize {
+    match kind {
+        Kind::AccountEmpty
+        | Kind::Account165
+        | Kind::Account1k
+        | Kind::Account10k
+        | Kind::Account1m => 0,
+        Kind::VoteTransaction | Kind::NonVoteTransaction => 1,
+        Kind::Entry => 2,
+        Kind::BlockMeta => 3,
+        Kind::SlotStatus => 4,
+    }
+}
+
+impl Probe for Turns {
+    fn around<R>(&mut self, kind: Kind, callback: impl FnOnce() -> R) -> R {
+        let made = &mut self.made[counted_as(kind)];
+        let other = usize::from(!made.is_multiple_of(TIMED_ONE_IN));
+        *made += 1;
         let begin = Instant::now();
         let answer = callback();
         let nanoseconds = begin.elapsed().as_nanos() as u64;
         if nanoseconds <= LONG_NANOSECONDS {
-            self.nanoseconds += nanoseconds;
-            self.callbacks += 1;
-        } else {
-            self.left_out += 1;
+            let time = &mut self.times[kind as usize][other];
+            time.nanoseconds += nanoseconds;
+            time.callbacks += 1;
         }
         answer
     }
@@ -126,5 +177,44 @@ impl Probe for AllocationProbe {
             most: made,
         });
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn whose_turn_it_is_goes_on_from_round_to_round() {
+        let mut all = Turns::default();
+        for round in 0..5 {
+            let mut turns = all.next();
+            for nth in 0..50_u64 {
+                // What the plugin would do: the accounts of both sizes are one series to it.
+                let made = round * 50 + nth;
+                let kind = [Kind::Account165, Kind::Account1k][(made % 3 == 0) as usize];
+                turns.around(kind, || {
+                    if made % TIMED_ONE_IN == 0 {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                });
+            }
+            turns.around(Kind::Entry, || ());
+            all.add(&turns);
+        }
+        // 0, 64, 128, 192: slept, and so too long to be counted.
+        for (kind, [in_turn, others]) in all.times() {
+            let expected = match kind {
+                Kind::Account165 => (0, 164),
+                Kind::Account1k => (0, 82),
+                Kind::Entry => (1, 4),
+                _ => (0, 0),
+            };
+            assert_eq!(in_turn.callbacks, expected.0, "{kind:?}");
+            // A busy machine may interrupt a few.
+            assert!(others.callbacks <= expected.1 && others.callbacks + 20 >= expected.1);
+        }
     }
 }
