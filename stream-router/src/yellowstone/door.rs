@@ -68,7 +68,6 @@ pub struct Door(Arc<Inner>);
 
 struct Inner {
     config: GrpcConfig,
-    filter_limits: Arc<super::filter::FilterLimits>,
     gate: Gate,
     lines: Lines,
     roster: Roster,
@@ -94,7 +93,6 @@ impl Door {
     ) -> Self {
         let first_request = Duration::from_secs(config.first_request_seconds);
         Self(Arc::new(Inner {
-            filter_limits: Arc::new(config.filters.clone()),
             gate: Gate::new(&config, &metrics),
             lines: Lines::new(config.connections_max, first_request, &metrics),
             roster: Roster::new(commands.clone(), &metrics),
@@ -144,7 +142,6 @@ impl Door {
             id: visit.id,
             facts: Arc::clone(&visit.facts),
             key: Arc::clone(key),
-            limits: Arc::clone(&inner.filter_limits),
             request_bytes_max: inner.config.request_bytes_max,
             first_request: Duration::from_secs(inner.config.first_request_seconds),
             stalled_max: Duration::from_secs(inner.config.stalled_seconds_max),

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::yellowstone::{
     engine::{Command, Start},
-    filter::{FilterError, FilterLimits, Filters, SubscriberId},
+    filter::{FilterError, Filters, SubscriberId},
     outbox::Outbox,
 };
 
@@ -42,7 +42,6 @@ pub struct Conversation {
     pub id: SubscriberId,
     pub facts: Arc<Facts>,
     pub key: Arc<Key>,
-    pub limits: Arc<FilterLimits>,
     pub request_bytes_max: usize,
     pub first_request: Duration,
     pub stalled_max: Duration,
@@ -68,7 +67,11 @@ impl Conversation {
             () = stall.over(&shelf) => (Ended::Stalled, status::stalled(seconds)),
         };
         if why == Ended::Stalled {
+            // It may never read that it ended: nothing of it stays here or in the engine until then.
             shelf.clear();
+            let goodbye = Command::Disconnect { id: self.id };
+            // Fails only when the process ends.
+            let _ = self.commands.send(goodbye).await;
         }
         // Fails only when the stream is gone. The queue may end only after this: see `Updates`.
         let _ = self.replies.send(Reply::End(why, status)).await;
@@ -128,7 +131,7 @@ impl Conversation {
             self.metrics.refused(why);
             (Ended::Refused, status)
         })?;
-        let limits = Arc::clone(&self.limits);
+        let limits = Arc::clone(&self.key.filters);
         let compiled = if size.accounts > ACCOUNTS_IN_PLACE_MAX {
             let compile = move || Filters::compile(&request, &limits);
             let compiled = tokio::task::spawn_blocking(compile).await;

@@ -17,7 +17,10 @@ use super::{
     pace::ByteRate,
     request::Size,
 };
-use crate::yellowstone::config::{ANONYMOUS, GrpcConfig, KeyLimits};
+use crate::yellowstone::{
+    config::{ANONYMOUS, GrpcConfig, KeyLimits},
+    filter::FilterLimits,
+};
 
 /// Where clients put their token.
 pub const TOKEN: &str = "x-token";
@@ -27,6 +30,8 @@ pub const TOKEN: &str = "x-token";
 pub struct Key {
     pub name: String,
     limits: KeyLimits,
+    /// What its filters may ask for.
+    pub filters: Arc<FilterLimits>,
     pub rate: Option<ByteRate>,
     streams: AtomicUsize,
     pub bytes: IntCounter,
@@ -46,6 +51,7 @@ impl Gate {
             Arc::new(Key {
                 name: name.to_owned(),
                 limits,
+                filters: Arc::new(filters(config, limits)),
                 rate: (limits.bytes_per_second > 0).then(|| ByteRate::new(limits.bytes_per_second)),
                 streams: AtomicUsize::new(0),
                 bytes: metrics.bytes_of(name),
@@ -143,6 +149,16 @@ impl Key {
         }
         Ok(())
     }
+}
+
+/// The engine holds a filter to the key's number of accounts, too, whatever was added and removed meanwhile.
+fn filters(config: &GrpcConfig, limits: KeyLimits) -> FilterLimits {
+    let mut filters = config.filters.clone();
+    if limits.accounts_max > 0 {
+        let most = filters.accounts.account_max.unwrap_or(usize::MAX);
+        filters.accounts.account_max = Some(most.min(limits.accounts_max));
+    }
+    filters
 }
 
 /// One stream's place among those its key may have.
