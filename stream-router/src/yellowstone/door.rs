@@ -59,6 +59,9 @@ use super::{config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
 
 /// Pongs that wait for a client to read; one that only pings waits, too.
 const REPLIES: usize = 16;
+/// Of a request, sent before we have read any of it (HTTP/2 flow control). A long list of accounts need not wait for many
+/// round trips, and a connection cannot make us hold more.
+const WINDOW_BYTES: u32 = 1 << 20;
 /// How long open streams have to hear that the router is going away.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -209,6 +212,8 @@ pub async fn serve(
 fn builder(config: &GrpcConfig) -> anyhow::Result<Server> {
     let seconds = Duration::from_secs;
     let server = Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(config.streams_per_connection_max)
         .http2_max_header_list_size(config.header_bytes_max)
         .http2_keepalive_interval(Some(seconds(config.keepalive_seconds)))
