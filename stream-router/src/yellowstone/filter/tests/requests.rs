@@ -1,14 +1,13 @@
-//! What is refused, and how it is said; no request does harm.
+//! What is refused, and how it is said.
 
-use event_schema::proto::{Message, geyser::*};
-use proptest::{collection::vec, option, prelude::*};
+use event_schema::proto::geyser::*;
 use subscribe_request_filter_accounts_filter::Filter;
 use subscribe_request_filter_accounts_filter_lamports::Cmp;
 use subscribe_request_filter_accounts_filter_memcmp::Data;
 
 use super::{
-    super::{FilterIndex, FilterLimits, Filters, TransactionFacts},
-    universe::{accounts, cuckoo, requests, text, texts, transactions},
+    super::{FilterLimits, Filters},
+    universe::{cuckoo, text, texts},
 };
 use crate::subscription::Level;
 
@@ -38,7 +37,7 @@ fn state(filters: impl IntoIterator<Item = Option<Filter>>) -> SubscribeRequest 
     })
 }
 
-fn memcmp(data: Option<Data>) -> Option<Filter> {
+pub fn memcmp(data: Option<Data>) -> Option<Filter> {
     Some(Filter::Memcmp(SubscribeRequestFilterAccountsFilterMemcmp {
         offset: 0,
         data,
@@ -52,7 +51,7 @@ fn transaction_filter(filter: SubscribeRequestFilterTransactions) -> SubscribeRe
     }
 }
 
-fn slices(parts: &[(u64, u64)]) -> SubscribeRequest {
+pub fn slices(parts: &[(u64, u64)]) -> SubscribeRequest {
     let slice = |(offset, length): &(u64, u64)| SubscribeRequestAccountsDataSlice {
         offset: *offset,
         length: *length,
@@ -445,145 +444,4 @@ fn nothing_asked_is_nothing_compiled() {
     let filters = Filters::compile(&entry, &FilterLimits::default()).unwrap();
     assert!(!filters.is_empty());
     assert_eq!(filters.level(), Level::Finalized);
-}
-
-/// Texts, sizes and numbers that no client of good will sends.
-fn wild() -> impl Strategy<Value = SubscribeRequest> {
-    let keys = || vec(prop_oneof![Just(text(1)), ".{0,50}"], 0..3);
-    let set = || {
-        option::of(
-            (
-                vec(any::<u8>(), 0..70),
-                any::<u32>(),
-                0u32..6,
-                0u32..20,
-                any::<u64>(),
-                -1..2,
-            )
-                .prop_map(
-                    |(data, buckets, entries, bits, hash_seed, hash_algorithm)| CuckooFilter {
-                        bucket_count: if buckets % 2 == 0 {
-                            data.len() as u32 / 8
-                        } else {
-                            buckets
-                        },
-                        entries_per_bucket: entries,
-                        fingerprint_bits: if bits > 6 { 16 } else { bits },
-                        data,
-                        hash_seed,
-                        hash_algorithm,
-                    },
-                ),
-        )
-    };
-    let state = prop_oneof![
-        Just(None),
-        any::<u64>().prop_map(|size| Some(Filter::Datasize(size))),
-        any::<bool>().prop_map(|it| Some(Filter::TokenAccountState(it))),
-        (any::<u64>(), option::of(".{0,200}")).prop_map(|(offset, text)| Some(Filter::Memcmp(
-            SubscribeRequestFilterAccountsFilterMemcmp {
-                offset,
-                data: text.map(|text| if offset % 2 == 0 {
-                    Data::Base58(text)
-                } else {
-                    Data::Base64(text)
-                }),
-            }
-        ))),
-        vec(any::<u8>(), 0..140).prop_map(|bytes| memcmp(Some(Data::Bytes(bytes)))),
-    ];
-    let account =
-        (keys(), keys(), vec(state, 0..5), set()).prop_map(|(account, owner, states, cuckoo)| {
-            let filters = states
-                .into_iter()
-                .map(|filter| SubscribeRequestFilterAccountsFilter { filter });
-            SubscribeRequestFilterAccounts {
-                account,
-                owner,
-                filters: filters.collect(),
-                nonempty_txn_signature: None,
-                cuckoo_accounts_filter: cuckoo,
-            }
-        });
-    let transaction = (
-        option::of(".{0,100}"),
-        keys(),
-        set(),
-        option::of(any::<i32>()),
-    )
-        .prop_map(
-            |(signature, account_include, cuckoo_account_include, token_accounts)| {
-                SubscribeRequestFilterTransactions {
-                    signature,
-                    account_include,
-                    cuckoo_account_include,
-                    token_accounts,
-                    ..Default::default()
-                }
-            },
-        );
-    (
-        option::of((".{0,140}", account)),
-        option::of((".{0,140}", transaction)),
-        option::weighted(0.1, any::<i32>()),
-        vec((any::<u64>(), any::<u64>()), 0..2),
-    )
-        .prop_map(
-            |(account, transaction, commitment, parts)| SubscribeRequest {
-                accounts: account.into_iter().collect(),
-                transactions: transaction.into_iter().collect(),
-                commitment,
-                ..slices(&parts)
-            },
-        )
-}
-
-/// Whatever is accepted can be matched, changed and removed.
-fn use_up(
-    request: &SubscribeRequest,
-    account: &SubscribeUpdateAccountInfo,
-    transaction: &SubscribeUpdateTransactionInfo,
-) {
-    let Ok(filters) = Filters::compile(request, &FilterLimits::default()) else {
-        return;
-    };
-    let mut index = FilterIndex::default();
-    index.insert(1, filters);
-    let facts = TransactionFacts::new(transaction);
-    let mut out = Vec::new();
-    for level in Level::ALL {
-        index.account(level, account, &mut out);
-        index.transaction(level, &facts, &mut out);
-    }
-    for name in request.accounts.keys() {
-        let _ = index.change_accounts(1, name, &[[1; 32]], &[[2; 32]]);
-    }
-    index.remove(1);
-    assert!(index.holds_nothing());
-}
-
-proptest! {
-    #[test]
-    fn no_request_does_harm(request in wild(), account in accounts(), transaction in transactions()) {
-        use_up(&request, &account, &transaction);
-    }
-
-    /// Requests with bytes flipped on the way, as far as they still are protobuf.
-    #[test]
-    fn no_bytes_do_harm(
-        request in requests(),
-        flips in vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
-        account in accounts(),
-        transaction in transactions(),
-    ) {
-        let mut bytes = request.encode_to_vec();
-        if !bytes.is_empty() {
-            for (place, value) in flips {
-                *place.get_mut(&mut bytes[..]) = value;
-            }
-        }
-        if let Ok(request) = SubscribeRequest::decode(&bytes[..]) {
-            use_up(&request, &account, &transaction);
-        }
-    }
 }

@@ -51,7 +51,10 @@ pub fn cuckoo(members: u16, seed: u64) -> CuckooFilter {
         let fingerprint = ((of_key >> 32) as u16).max(1);
         let first = of_key % BUCKETS;
         let second = first ^ hash(&|hasher| hasher.write_u16(fingerprint)) % BUCKETS;
-        let place = [first, second]
+        // Either will do; the second is where a full bucket's keys go.
+        let mut candidates = [first, second];
+        candidates.rotate_left(index % 2);
+        let place = candidates
             .into_iter()
             .flat_map(|bucket| (0..4).map(move |entry| (bucket as usize, entry)))
             .find(|(bucket, entry)| buckets[*bucket][*entry] == 0)
