@@ -12,20 +12,25 @@ use tokio::sync::mpsc;
 use crate::{
     commitment::Standing,
     config::WebSocketConfig,
-    encoding::{BankAccount, Mints},
+    encoding::{BankAccount, FrozenSlots, Mints, ShownBlock, ToldVotes},
     jsonrpc::{Call, Request},
     live::{LiveBlock, LiveBlocks},
     metrics::Metrics,
     router::Effect,
-    subscription::{Ask, Level, RpcError, Subscription},
+    slot_tree::BlockId,
+    subscription::{Ask, Level, RpcError, Subscription, TransactionFacts},
 };
 
 mod accounts;
+mod blocks;
+mod executions;
 mod index;
 mod queue;
-mod transactions;
+mod slots;
+mod votes;
 
-use index::Index;
+use index::{Index, Interest};
+use queue::Outgoing;
 pub use queue::{Inbox, Outbox, Texts, queue};
 
 /// Requests waiting for the fan-out; when full, connections wait.
@@ -66,6 +71,8 @@ pub struct Fanout {
     index: Index,
     live: LiveBlocks,
     mints: Mints,
+    frozen: FrozenSlots,
+    told_votes: ToldVotes,
     next_id: SubscriptionId,
 }
 
@@ -79,6 +86,8 @@ impl Fanout {
             subscribers: HashMap::new(),
             index: Index::default(),
             mints: Mints::default(),
+            frozen: FrozenSlots::default(),
+            told_votes: ToldVotes::default(),
             next_id: 0,
         }
     }
@@ -123,7 +132,7 @@ impl Fanout {
             Command::Request(id, request) => {
                 let response = request.answer(|call| self.call(id, call));
                 if let Some(text) = response {
-                    self.push(id, text);
+                    self.push(id, Outgoing::Answer(text));
                 }
             }
         }
@@ -196,17 +205,15 @@ impl Fanout {
     pub fn effect(&mut self, effect: &Effect) {
         match effect {
             Effect::SlotCreated { slot, parent, root } => {
-                let value = json!({ "slot": slot, "parent": parent, "root": root });
-                for id in self.index.slots.clone() {
-                    self.notify(id, &value.to_string());
-                }
+                self.tell_slot_created(*slot, *parent, *root);
             }
+            Effect::SlotUpdate(update) => self.tell_slot_update(update),
             Effect::Rooted(slot) => {
-                for id in self.index.roots.clone() {
-                    self.notify(id, &slot.to_string());
-                }
+                self.told_votes.rooted(*slot);
+                self.tell_root(*slot);
             }
             Effect::Publish(block) if !self.live.knows(block.id) => {
+                self.tell_frozen(block);
                 let block = LiveBlock::new(block);
                 self.learn(&block);
                 let id = block.id;
@@ -226,8 +233,8 @@ impl Fanout {
 
     /// Keeps what later notifications need, before anyone is told.
     fn learn(&mut self, block: &LiveBlock) {
-        if let Some(time) = block.block_time {
-            self.mints.unix_timestamp = time;
+        if let Some(time) = &block.meta.meta.block_time {
+            self.mints.unix_timestamp = time.timestamp;
         }
         for transaction in &block.transactions {
             if let Some(meta) = &transaction.meta {
@@ -244,7 +251,8 @@ impl Fanout {
         }
     }
 
-    fn reach(&mut self, block: crate::slot_tree::BlockId, level: Level) {
+    /// Cheap things first: whoever waits for a signature does not wait for blocks to be shown.
+    fn reach(&mut self, block: BlockId, level: Level) {
         let Some(block) = self.live.reach(block, level) else {
             return;
         };
@@ -254,31 +262,48 @@ impl Fanout {
         if level == Level::Processed {
             self.tell_received(&block);
         }
+        self.tell_signatures(&block, level);
         self.tell_accounts(&block, level);
-        self.tell_transactions(&block, level);
+        if level == Level::Processed {
+            self.tell_votes(&block);
+        }
+        let interests = [Interest::Logs, Interest::Transactions, Interest::Blocks];
+        if !interests.iter().any(|it| self.index.any(*it, level)) {
+            return;
+        }
+        let transactions = block.transactions.iter();
+        let facts: Vec<TransactionFacts> = transactions
+            .map(|transaction| TransactionFacts::new(transaction))
+            .collect();
+        self.tell_logs(&block, level, &facts);
+        let mut shown = ShownBlock::new(&block);
+        self.tell_transactions(&block, level, &facts, &mut shown);
+        self.tell_blocks(&block, level, &facts, &mut shown);
     }
 
-    /// `result` is JSON text.
-    fn notify(&mut self, id: SubscriptionId, result: &str) {
+    /// `result` is JSON.
+    fn notify(&mut self, id: SubscriptionId, result: &Arc<str>) {
         let Some(subscriber) = self.subscribers.get(&id) else {
             return;
         };
         let method = subscriber.subscription.method();
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"result":{result},"subscription":{id}}}}}"#
-        );
         self.metrics
             .notifications
             .with_label_values(&[method])
             .inc();
-        self.push(subscriber.connection, text);
+        let notification = Outgoing::Notification {
+            method,
+            result: Arc::clone(result),
+            subscription: id,
+        };
+        self.push(subscriber.connection, notification);
     }
 
-    fn push(&mut self, connection: ConnectionId, text: String) {
+    fn push(&mut self, connection: ConnectionId, item: Outgoing) {
         let Some(owner) = self.connections.get_mut(&connection) else {
             return;
         };
-        if !owner.outbox.push(text) {
+        if !owner.outbox.push(item) {
             self.metrics
                 .disconnects
                 .with_label_values(&["slow_consumer"])
@@ -288,9 +313,11 @@ impl Fanout {
     }
 }
 
-fn in_context(block: &LiveBlock, value: &Value) -> String {
+/// `value` is written as JSON.
+fn in_context(block: &LiveBlock, value: impl std::fmt::Display) -> Arc<str> {
     format!(
         r#"{{"context":{{"slot":{}}},"value":{value}}}"#,
         block.id.slot
     )
+    .into()
 }

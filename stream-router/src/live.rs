@@ -7,16 +7,21 @@ use std::{
 
 use event_schema::proto::geyser::{SubscribeUpdateAccountInfo, SubscribeUpdateTransactionInfo};
 
-use crate::{assembly::Block, observation::Body, slot_tree::BlockId, subscription::Level};
+use crate::{
+    assembly::Block,
+    observation::{Body, MetaView},
+    slot_tree::BlockId,
+    subscription::Level,
+};
 
-/// Last account states and transactions of one block.
+/// Last account states, transactions and metadata of one block.
 #[derive(Debug)]
 pub struct LiveBlock {
     pub id: BlockId,
     /// The last update of each account, in write order.
     pub accounts: Vec<Arc<SubscribeUpdateAccountInfo>>,
     pub transactions: Vec<Arc<SubscribeUpdateTransactionInfo>>,
-    pub block_time: Option<i64>,
+    pub meta: Arc<MetaView>,
 }
 
 impl LiveBlock {
@@ -40,7 +45,7 @@ impl LiveBlock {
             id: block.id,
             accounts: accounts.into_iter().flatten().map(Arc::clone).collect(),
             transactions,
-            block_time: block.meta.meta.block_time.map(|time| time.timestamp),
+            meta: Arc::clone(&block.meta),
         }
     }
 }

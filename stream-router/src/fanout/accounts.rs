@@ -1,10 +1,13 @@
 //! Tells subscribers of accounts and of programs what a block changed. A value is shown once per view, not per subscriber.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
 
-use super::{Fanout, SubscriptionId, in_context};
+use super::{
+    Fanout, SubscriptionId, in_context,
+    index::{Interest, Topic},
+};
 use crate::{
     encoding::{BankAccount, keyed_account, ui_account},
     live::LiveBlock,
@@ -13,22 +16,24 @@ use crate::{
 
 impl Fanout {
     pub(super) fn tell_accounts(&mut self, block: &LiveBlock, level: Level) {
-        let index = self.index.at(level);
-        if index.accounts.is_empty() && index.programs.is_empty() {
+        if !self.index.any(Interest::Accounts, level) {
             return;
         }
         for update in &block.accounts {
             let Some(account) = BankAccount::new(update) else {
                 continue;
             };
-            let index = self.index.at(level);
-            let by_key = index.accounts.get(&account.pubkey).cloned();
-            let by_owner = index.programs.get(&account.account.owner).cloned();
-            if let Some(ids) = by_key {
-                self.tell_account(block, &account, &ids);
+            let by_key = Topic::Account(level, account.pubkey);
+            let by_owner = Topic::Program(level, account.account.owner);
+            let (by_key, by_owner) = (
+                self.index.under(by_key).to_vec(),
+                self.index.under(by_owner).to_vec(),
+            );
+            if !by_key.is_empty() {
+                self.tell_account(block, &account, &by_key);
             }
-            if let Some(ids) = by_owner {
-                self.tell_program(block, &account, &ids);
+            if !by_owner.is_empty() {
+                self.tell_program(block, &account, &by_owner);
             }
         }
     }
@@ -40,7 +45,7 @@ impl Fanout {
         } else {
             block.id.slot.0
         };
-        let mut shown: HashMap<View, String> = HashMap::new();
+        let mut shown: HashMap<View, Arc<str>> = HashMap::new();
         for id in ids {
             let Some(subscriber) = self.subscribers.get_mut(id) else {
                 continue;
@@ -53,16 +58,14 @@ impl Fanout {
             }
             let value = shown
                 .entry(view)
-                .or_insert_with(|| {
-                    in_context(block, &json!(ui_account(account, view, &self.mints)))
-                })
+                .or_insert_with(|| in_context(block, json!(ui_account(account, view, &self.mints))))
                 .clone();
             self.notify(*id, &value);
         }
     }
 
     fn tell_program(&mut self, block: &LiveBlock, account: &BankAccount, ids: &[SubscriptionId]) {
-        let mut shown: HashMap<View, Option<String>> = HashMap::new();
+        let mut shown: HashMap<View, Option<Arc<str>>> = HashMap::new();
         for id in ids {
             let Some(subscriber) = self.subscribers.get(id) else {
                 continue;

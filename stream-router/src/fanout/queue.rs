@@ -1,4 +1,6 @@
 //! One subscriber's queue, bounded in items and bytes. When it is full the subscriber is given up with the reason.
+//!
+//! What is told to many is one text in memory; the frame around it is written by the subscriber's own task.
 
 use std::sync::{
     Arc,
@@ -7,12 +9,53 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::SubscriptionId;
 use crate::config::WebSocketConfig;
+
+/// One message to a subscriber.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Answer(String),
+    Notification {
+        method: &'static str,
+        /// JSON.
+        result: Arc<str>,
+        subscription: SubscriptionId,
+    },
+}
+
+impl Outgoing {
+    /// Of the message around method and result.
+    const FRAME_BYTES: usize = 90;
+
+    /// What it counts for in the queue; a little more than its text has.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Answer(text) => text.len(),
+            Self::Notification { method, result, .. } => {
+                Self::FRAME_BYTES + method.len() + result.len()
+            }
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Answer(text) => text,
+            Self::Notification {
+                method,
+                result,
+                subscription,
+            } => format!(
+                r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"result":{result},"subscription":{subscription}}}}}"#
+            ),
+        }
+    }
+}
 
 /// The sending half of one subscriber's queue.
 #[derive(Debug)]
 pub struct Outbox {
-    items: mpsc::Sender<String>,
+    items: mpsc::Sender<Outgoing>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
     /// Fired once, with the reason, when the queue overflowed.
@@ -29,7 +72,7 @@ pub struct Inbox {
 /// Notifications and answers, in order.
 #[derive(Debug)]
 pub struct Texts {
-    items: mpsc::Receiver<String>,
+    items: mpsc::Receiver<Outgoing>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -56,24 +99,24 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
 
 impl Texts {
     pub async fn next(&mut self) -> Option<String> {
-        let text = self.items.recv().await?;
-        self.bytes.fetch_sub(text.len(), Ordering::Relaxed);
-        Some(text)
+        let item = self.items.recv().await?;
+        self.bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
+        Some(item.text())
     }
 }
 
 impl Outbox {
     /// False when the subscriber was just given up.
-    pub(super) fn push(&mut self, text: String) -> bool {
+    pub(super) fn push(&mut self, item: Outgoing) -> bool {
         if self.end.is_none() {
             return true;
         }
-        let length = text.len();
+        let length = item.bytes();
         let queued = self.bytes.fetch_add(length, Ordering::Relaxed) + length;
         let reason = if queued > self.bytes_max {
             "slow consumer: too many unsent bytes"
         } else {
-            match self.items.try_send(text) {
+            match self.items.try_send(item) {
                 Ok(()) => return true,
                 // The connection is ending by itself.
                 Err(mpsc::error::TrySendError::Closed(_)) => return true,

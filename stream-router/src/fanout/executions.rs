@@ -1,0 +1,178 @@
+//! Tells subscribers of signatures, of logs and of transactions what a block executed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::json;
+use solana_rpc_client_types::{config::TransactionDetails, response::RpcBlockUpdateError};
+
+use super::{
+    Fanout, SubscriptionId, in_context,
+    index::{Interest, Topic},
+};
+use crate::{
+    encoding::{ShownBlock, ui_error},
+    live::LiveBlock,
+    subscription::{Level, Subscription, TransactionFacts, TransactionView},
+};
+
+impl Fanout {
+    /// Subscribers that asked for it learn that their transaction arrived, before it reaches their level.
+    pub(super) fn tell_received(&mut self, block: &LiveBlock) {
+        let waited_for = |level: &Level| self.index.any(Interest::Signatures, *level);
+        if !Level::ALL.iter().any(waited_for) {
+            return;
+        }
+        for transaction in &block.transactions {
+            let Ok(signature) = <[u8; 64]>::try_from(transaction.signature.as_slice()) else {
+                continue;
+            };
+            for level in Level::ALL {
+                for id in self
+                    .index
+                    .under(Topic::Signature(level, signature))
+                    .to_vec()
+                {
+                    let Some(subscriber) = self.subscribers.get_mut(&id) else {
+                        continue;
+                    };
+                    let asked = matches!(
+                        *subscriber.subscription,
+                        Subscription::Signature { received: true, .. }
+                    );
+                    if asked && !subscriber.received_told {
+                        subscriber.received_told = true;
+                        let value = in_context(block, json!("receivedSignature"));
+                        self.notify(id, &value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A signature is told once; then its subscription has ended.
+    pub(super) fn tell_signatures(&mut self, block: &LiveBlock, level: Level) {
+        if !self.index.any(Interest::Signatures, level) {
+            return;
+        }
+        for transaction in &block.transactions {
+            let Ok(signature) = <[u8; 64]>::try_from(transaction.signature.as_slice()) else {
+                continue;
+            };
+            let waiting = self
+                .index
+                .under(Topic::Signature(level, signature))
+                .to_vec();
+            if waiting.is_empty() {
+                continue;
+            }
+            let err = ui_error(transaction.meta.as_ref());
+            let value = in_context(block, json!({ "err": err }));
+            for id in waiting {
+                self.notify(id, &value);
+                self.unsubscribe(id);
+            }
+        }
+    }
+
+    pub(super) fn tell_logs(
+        &mut self,
+        block: &LiveBlock,
+        level: Level,
+        facts: &[TransactionFacts],
+    ) {
+        if !self.index.any(Interest::Logs, level) {
+            return;
+        }
+        for (transaction, facts) in block.transactions.iter().zip(facts) {
+            // A transaction that only paid its fee was not executed and has no logs.
+            let Some(meta) = transaction
+                .meta
+                .as_ref()
+                .filter(|meta| !meta.log_messages_none)
+            else {
+                continue;
+            };
+            let mut ids: Vec<SubscriptionId> =
+                self.index.under(Topic::LogsWithVotes(level)).to_vec();
+            if !transaction.is_vote {
+                ids.extend_from_slice(self.index.under(Topic::Logs(level)));
+            }
+            ids.extend(self.index.logs_of(facts, level));
+            if ids.is_empty() {
+                continue;
+            }
+            let value = in_context(
+                block,
+                json!({
+                    "signature": bs58::encode(&transaction.signature).into_string(),
+                    "err": ui_error(Some(meta)),
+                    "logs": meta.log_messages,
+                }),
+            );
+            for id in ids {
+                self.notify(id, &value);
+            }
+        }
+    }
+
+    pub(super) fn tell_transactions(
+        &mut self,
+        block: &LiveBlock,
+        level: Level,
+        facts: &[TransactionFacts],
+        shown: &mut ShownBlock<'_>,
+    ) {
+        if !self.index.any(Interest::Transactions, level) {
+            return;
+        }
+        for (at, facts) in facts.iter().enumerate() {
+            let mut told: HashMap<TransactionView, Option<Arc<str>>> = HashMap::new();
+            for id in self.index.transaction_candidates(facts, level) {
+                let Some(subscriber) = self.subscribers.get(&id) else {
+                    continue;
+                };
+                let Subscription::Transaction { filter, view, .. } = &*subscriber.subscription
+                else {
+                    continue;
+                };
+                if !filter.matches(facts) {
+                    continue;
+                }
+                let view = *view;
+                let value = told
+                    .entry(view)
+                    .or_insert_with(|| transaction_result(block, at, view, shown));
+                if let Some(value) = value.clone() {
+                    self.notify(id, &value);
+                }
+            }
+        }
+    }
+}
+
+/// What `transactionNotification` carries, as managed providers write it. A version the subscriber cannot read is left out,
+/// which is what it asked for; a transaction that cannot be read at all is told with the reason.
+fn transaction_result(
+    block: &LiveBlock,
+    at: usize,
+    view: TransactionView,
+    shown: &mut ShownBlock<'_>,
+) -> Option<Arc<str>> {
+    let transaction = &block.transactions[at];
+    let signature = bs58::encode(&transaction.signature).into_string();
+    let (slot, index) = (block.id.slot, transaction.index);
+    let place = format!(r#""signature":"{signature}","slot":{slot},"transactionIndex":{index}"#);
+    let text = match view.details {
+        TransactionDetails::Signatures | TransactionDetails::None => format!("{{{place}}}"),
+        TransactionDetails::Full | TransactionDetails::Accounts => {
+            match shown.transaction(at, view) {
+                Ok(content) => format!(r#"{{"transaction":{content},{place}}}"#),
+                Err(RpcBlockUpdateError::UnsupportedTransactionVersion(_)) => return None,
+                Err(error) => {
+                    format!(r#"{{"transaction":null,"err":{},{place}}}"#, json!(error))
+                }
+            }
+        }
+    };
+    Some(text.into())
+}
