@@ -5,8 +5,7 @@ use std::{collections::HashSet, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
-use super::filter::FilterLimits;
-use super::outbox::OutboxLimits;
+use super::{engine, filter::FilterLimits, outbox::OutboxLimits};
 
 /// The name of those who come without a token, in metrics and on the admin page.
 pub const ANONYMOUS: &str = "anonymous";
@@ -94,6 +93,15 @@ pub enum WhenSlow {
     CatchUp,
     /// Its stream ends with `DATA_LOSS`; it may come back with the cursor of its last update.
     Disconnect,
+}
+
+impl From<WhenSlow> for engine::WhenSlow {
+    fn from(policy: WhenSlow) -> Self {
+        match policy {
+            WhenSlow::CatchUp => Self::CatchUp,
+            WhenSlow::Disconnect => Self::Disconnect,
+        }
+    }
 }
 
 /// Limits of one key. 0 means no limit.

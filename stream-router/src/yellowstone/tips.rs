@@ -145,7 +145,7 @@ impl Chain {
         self.forget(slot, blockhash);
         for level in Level::ALL {
             let at = level as usize;
-            if !self.tips[at].is_some_and(|tip| (tip.slot, tip.blockhash) == (slot, blockhash)) {
+            if self.tips[at].is_none_or(|tip| (tip.slot, tip.blockhash) != (slot, blockhash)) {
                 continue;
             }
             let next = self

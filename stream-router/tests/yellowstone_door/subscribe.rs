@@ -26,7 +26,7 @@ use yellowstone_grpc_client::{Backoff, ReconnectConfig};
 
 use crate::{
     raw,
-    rig::{LONG, Rig, accounts, end, frame, next, slot, slots},
+    rig::{LONG, Rig, Subscriber, accounts, end, frame, next, slot, slots},
 };
 
 fn ping(id: i32) -> SubscribeRequest {
@@ -355,4 +355,40 @@ async fn a_door_without_an_engine_sends_clients_away() {
     let mut stream = rig.client().await.subscribe_once(slots()).await.unwrap();
     assert_eq!(end(&mut stream).await.code(), Code::Unavailable);
     assert!(rig.door.who().await.is_err());
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_streams_that_are_gone() {
+    let mut rig = Rig::open().await;
+    let mut client = rig.client().await;
+    client.ping(1).await.unwrap();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    let mut streams = Vec::new();
+    for _ in 0..30 {
+        streams.push(client.subscribe_once(slots()).await.unwrap());
+        streams.push(client.subscribe_once(ping(1)).await.unwrap());
+    }
+    let mut subscribers = Vec::new();
+    for _ in 0..60 {
+        subscribers.push(rig.connected().await);
+    }
+    assert!(tasks() > before);
+    drop(streams);
+    for _ in 0..60 {
+        rig.disconnected().await;
+    }
+    let gone = async {
+        while tasks() > before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, gone).await.expect("every task ends");
+    for Subscriber { outbox, .. } in subscribers {
+        assert!(outbox.is_gone());
+    }
 }
