@@ -59,8 +59,13 @@ impl FrozenSlots {
     /// Slots remembered of each kind. A block follows its report within seconds.
     const SLOTS_MAX: usize = 512;
 
-    /// A report that cannot come before the bank is frozen.
+    /// Of the reports those count that cannot come before the bank is frozen. A slot may be begun anew, with another block.
     pub fn reported(&mut self, update: &SlotUpdate) -> Option<Arc<str>> {
+        if update.status == SlotStatus::SlotCreatedBank {
+            self.processed_ms.remove(&update.slot);
+            self.figures.remove(&update.slot);
+            return None;
+        }
         let implies_frozen = matches!(
             update.status,
             SlotStatus::SlotProcessed | SlotStatus::SlotFinalized
