@@ -30,26 +30,27 @@ impl Announcements {
         }
     }
 
-    /// Whether to tell this status of the slot: the first time, and again when the source that first reported it begins the
-    /// slot anew.
-    pub fn status(&mut self, slot: Slot, source: SourceId, status: SlotStatus) -> bool {
+    /// Whether to tell this status of the slot: the first time (`Some(false)`), and again when the source that first reported
+    /// the slot begins it anew (`Some(true)`).
+    pub fn status(&mut self, slot: Slot, source: SourceId, status: SlotStatus) -> Option<bool> {
         let bit = 1 << (status as u8 & 7);
         let again = status == SlotStatus::SlotCreatedBank;
         let (told, first) = match self.statuses.get(slot) {
             Some((told, first)) => (*told, *first),
             None => (0, source),
         };
-        if told & bit != 0 && !(again && first == source) {
-            return false;
+        let anew = again && told & bit != 0 && first == source;
+        if told & bit != 0 && !anew {
+            return None;
         }
         // A slot that begins anew has its statuses again, except that its shreds are the same.
-        let kept = if again && told & bit != 0 {
+        let kept = if anew {
             told & (1 << SlotStatus::SlotFirstShredReceived as u8)
         } else {
             told
         };
         self.statuses.insert(slot, (kept | bit, first));
-        true
+        Some(anew)
     }
 
     /// Whether the source leads this slot: it is the first of which a record came.
@@ -135,14 +136,16 @@ mod tests {
         );
         let (created, dead) = (SlotStatus::SlotCreatedBank, SlotStatus::SlotDead);
         let mut announcements = Announcements::default();
-        assert!(announcements.status(Slot(5), one, SlotStatus::SlotFirstShredReceived));
-        assert!(announcements.status(Slot(5), one, created));
-        assert!(!announcements.status(Slot(5), two, created));
-        assert!(announcements.status(Slot(5), two, dead));
-        assert!(!announcements.status(Slot(5), one, dead));
-        assert!(announcements.status(Slot(5), one, created));
-        assert!(announcements.status(Slot(5), one, dead));
-        assert!(!announcements.status(Slot(5), two, SlotStatus::SlotFirstShredReceived));
+        let shred = SlotStatus::SlotFirstShredReceived;
+        let mut told = |source, status| announcements.status(Slot(5), source, status);
+        assert_eq!(told(one, shred), Some(false));
+        assert_eq!(told(one, created), Some(false));
+        assert_eq!(told(two, created), None);
+        assert_eq!(told(two, dead), Some(false));
+        assert_eq!(told(one, dead), None);
+        assert_eq!(told(one, created), Some(true));
+        assert_eq!(told(one, dead), Some(false));
+        assert_eq!(told(two, shred), None);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use event_log::{EventLog, LogReader, Position, ReaderSpec, Record, Start};
 use event_schema::{
-    Blockhash, CanonicalHeader, CanonicalSeal, Kind, Reassembler, Slot, SourceId, partition_of_slot,
-    proto::Message,
+    Blockhash, CanonicalHeader, CanonicalSeal, Kind, Reassembler, Slot, SourceId,
+    partition_of_slot, proto::Message,
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -175,10 +175,12 @@ impl Archive {
             partition,
             offset,
         };
-        if let Some(reader) = &mut shelf.reader {
+        // Taken out: one whose seeking is cut off or fails is not kept, for nobody knows where it stands.
+        if let Some(mut reader) = shelf.reader.take() {
             if reader.positions().first() != Some(&to) {
                 reader.seek(&to).await?;
             }
+            shelf.reader = Some(reader);
             return Ok(());
         }
         let spec = ReaderSpec {
@@ -292,10 +294,13 @@ impl Open {
 
     fn close(&mut self, seal: &CanonicalSeal) -> Result<Block, String> {
         let contents = std::mem::take(&mut self.contents);
-        let meta = contents.iter().rev().find_map(|content| match &content.body {
-            Body::BlockMeta(meta) => Some(Arc::clone(meta)),
-            _ => None,
-        });
+        let meta = contents
+            .iter()
+            .rev()
+            .find_map(|content| match &content.body {
+                Body::BlockMeta(meta) => Some(Arc::clone(meta)),
+                _ => None,
+            });
         let meta = meta.ok_or("no block metadata before the seal")?;
         let count = |kind| {
             let of_kind = contents.iter().filter(|content| content.kind() == kind);

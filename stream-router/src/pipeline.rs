@@ -31,7 +31,7 @@ use crate::{
     observation::Lane,
     publication::{Publication, Settings},
     router::Effect,
-    yellowstone::engine::News,
+    yellowstone::{door::Door, engine::News},
 };
 
 /// Batches of effects between the loop and the fan-out.
@@ -48,9 +48,26 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 pub struct Outlets {
     pub fanout: mpsc::Sender<Vec<Effect>>,
     /// To Yellowstone subscribers, when that door is open.
-    pub stream: Option<mpsc::Sender<News>>,
+    pub stream: Option<Stream>,
     pub board: Board,
     pub metrics: Metrics,
+}
+
+/// The way to Yellowstone subscribers.
+#[derive(Clone)]
+pub struct Stream {
+    pub news: mpsc::Sender<News>,
+    pub door: Door,
+}
+
+impl Outlets {
+    /// Whether the log is at hand.
+    fn ready(&self, host: &Host, ready: bool) {
+        host.ready("log", ready);
+        if let Some(stream) = &self.stream {
+            stream.door.ready(ready);
+        }
+    }
 }
 
 /// Runs lives of the publication until drained; fails only when a newer router has taken over.
@@ -68,7 +85,7 @@ pub async fn run(
             ended = life => ended,
             () = &mut drain => return Ok(()),
         };
-        host.ready("log", false);
+        outlets.ready(&host, false);
         match ended {
             Ok(()) => return Ok(()),
             Err(error) => match error.downcast_ref::<LogError>() {
@@ -106,7 +123,7 @@ async fn one_life(
         remembered_blocks = publication.router().remembered_blocks(),
         "took over; reading the observed topics"
     );
-    host.ready("log", true);
+    outlets.ready(host, true);
     let mut readers = JoinSet::new();
     let mut queues = Vec::new();
     for topic in ObservedTopic::ALL {
@@ -231,7 +248,7 @@ impl Loop<'_> {
     async fn tell_stream(&self, news: News) {
         if let Some(stream) = &self.outlets.stream {
             // Closed only when the process ends.
-            let _ = stream.send(news).await;
+            let _ = stream.news.send(news).await;
         }
     }
 
@@ -253,7 +270,12 @@ impl Loop<'_> {
         self.outlets.board.effects(&effects);
         if self.outlets.stream.is_some() {
             let early = |effect: &&Effect| {
-                matches!(effect, Effect::Early { .. } | Effect::SlotUpdate(_))
+                matches!(
+                    effect,
+                    Effect::Early { .. }
+                        | Effect::SlotUpdate(_)
+                        | Effect::Closed { block: None, .. }
+                )
             };
             let early: Vec<Effect> = effects.iter().filter(early).cloned().collect();
             if !early.is_empty() {

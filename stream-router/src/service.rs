@@ -7,17 +7,16 @@ use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
 use crate::{
+    archive::Archive,
     board::Board,
     config::Config,
     fanout::{self, Fanout},
     metrics::Metrics,
-    pipeline::{self, Outlets},
+    pipeline::{self, Outlets, Stream},
     server,
-    archive::Archive,
     yellowstone::{
-        config::WhenSlow,
         door::{self, Door, DoorMetrics},
-        engine::{self, Engine, EngineMetrics, News},
+        engine::{self, Engine, EngineMetrics},
         tips::Tips,
     },
 };
@@ -78,6 +77,27 @@ impl Service for StreamRouter {
             "limits.skew_ms",
             "How far ahead of the others a topic is read while memory is tight",
         ),
+        ("grpc.listen", "Yellowstone gRPC"),
+        (
+            "grpc.tls_cert",
+            "PEM file of the certificate chain; with grpc.tls_key, connections are TLS",
+        ),
+        (
+            "grpc.when_slow",
+            "A subscriber whose queue is full: catch-up (from the log, at its pace) or disconnect",
+        ),
+        (
+            "grpc.queue_bytes",
+            "Updates not yet handed to the network, per subscriber",
+        ),
+        (
+            "grpc.stalled_seconds_max",
+            "A subscriber that takes nothing for this long is let go",
+        ),
+        (
+            "grpc.x_tokens",
+            "Keys by name and SHA-256, with limits; without any, everyone may subscribe",
+        ),
         (
             "websocket.queue_items_max",
             "A subscriber with more unsent notifications is disconnected",
@@ -137,12 +157,12 @@ impl Service for StreamRouter {
     }
 }
 
-/// The Yellowstone door and what feeds it. Returns where the router's loop tells its news.
+/// The Yellowstone door and what feeds it.
 async fn open_yellowstone(
     config: &Config,
     log: &Arc<dyn EventLog>,
     host: &Host,
-) -> anyhow::Result<mpsc::Sender<News>> {
+) -> anyhow::Result<Stream> {
     let listener = service_host::listen("grpc.listen", &config.grpc.listen.to_string()).await?;
     let settings = config.settings();
     let archive = Archive::new(
@@ -157,10 +177,7 @@ async fn open_yellowstone(
         engine::Settings {
             replay_blocks: config.limits.replay_blocks,
             recent_bytes: config.limits.recent_mebibytes << 20,
-            when_slow: match config.grpc.when_slow {
-                WhenSlow::CatchUp => engine::WhenSlow::CatchUp,
-                WhenSlow::Disconnect => engine::WhenSlow::Disconnect,
-            },
+            when_slow: config.grpc.when_slow.into(),
         },
         Arc::new(archive),
         tips.clone(),
@@ -173,7 +190,10 @@ async fn open_yellowstone(
     });
     let metrics = DoorMetrics::new(host.metrics())?;
     let door = Door::new(config.grpc.clone(), commands, tips, metrics);
-    let drain = host.drain();
-    host.spawn("grpc", async move { door::serve(listener, door, drain).await });
-    Ok(news)
+    let (served, drain) = (door.clone(), host.drain());
+    host.spawn(
+        "grpc",
+        async move { door::serve(listener, served, drain).await },
+    );
+    Ok(Stream { news, door })
 }

@@ -83,6 +83,8 @@ pub struct SlotUpdate {
     pub dead_error: Option<String>,
     /// When it was reported, Unix milliseconds.
     pub at_ms: i64,
+    /// The validator begins a slot that it had begun before: what was told early of it is another attempt's.
+    pub again: bool,
 }
 
 /// Running totals, for metrics and the status page.

@@ -23,13 +23,14 @@ impl Router {
             dead_error,
         } = report;
         self.unlinked.hint(slot, parent, status);
-        if self.announcements.status(slot, source, status) {
+        if let Some(again) = self.announcements.status(slot, source, status) {
             out.push(Effect::SlotUpdate(SlotUpdate {
                 slot,
                 parent,
                 status,
                 dead_error,
                 at_ms: place.timestamp_ms,
+                again,
             }));
         }
         let standing = match status {

@@ -77,10 +77,12 @@ impl CatchUp {
                 Ok(CaughtUp::Done) => return Ok(()),
                 Ok(CaughtUp::More {
                     filters,
+                    through,
                     items,
                     from,
                     had,
                 }) => {
+                    self.number = through;
                     self.filters = *filters;
                     self.items = items;
                     self.from = from;

@@ -119,7 +119,10 @@ mod tests {
             Extension::decode(field.clone()).unwrap().cursor.as_deref(),
             Some(cursor.encode().as_slice())
         );
-        assert_eq!(SubscribeUpdate::decode(field).unwrap(), SubscribeUpdate::default());
+        assert_eq!(
+            SubscribeUpdate::decode(field).unwrap(),
+            SubscribeUpdate::default()
+        );
     }
 
     #[test]

@@ -43,11 +43,11 @@ mod emission;
 mod metrics;
 mod stamp;
 
-pub use blocks::weight;
 use blocks::RecentBlocks;
+pub use blocks::weight;
 pub use chronicle::{Chronicle, Item, TooOld};
-pub use early::{EarlySlots, Had};
 pub use delivery::frame as delivered;
+pub use early::{EarlySlots, Had};
 pub use emission::{Delivery, Scratch, telling};
 pub use metrics::EngineMetrics;
 pub use stamp::Stamp;
@@ -113,6 +113,8 @@ pub enum CaughtUp {
     Done,
     More {
         filters: Box<Filters>,
+        /// Everything through this telling was given.
+        through: u64,
         items: Vec<Item>,
         /// Items of the first telling that were given already.
         from: u32,
@@ -126,7 +128,7 @@ pub enum CaughtUp {
 pub enum News {
     /// A life of the publication begins; what earlier ones published, oldest first.
     Restored(Vec<RestoredBlock>),
-    /// [`Effect::Early`] and [`Effect::SlotUpdate`], at once.
+    /// [`Effect::Early`], [`Effect::SlotUpdate`], and [`Effect::Closed`] of slots without a block; at once.
     Early(Vec<Effect>),
     /// On the log, in the order of their numbers.
     Committed(Vec<Told>),
@@ -227,6 +229,10 @@ impl Engine {
         mut commands: mpsc::Receiver<Command>,
     ) {
         let mut tidy = tokio::time::interval_at(Instant::now() + TIDY, TIDY);
+        // Before it is known what was told, no cursor can be judged.
+        if let Some(told) = news.recv().await {
+            self.news(told);
+        }
         loop {
             tokio::select! {
                 told = news.recv() => match told {
@@ -377,6 +383,7 @@ impl Engine {
         };
         self.epochs += 1;
         subscriber.epoch = self.epochs;
+        let early = subscriber.level == Level::Processed && !subscriber.in_order;
         let task = CatchUp {
             id,
             epoch: self.epochs,
@@ -386,12 +393,13 @@ impl Engine {
             outbox: subscriber.outbox.clone(),
             archive: Arc::clone(&self.archive),
             engine: self.own.clone(),
-            number: items.first().map_or(self.chronicle.last(), |item| {
-                item.number.saturating_sub(1)
-            }),
+            number: items
+                .first()
+                .map_or(self.chronicle.last(), |item| item.number.saturating_sub(1)),
             items,
             from,
-            had,
+            // The others get nothing early.
+            had: if early { had } else { Had::new() },
         };
         self.metrics.catch_ups.inc();
         let running = tokio::spawn(task.run());
@@ -415,17 +423,24 @@ impl Engine {
         };
         let in_memory = |item: &Item| item.level != level || self.recent.get(item.block).is_some();
         if items.len() > HANDED_OVER_MAX || !items.iter().all(in_memory) {
-            return self.more(id, items, 0, had);
+            return self.more(id, number, (items, 0), had);
         }
-        self.go_live(id, &items, had)
+        self.go_live(id, number, &items, had)
     }
 
     /// The task goes on, with the filters as they are now.
-    fn more(&self, id: SubscriberId, items: Vec<Item>, from: u32, had: Had) -> CaughtUp {
+    fn more(
+        &self,
+        id: SubscriberId,
+        through: u64,
+        (items, from): (Vec<Item>, u32),
+        had: Had,
+    ) -> CaughtUp {
         match self.index.filters(id) {
             None => CaughtUp::Done,
             Some(filters) => CaughtUp::More {
                 filters: Box::new(filters.clone()),
+                through,
                 items,
                 from,
                 had,
@@ -452,16 +467,19 @@ impl Engine {
     }
 
     fn views(&self) -> Vec<SubscriberView> {
-        let views = self.subscribers.iter().map(|(id, subscriber)| SubscriberView {
-            id: *id,
-            commitment: match subscriber.level {
-                Level::Processed => "processed",
-                Level::Confirmed => "confirmed",
-                Level::Finalized => "finalized",
-            },
-            queued_bytes: subscriber.outbox.queued_bytes(),
-            live: subscriber.task.is_none(),
-        });
+        let views = self
+            .subscribers
+            .iter()
+            .map(|(id, subscriber)| SubscriberView {
+                id: *id,
+                commitment: match subscriber.level {
+                    Level::Processed => "processed",
+                    Level::Confirmed => "confirmed",
+                    Level::Finalized => "finalized",
+                },
+                queued_bytes: subscriber.outbox.queued_bytes(),
+                live: subscriber.task.is_none(),
+            });
         let mut views: Vec<SubscriberView> = views.collect();
         views.sort_by_key(|view| view.id);
         views

@@ -136,12 +136,19 @@ impl Outbox {
     /// Waits for room, for one who reads from the log at the subscriber's pace. False when the receiver is gone.
     pub async fn push_when_free(&self, mut frame: Frame) -> bool {
         loop {
+            let taken = self.shared.room.notified();
+            tokio::pin!(taken);
+            // From here on no taking is missed.
+            taken.as_mut().enable();
             match self.try_push(frame) {
                 Ok(()) => return true,
                 Err((back, Pushed::Full)) => frame = back,
                 Err(_) => return false,
             }
-            self.has_room().await;
+            tokio::select! {
+                () = taken => {}
+                () = self.frames.closed() => return false,
+            }
         }
     }
 
@@ -149,6 +156,8 @@ impl Outbox {
     pub async fn has_room(&self) {
         loop {
             let taken = self.shared.room.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
             let half_free = self.queued_bytes() <= self.shared.bytes_max / 2
                 && self.frames.capacity() >= self.frames.max_capacity().div_ceil(2);
             if half_free || self.is_gone() {

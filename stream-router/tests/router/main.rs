@@ -9,3 +9,4 @@ mod oracle;
 mod oversize;
 mod repair;
 mod subscribers;
+mod yellowstone;

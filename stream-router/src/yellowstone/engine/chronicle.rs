@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use event_schema::Slot;
 
-use crate::{
-    commitment::Standing, slot_tree::BlockId, state::RestoredBlock, subscription::Level,
-};
+use crate::{commitment::Standing, slot_tree::BlockId, state::RestoredBlock, subscription::Level};
 
 /// One telling: a block reached a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +66,9 @@ impl Chronicle {
             if history.published == 0 {
                 continue;
             }
-            let reached = reached.entry(partition_of(restored.block.slot)).or_default();
+            let reached = reached
+                .entry(partition_of(restored.block.slot))
+                .or_default();
             *reached = (*reached).max(history.offset.unwrap_or(0));
             let known = Known {
                 parent: restored.parent.slot,

@@ -86,10 +86,7 @@ impl<'a> ComposedBlocks<'a> {
 }
 
 /// Cut to the parts that were asked for.
-fn shown(
-    account: &SubscribeUpdateAccountInfo,
-    filter: &BlockFilter,
-) -> SubscribeUpdateAccountInfo {
+fn shown(account: &SubscribeUpdateAccountInfo, filter: &BlockFilter) -> SubscribeUpdateAccountInfo {
     let Some(slices) = &filter.slices else {
         return account.clone();
     };

@@ -37,6 +37,9 @@ impl Engine {
                     match effect {
                         Effect::Early { slot, content } => self.early(*slot, content, &stamp),
                         Effect::SlotUpdate(update) => self.slot_update(update, &stamp),
+                        Effect::Closed {
+                            slot, block: None, ..
+                        } => drop(self.early.take(*slot)),
                         _ => {}
                     }
                 }
@@ -119,10 +122,10 @@ impl Engine {
     fn slot_update(&mut self, update: &SlotUpdate, stamp: &Stamp) {
         match update.status {
             // These are told when they are on the log.
-            SlotStatus::SlotProcessed
-            | SlotStatus::SlotConfirmed
-            | SlotStatus::SlotFinalized => return,
-            SlotStatus::SlotCreatedBank => drop(self.early.take(update.slot)),
+            SlotStatus::SlotProcessed | SlotStatus::SlotConfirmed | SlotStatus::SlotFinalized => {
+                return;
+            }
+            _ if update.again => drop(self.early.take(update.slot)),
             _ => {}
         }
         let number = self.chronicle.last();
@@ -181,12 +184,12 @@ impl Engine {
                         }
                         if level == Level::Finalized {
                             self.recent.remove(*block);
-                            self.early.forget_through(block.slot);
                         }
                     }
                     None => {
                         debug_assert_eq!(*standing, Standing::Abandoned);
                         self.recent.remove(*block);
+                        self.tips.abandoned(block.slot, block.blockhash);
                     }
                 }
             }
@@ -204,14 +207,7 @@ impl Engine {
     }
 
     /// A telling to everyone who is live.
-    fn give(
-        &mut self,
-        level: Level,
-        number: u64,
-        block: &Block,
-        early: &EarlySlot,
-        stamp: &Stamp,
-    ) {
+    fn give(&mut self, level: Level, number: u64, block: &Block, early: &EarlySlot, stamp: &Stamp) {
         let Self {
             index,
             subscribers,
@@ -297,7 +293,14 @@ impl Engine {
     }
 
     /// The last tellings from memory, and what was told early of blocks that are still open; then the subscriber is live.
-    pub(super) fn go_live(&mut self, id: SubscriberId, items: &[Item], had: Had) -> CaughtUp {
+    pub(super) fn go_live(
+        &mut self,
+        id: SubscriberId,
+        number: u64,
+        items: &[Item],
+        had: Had,
+    ) -> CaughtUp {
+        let mut through = number;
         let (Some(subscriber), Some(filters)) = (self.subscribers.get(&id), self.index.filters(id))
         else {
             return CaughtUp::Done;
@@ -318,9 +321,10 @@ impl Engine {
                 let from = delivery.item;
                 let frame = frame(delivery, in_order, level, item.number, &stamp);
                 if outbox.push(frame) == Pushed::Full {
-                    return self.more(id, items[at..].to_vec(), from, had);
+                    return self.more(id, through, (items[at..].to_vec(), from), had);
                 }
             }
+            through = item.number;
         }
         if level == Level::Processed && !in_order {
             let mut had = had;
@@ -341,7 +345,7 @@ impl Engine {
                 }
             }
             if full {
-                return self.more(id, Vec::new(), 0, had);
+                return self.more(id, through, (Vec::new(), 0), had);
             }
         }
         if let Some(subscriber) = self.subscribers.get_mut(&id) {

@@ -6,8 +6,8 @@ use event_schema::Slot;
 
 use crate::{dedup::EventId, observation::Content};
 
-/// Slots remembered; more are open only when something is wrong.
-const SLOTS_MAX: usize = 128;
+/// Slots remembered. The router gives slots up long before there are so many.
+const SLOTS_MAX: usize = 4_096;
 
 /// Events that a subscriber has, by slot.
 pub type Had = HashMap<Slot, HashSet<EventId>>;
@@ -49,7 +49,7 @@ impl EarlySlots {
         true
     }
 
-    /// The slot's block is published, or the slot begins anew.
+    /// The slot's block is published, or given up, or the slot begins anew.
     pub fn take(&mut self, slot: Slot) -> EarlySlot {
         self.slots.remove(&slot).unwrap_or_default()
     }
@@ -64,10 +64,5 @@ impl EarlySlots {
             .iter()
             .map(|(slot, early)| (*slot, early.ids.clone()))
             .collect()
-    }
-
-    /// Slots up to here will not be published any more.
-    pub fn forget_through(&mut self, slot: Slot) {
-        self.slots = self.slots.split_off(&Slot(slot.0.saturating_add(1)));
     }
 }

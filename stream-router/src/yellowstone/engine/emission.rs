@@ -101,15 +101,22 @@ pub fn block(
         if item < from || outdated.contains(&content.id) || !needed(content.id) {
             continue;
         }
-        event(index, level, slot, content, scratch, |subscriber, head, body| {
-            give(Delivery {
-                subscriber,
-                head,
-                body,
-                item,
-                event: Some(content.id),
-            });
-        });
+        event(
+            index,
+            level,
+            slot,
+            content,
+            scratch,
+            |subscriber, head, body| {
+                give(Delivery {
+                    subscriber,
+                    head,
+                    body,
+                    item,
+                    event: Some(content.id),
+                });
+            },
+        );
     }
     let last = block.contents.len() as u32;
     if wants.blocks && from <= last {

@@ -64,6 +64,11 @@ mod tests {
         let created_at = update.created_at.unwrap();
         assert!(created_at.seconds > 1_700_000_000);
         let with_cursor = Stamp::now().tail_with(Level::Processed, 1, 2);
-        assert!(SubscribeUpdate::decode(with_cursor).unwrap().created_at.is_some());
+        assert!(
+            SubscribeUpdate::decode(with_cursor)
+                .unwrap()
+                .created_at
+                .is_some()
+        );
     }
 }
