@@ -12,6 +12,7 @@
 
 pub mod block_file;
 pub mod entries;
+pub mod fanout_bench;
 pub mod host;
 pub mod observed;
 pub mod plugin_bench;
@@ -19,5 +20,6 @@ pub mod plugin_crash;
 pub mod plugin_library;
 pub mod replay;
 pub mod report;
+pub mod resume_bench;
 pub mod router_bench;
 pub mod throughput;

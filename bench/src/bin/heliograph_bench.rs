@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bench::{
+    fanout_bench::{self, FanoutArgs},
     plugin_bench::{
         host_process::{self, HostArgs},
         options::{self, PluginArgs},
     },
     plugin_crash::{self, CrashArgs},
     report::{Check, Report},
+    resume_bench::{self, ResumeArgs},
     router_bench::{self, RouterArgs},
     throughput::{self, Subject, Throughput},
 };
@@ -48,6 +50,10 @@ enum Name {
     PluginCrashHost(plugin_crash::host::HostArgs),
     /// Observed records into the router: speed, and whether what it publishes is right after kills, losses and forks
     Router(RouterArgs),
+    /// Callback → gRPC subscriber: latency, many subscribers, a very large filter, one that stops reading
+    Fanout(FanoutArgs),
+    /// Subscribers that begin in the past or come back: nothing is missing, nothing comes twice, nobody else notices
+    Resume(ResumeArgs),
 }
 
 #[derive(clap::Args)]
@@ -81,6 +87,8 @@ fn main() -> anyhow::Result<()> {
         Name::PluginCrash(args) => plugin_crash::run(&args),
         Name::PluginCrashHost(args) => plugin_crash::host::serve(&args),
         Name::Router(args) => router_bench::run(&args),
+        Name::Fanout(args) => fanout_bench::run(&args),
+        Name::Resume(args) => resume_bench::run(&args),
     }
 }
 

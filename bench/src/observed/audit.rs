@@ -11,6 +11,9 @@ use super::{
     truth::{GapName, Truth},
 };
 
+/// Faults that are told in words.
+const FAULTS_MAX: usize = 12;
+
 /// All but the first three must be 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -77,6 +80,7 @@ pub struct Audit<'a> {
     waiting_blocks: u64,
     waiting_gaps: u64,
     waiting_fates: u64,
+    faults: Vec<String>,
 }
 
 impl<'a> Audit<'a> {
@@ -91,6 +95,7 @@ impl<'a> Audit<'a> {
             waiting_blocks: truth.required_blocks(),
             waiting_fates: truth.required_blocks(),
             waiting_gaps: gaps.count() as u64,
+            faults: Vec::new(),
         }
     }
 
@@ -115,7 +120,16 @@ impl<'a> Audit<'a> {
                 commitment,
                 ..
             })) => self.standing(BlockName { slot, blockhash }, commitment),
-            Err(_) => self.findings.broken_records += 1,
+            Err(error) => {
+                self.findings.broken_records += 1;
+                self.fault(format!("{}: {error}", record.position));
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
         }
     }
 
@@ -125,29 +139,48 @@ impl<'a> Audit<'a> {
             blockhash: block.blockhash,
         };
         let prints = prints_of(block);
-        let findings = &mut self.findings;
-        findings.blocks += 1;
-        findings.events += prints.len() as u64;
-        findings.repaired_blocks += u64::from(block.seal.repaired);
+        self.findings.blocks += 1;
+        self.findings.events += prints.len() as u64;
+        self.findings.repaired_blocks += u64::from(block.seal.repaired);
         let Some(truth) = self.truth.blocks.get(&name) else {
-            findings.foreign_events += prints.len() as u64;
+            self.findings.foreign_events += prints.len() as u64;
+            self.fault(format!("{name}: nobody holds this block, or not whole"));
             return;
         };
         if !has_parent(block, truth.parent) {
-            findings.foreign_events += 1;
+            self.findings.foreign_events += 1;
+            self.fault(format!("{name}: its parent is {}", truth.parent));
         }
+        let before = self.findings;
         let seen = self.seen.entry(name).or_default();
         if seen.times == 0 {
             seen.events = vec![false; truth.prints.len()];
             self.waiting_blocks -= u64::from(truth.required);
         }
         seen.times += 1;
-        compare(&truth.prints, &prints, &mut seen.events, findings);
+        compare(&truth.prints, &prints, &mut seen.events, &mut self.findings);
+        if self.findings != before || seen.times > 1 {
+            let lacks = (0..).zip(&seen.events).filter(|(_, came)| !**came);
+            let lacks: Vec<usize> = lacks.map(|(place, _)| place).take(8).collect();
+            let (times, sources) = (seen.times, &block.seal.sources);
+            let foreign = (0..).zip(&prints);
+            let foreign = foreign.filter(|(_, (_, print))| !truth.prints.contains(print));
+            let foreign: Vec<usize> = foreign.map(|(place, _)| place).take(8).collect();
+            self.fault(format!(
+                "{name}: lacks its events {lacks:?} of {}, has others at {foreign:?} of {} accounts, {} transactions, {} \
+                 entries; time {times}, from {sources:?}",
+                truth.prints.len(),
+                block.accounts.len(),
+                block.transactions.len(),
+                block.entries.len(),
+            ));
+        }
     }
 
     fn standing(&mut self, name: BlockName, commitment: Commitment) {
         let Some(truth) = self.truth.blocks.get(&name) else {
             self.findings.wrong_standings += 1;
+            self.fault(format!("{name}: {commitment:?}, a block that nobody holds"));
             return;
         };
         let seen = self.seen.entry(name).or_default();
@@ -161,8 +194,12 @@ impl<'a> Audit<'a> {
         let name = (Slot(gap.first_slot), gap.source.clone());
         let Some(due) = self.truth.gaps.get(&name) else {
             self.findings.gaps.unfounded += 1;
+            self.fault(format!("no such hole: {gap:?}"));
             return;
         };
+        if due.records != gap.records {
+            self.fault(format!("{} records lack: {gap:?}", due.records));
+        }
         if gap.last_slot != gap.first_slot || self.gaps.insert(name, gap.records).is_some() {
             self.findings.gaps.unfounded += 1;
         } else if due.unless.is_none() {
@@ -206,6 +243,31 @@ impl<'a> Audit<'a> {
         findings
     }
 
+    /// In words, the first few.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.faults.clone();
+        for (name, truth) in &self.truth.blocks {
+            match self.seen.get(name).filter(|seen| seen.times > 0) {
+                None if truth.required => faults.push(format!("{name}: was not published")),
+                Some(seen) if seen.standings != truth.fate() => {
+                    faults.push(format!("{name}: {:?}", seen.standings));
+                }
+                _ => {}
+            }
+        }
+        let told = |name| self.gaps.contains_key(name);
+        let silent = self.truth.gaps.iter();
+        let silent = silent.filter(|(name, gap)| gap.unless.is_none() && !told(*name));
+        faults.extend(silent.map(|((slot, source), gap)| {
+            format!(
+                "slot {slot}: {} records of {source} lack, not told",
+                gap.records
+            )
+        }));
+        faults.truncate(FAULTS_MAX);
+        faults
+    }
+
     /// Of everything that was published, in the order of the blocks: equal for equal output.
     pub fn digest(&self) -> String {
         let mut digest = blake3::Hasher::new();
@@ -222,15 +284,25 @@ impl<'a> Audit<'a> {
     }
 }
 
-fn prints_of(block: &SlotBlock) -> Vec<Print> {
+/// What is in order among itself, and an event of it. Of a block that was put together from several sources, only the updates
+/// of one account are: their write versions do not compare with those of others.
+type Ordered = (u64, Print);
+
+fn prints_of(block: &SlotBlock) -> Vec<Ordered> {
     let slot = block.slot.0;
-    let accounts = block.accounts.iter().map(prints::account);
+    let accounts = block.accounts.iter().map(|update| {
+        let group = match &update.account {
+            Some(info) if block.seal.repaired => crc32fast::hash(&info.pubkey),
+            _ => 0,
+        };
+        (1 + u64::from(group), prints::account(update))
+    });
     let transactions = block.transactions.iter();
-    accounts
-        .chain(transactions.map(|info| prints::transaction(slot, info)))
+    let others = transactions
+        .map(|info| prints::transaction(slot, info))
         .chain(block.entries.iter().map(prints::entry))
-        .chain([prints::block_meta(&block.meta)])
-        .collect()
+        .chain([prints::block_meta(&block.meta)]);
+    accounts.chain(others.map(|print| (0, print))).collect()
 }
 
 fn has_parent(block: &SlotBlock, parent: BlockName) -> bool {
@@ -238,24 +310,26 @@ fn has_parent(block: &SlotBlock, parent: BlockName) -> bool {
 }
 
 /// Notes which of the true events came, and how.
-fn compare(truth: &[Print], read: &[Print], came: &mut [bool], findings: &mut Findings) {
-    if truth == read && !came.contains(&true) {
+fn compare(truth: &[Print], read: &[Ordered], came: &mut [bool], findings: &mut Findings) {
+    let same = truth.iter().eq(read.iter().map(|(_, print)| print));
+    if same && !came.contains(&true) {
         came.fill(true);
         return;
     }
     let places: HashMap<Print, usize> = truth.iter().copied().zip(0..).collect();
-    let mut due = 0;
-    for print in read {
+    let mut due: HashMap<u64, usize> = HashMap::new();
+    for (group, print) in read {
+        let due = due.entry(*group).or_default();
         let Some(place) = places.get(print).copied() else {
             findings.foreign_events += 1;
             continue;
         };
         if std::mem::replace(&mut came[place], true) {
             findings.duplicated_events += 1;
-        } else if place < due {
+        } else if place < *due {
             findings.out_of_order_events += 1;
         }
-        due = due.max(place);
+        *due = place.max(*due);
     }
 }
 

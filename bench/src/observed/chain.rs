@@ -1,6 +1,6 @@
 //! Pure: an invented chain with forks, and what validators live through. The same seed makes the same chain.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use event_schema::{Blockhash, Slot};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -10,6 +10,12 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 pub struct BlockName {
     pub slot: Slot,
     pub blockhash: Blockhash,
+}
+
+impl fmt::Display for BlockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {} {}", self.slot, self.blockhash)
+    }
 }
 
 /// A block, but for its content.

@@ -113,14 +113,18 @@ impl Stage {
         }
     }
 
-    /// As [`Stage::audit`], when only the verdict is wanted.
+    /// As [`Stage::audit`], when only the verdict is wanted. Faults are told on standard error.
     pub async fn findings(
         &self,
         truth: &Truth,
         quiet: Duration,
         router: &mut Router,
     ) -> anyhow::Result<Findings> {
-        Ok(self.audit(truth, quiet, router).await?.findings())
+        let audit = self.audit(truth, quiet, router).await?;
+        for fault in audit.faults() {
+            eprintln!("FAULT {fault}");
+        }
+        Ok(audit.findings())
     }
 
     /// Waits until a reader of committed records has seen so many events. Returns how many there were before `limit`.

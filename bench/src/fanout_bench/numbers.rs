@@ -1,0 +1,82 @@
+//! Pure: which of the numbered updates came, and how often.
+
+/// See the module. Numbers begin anywhere and go on contiguously.
+#[derive(Debug, Default, Clone)]
+pub struct Numbers {
+    first: Option<u64>,
+    /// How often each came, from the first one on.
+    came: Vec<u8>,
+    received: u64,
+}
+
+/// From the first that came to the last that was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Account {
+    pub due: u64,
+    pub missing: u64,
+    pub repeated: u64,
+}
+
+impl Numbers {
+    pub fn add(&mut self, number: u64) {
+        self.received += 1;
+        let first = *self.first.get_or_insert(number);
+        // What came before the first is counted as received only: it was not asked for.
+        let Some(place) = number.checked_sub(first) else {
+            return;
+        };
+        let place = place as usize;
+        if place >= self.came.len() {
+            self.came.resize(place + 1, 0);
+        }
+        self.came[place] = self.came[place].saturating_add(1);
+    }
+
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether this one, and all between the first and it, has come.
+    pub fn is_complete_to(&self, last: u64) -> bool {
+        let account = self.account(last);
+        account.due > 0 && account.missing == 0
+    }
+
+    pub fn account(&self, last: u64) -> Account {
+        let Some(due) = self.first.and_then(|first| (last + 1).checked_sub(first)) else {
+            return Account::default();
+        };
+        let came = &self.came[..self.came.len().min(due as usize)];
+        let distinct = came.iter().filter(|times| **times > 0).count() as u64;
+        Account {
+            due,
+            missing: due - distinct,
+            repeated: came
+                .iter()
+                .map(|times| u64::from(times.saturating_sub(1)))
+                .sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_and_repetitions_are_counted() {
+        let mut numbers = Numbers::default();
+        assert!(!numbers.is_complete_to(3));
+        for number in [10, 11, 13, 13, 12, 16] {
+            numbers.add(number);
+        }
+        assert!(numbers.is_complete_to(13));
+        let expected = Account {
+            due: 9,
+            missing: 3,
+            repeated: 1,
+        };
+        assert_eq!(numbers.account(18), expected);
+        assert_eq!(numbers.received(), 6);
+    }
+}
