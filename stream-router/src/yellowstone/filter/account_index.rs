@@ -152,59 +152,72 @@ impl AccountIndex {
     pub fn matches(&self, info: &SubscribeUpdateAccountInfo, out: &mut Vec<Match>) {
         let from = out.len();
         let mut settled = true;
-        let mut tell = |listed: &Listed| {
-            settled &= listed.alone;
-            out.push(Match {
-                subscriber: listed.subscriber,
-                head: listed.head.clone(),
-                slices: listed.slices.clone(),
-            });
-        };
-        let mut subject = Subject::new(info);
-        let by_key = subject.key.and_then(|key| self.keys.get(key));
-        for listed in self.listed(by_key) {
-            if listed.test.owner_passes(&info.owner) && listed.test.state_passes(info) {
-                tell(listed);
+        self.candidates(info, |subject, listed, by_key| {
+            let test = &listed.test;
+            // Unless it was found by key, its owner is the account's, or it has none.
+            let passes = test.state_passes(info)
+                && if by_key {
+                    test.owner_passes(&info.owner)
+                } else {
+                    let cuckoo = listed.cuckoo.as_ref();
+                    cuckoo.is_none_or(|cuckoo| subject.is_in(cuckoo))
+                };
+            if passes {
+                settled &= listed.alone;
+                out.push(Match {
+                    subscriber: listed.subscriber,
+                    head: listed.head.clone(),
+                    slices: listed.slices.clone(),
+                });
             }
-        }
-        // From here on the owner is the filter's by how it was found, or the filter has none.
-        let mut check = |subject: &mut Subject<'_>, at: At| {
-            if let Some(listed) = self.filters.get(at)
-                && listed.test.state_passes(info)
-                && listed
-                    .cuckoo
-                    .as_ref()
-                    .is_none_or(|cuckoo| subject.is_in(cuckoo))
-            {
-                tell(listed);
-            }
-        };
-        if let Some(owner) = key(&info.owner).and_then(|owner| self.owners.get(owner)) {
-            for at in owner.open.as_slice() {
-                check(&mut subject, *at);
-            }
-            if let Some(by_state) = &owner.by_state {
-                by_state.visit(&mut subject, &mut check);
-            }
-        }
-        self.any_owner.visit(&mut subject, &mut check);
-        for at in self.cuckoo.values().flat_map(Postings::as_slice) {
-            check(&mut subject, *at);
-        }
+        });
         if !settled {
             settle(out, from);
         }
     }
 
-    fn listed<'a>(&'a self, postings: Option<&'a Postings>) -> impl Iterator<Item = &'a Listed> {
-        postings
-            .into_iter()
-            .flat_map(Postings::as_slice)
-            .filter_map(|at| self.filters.get(*at))
+    /// All that an account brings up, and whether by its key.
+    fn candidates<'a>(
+        &self,
+        info: &'a SubscribeUpdateAccountInfo,
+        mut each: impl FnMut(&mut Subject<'a>, &Listed, bool),
+    ) {
+        let mut subject = Subject::new(info);
+        let by_key = subject.key.and_then(|key| self.keys.get(key));
+        for at in by_key.into_iter().flat_map(Postings::as_slice) {
+            if let Some(listed) = self.filters.get(*at) {
+                each(&mut subject, listed, true);
+            }
+        }
+        let mut each = |subject: &mut Subject<'a>, at| {
+            if let Some(listed) = self.filters.get(at) {
+                each(subject, listed, false);
+            }
+        };
+        if let Some(owner) = key(&info.owner).and_then(|owner| self.owners.get(owner)) {
+            for at in owner.open.as_slice() {
+                each(&mut subject, *at);
+            }
+            if let Some(by_state) = &owner.by_state {
+                by_state.visit(&mut subject, &mut each);
+            }
+        }
+        self.any_owner.visit(&mut subject, &mut each);
+        for at in self.cuckoo.values().flat_map(Postings::as_slice) {
+            each(&mut subject, *at);
+        }
     }
 
     pub fn wanted(&self) -> bool {
         !self.filters.is_empty()
+    }
+
+    /// How many filters an account brings up, matching or not.
+    #[cfg(test)]
+    pub fn looked_at(&self, info: &SubscribeUpdateAccountInfo) -> usize {
+        let mut count = 0;
+        self.candidates(info, |_, _, _| count += 1);
+        count
     }
 
     #[cfg(test)]

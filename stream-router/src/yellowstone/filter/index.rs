@@ -227,9 +227,19 @@ impl FilterIndex {
         }
     }
 
+    /// How many filters are looked at for an account, and for a transaction.
     #[cfg(test)]
-    pub(super) fn looked_at(&self, level: Level, facts: &TransactionFacts<'_>) -> usize {
-        self.levels[level as usize].transactions.looked_at(facts)
+    pub(super) fn looked_at(
+        &self,
+        level: Level,
+        account: &SubscribeUpdateAccountInfo,
+        facts: &TransactionFacts<'_>,
+    ) -> (usize, usize) {
+        let index = &self.levels[level as usize];
+        (
+            index.accounts.looked_at(account),
+            index.transactions.looked_at(facts),
+        )
     }
 
     #[cfg(test)]

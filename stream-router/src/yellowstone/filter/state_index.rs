@@ -44,10 +44,12 @@ impl<'a> Subject<'a> {
     }
 }
 
+type ByBytes = HashMap<Box<[u8]>, Postings>;
+
 #[derive(Debug, Default)]
 pub struct StateIndex {
-    /// Offset and length → bytes.
-    memcmp: BTreeMap<(usize, usize), HashMap<Box<[u8]>, Postings>>,
+    /// By offset and length.
+    memcmp: BTreeMap<(usize, usize), ByBytes>,
     lamports: HashMap<u64, Postings>,
     datasize: HashMap<usize, Postings>,
     lamports_below: BTreeMap<u64, Postings>,

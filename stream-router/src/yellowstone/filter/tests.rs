@@ -2,6 +2,7 @@
 //! from the written rules alone who gets what; `equivalence` compares the index with it; the rest are tables of cases.
 
 mod changes;
+mod cost;
 mod cuckoos;
 mod equivalence;
 mod harm;

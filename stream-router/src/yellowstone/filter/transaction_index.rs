@@ -52,6 +52,16 @@ enum Under {
     Open,
 }
 
+/// What brought a filter up.
+#[derive(Debug, Clone, Copy)]
+enum By<'a> {
+    Signature,
+    Account,
+    /// What an account looks like under the set's seed: whether it is in the set remains to be seen.
+    Cuckoo(&'a Probe),
+    Nothing,
+}
+
 impl TransactionIndex {
     pub fn insert(
         &mut self,
@@ -151,67 +161,59 @@ impl TransactionIndex {
     }
 
     pub fn matches(&self, facts: &TransactionFacts<'_>, out: &mut Vec<Match>) {
-        if self.filters.is_empty() {
-            return;
-        }
         let from = out.len();
         let mut settled = true;
-        let mut check = |at: &At, passes: &dyn Fn(&Listed) -> bool| {
-            if let Some(listed) = self.filters.get(*at)
-                && passes(listed)
-            {
+        self.candidates(facts, |listed, by| {
+            let filter = &listed.filter;
+            let included = match by {
+                // By an account it includes; or it includes none.
+                By::Account if listed.under == Under::Included => true,
+                By::Nothing => true,
+                By::Cuckoo(probe) => {
+                    let cuckoo = filter.cuckoo.as_ref();
+                    cuckoo.is_some_and(|cuckoo| cuckoo.contains(probe))
+                }
+                By::Account | By::Signature => filter.include_passes(facts.keys(filter.expansion)),
+            };
+            if included && filter.rest_passes(facts) {
                 settled &= listed.alone;
                 out.push(Match {
                     subscriber: listed.subscriber,
-                    head: listed.filter.head.clone(),
+                    head: filter.head.clone(),
                     slices: None,
                 });
             }
-        };
-        let all = |listed: &Listed| {
-            let filter = &listed.filter;
-            filter.rest_passes(facts) && filter.include_passes(facts.keys(filter.expansion))
-        };
-        let rest = |listed: &Listed| listed.filter.rest_passes(facts);
-
-        if !self.signatures.is_empty() {
-            let by_signature = self.signatures.get(facts.signature());
-            for at in by_signature.into_iter().flat_map(Postings::as_slice) {
-                check(at, &all);
-            }
+        });
+        if !settled {
+            settle(out, from);
         }
+    }
+
+    /// All that a transaction brings up, and by what.
+    fn candidates(&self, facts: &TransactionFacts<'_>, mut each: impl FnMut(&Listed, By<'_>)) {
+        let mut all = |postings: Option<&Postings>, by: By<'_>| {
+            for at in postings.into_iter().flat_map(Postings::as_slice) {
+                if let Some(listed) = self.filters.get(*at) {
+                    each(listed, by);
+                }
+            }
+        };
+        all(self.signatures.get(facts.signature()), By::Signature);
         for (index, expansion) in self.by_account.iter().zip(Expansion::ALL) {
             if index.keys.is_empty() && index.cuckoo.is_empty() {
                 continue;
             }
             for key in facts.keys(expansion) {
-                let by_key = index.keys.get(key);
-                for at in by_key.into_iter().flat_map(Postings::as_slice) {
-                    check(at, &|listed| match listed.under {
-                        Under::Included => rest(listed),
-                        _ => all(listed),
-                    });
-                }
+                all(index.keys.get(key), By::Account);
                 for (seed, postings) in &index.cuckoo {
-                    let probe = Probe::new(*seed, key);
-                    for at in postings.as_slice() {
-                        check(at, &|listed| {
-                            let cuckoo = listed.filter.cuckoo.as_ref();
-                            cuckoo.is_some_and(|cuckoo| cuckoo.contains(&probe)) && rest(listed)
-                        });
-                    }
+                    all(Some(postings), By::Cuckoo(&Probe::new(*seed, key)));
                 }
             }
         }
         for vote in [0, asked(Some(facts.vote()))] {
             for failed in [0, asked(Some(facts.failed()))] {
-                for at in self.open[vote][failed].as_slice() {
-                    check(at, &rest);
-                }
+                all(Some(&self.open[vote][failed]), By::Nothing);
             }
-        }
-        if !settled {
-            settle(out, from);
         }
     }
 
@@ -219,22 +221,12 @@ impl TransactionIndex {
         !self.filters.is_empty()
     }
 
-    /// How many filters a transaction's accounts bring up, matching or not.
+    /// How many filters a transaction brings up, matching or not.
     #[cfg(test)]
     pub fn looked_at(&self, facts: &TransactionFacts<'_>) -> usize {
-        self.by_account
-            .iter()
-            .zip(Expansion::ALL)
-            .flat_map(|(index, expansion)| {
-                let found = |key| {
-                    index
-                        .keys
-                        .get(key)
-                        .map(|postings| postings.as_slice().len())
-                };
-                facts.keys(expansion).iter().filter_map(found)
-            })
-            .sum()
+        let mut count = 0;
+        self.candidates(facts, |_, _| count += 1);
+        count
     }
 
     #[cfg(test)]

@@ -137,14 +137,11 @@ impl TransactionFilter {
                 .is_some_and(|cuckoo| cuckoo.contains_any(keys))
     }
 
-    /// Everything but [`TransactionFilter::include_passes`].
+    /// Everything but [`TransactionFilter::include_passes`], and but the signature: by it alone a filter that has one is found.
     pub fn rest_passes(&self, facts: &TransactionFacts<'_>) -> bool {
         let keys = facts.keys(self.expansion);
         self.vote.is_none_or(|vote| vote == facts.vote())
             && self.failed.is_none_or(|failed| failed == facts.failed())
-            && self
-                .signature
-                .is_none_or(|signature| signature == *facts.info.signature)
             && is_subset(&self.required, keys)
             && !intersects(&self.exclude, keys)
     }
@@ -264,7 +261,7 @@ fn amount(balance: &TokenBalance) -> Option<&str> {
 }
 
 /// Owners of token accounts that were opened, closed, or hold another amount than before. Balances whose owner cannot be
-/// read do not count.
+/// read do not count. An account has one balance before and one after.
 fn changed_owners<'a>(
     before: &'a [TokenBalance],
     after: &'a [TokenBalance],
@@ -272,7 +269,6 @@ fn changed_owners<'a>(
     let of = |balances: &'a [TokenBalance], index: u32| {
         balances
             .iter()
-            .rev()
             .filter(move |balance| balance.account_index == index)
             .find_map(|balance| owner(balance).map(|owner| (owner, amount(balance))))
     };

@@ -24,7 +24,7 @@ enum Step {
     Remove(SubscriberId),
     Change(SubscriberId, String, Vec<usize>, Vec<usize>),
     Account(SubscribeUpdateAccountInfo),
-    Transaction(SubscribeUpdateTransactionInfo),
+    Transaction(Box<SubscribeUpdateTransactionInfo>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0u64..5, "[abc]", some(), some())
             .prop_map(|(id, name, add, remove)| Step::Change(id, name, add, remove)),
         6 => accounts().prop_map(Step::Account),
-        6 => transactions().prop_map(Step::Transaction),
+        6 => transactions().prop_map(|it| Step::Transaction(Box::new(it))),
     ];
     vec(step, 1..40)
 }

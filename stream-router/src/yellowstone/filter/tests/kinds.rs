@@ -7,7 +7,7 @@ use event_schema::proto::{
 
 use super::{
     super::{DataSlice, FilterIndex, TransactionFacts},
-    matching::{compiled, info, one},
+    matching::{info, one},
     universe::{KEYS, key, signature, text, texts},
 };
 use crate::subscription::Level;
@@ -144,32 +144,4 @@ fn owners_of_token_accounts_count_when_asked_for() {
     assert_eq!(passing(None), [6]);
     assert_eq!(passing(Some(0)), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(passing(Some(1)), [1, 2, 3, 6]);
-}
-
-/// A required account that many ask for is not where the next one is listed, if it has a rarer one.
-#[test]
-fn many_who_require_a_common_account_are_not_all_looked_at() {
-    let mut index = FilterIndex::default();
-    for id in 0..100u64 {
-        let mut own = [200; 32];
-        own[..8].copy_from_slice(&id.to_le_bytes());
-        let filter = SubscribeRequestFilterTransactions {
-            account_required: vec![text(0), bs58::encode(own).into_string()],
-            ..Default::default()
-        };
-        let request = SubscribeRequest {
-            transactions: [("t".into(), filter)].into(),
-            ..SubscribeRequest::default()
-        };
-        index.insert(id, compiled(&request));
-    }
-    let transaction = SubscribeUpdateTransactionInfo {
-        meta: Some(TransactionStatusMeta {
-            loaded_writable_addresses: vec![key(0).to_vec()],
-            ..TransactionStatusMeta::default()
-        }),
-        ..SubscribeUpdateTransactionInfo::default()
-    };
-    let facts = TransactionFacts::new(&transaction);
-    assert!(index.looked_at(Level::Processed, &facts) <= 1);
 }

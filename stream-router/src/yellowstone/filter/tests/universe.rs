@@ -46,11 +46,11 @@ pub fn cuckoo(members: u16, seed: u64) -> CuckooFilter {
     };
     const BUCKETS: u64 = 8;
     let mut buckets = [[0u16; 4]; BUCKETS as usize];
-    for index in (0..KEYS).filter(|index| members >> index & 1 == 1) {
+    for index in (0..KEYS).filter(|index| (members >> index) & 1 == 1) {
         let of_key = hash(&|mut hasher| key(index).hash(&mut hasher));
         let fingerprint = ((of_key >> 32) as u16).max(1);
         let first = of_key % BUCKETS;
-        let second = first ^ hash(&|hasher| hasher.write_u16(fingerprint)) % BUCKETS;
+        let second = first ^ (hash(&|hasher| hasher.write_u16(fingerprint)) % BUCKETS);
         // Either will do; the second is where a full bucket's keys go.
         let mut candidates = [first, second];
         candidates.rotate_left(index % 2);
@@ -87,7 +87,7 @@ pub fn members(set: &CuckooFilter) -> Vec<String> {
     });
     let members = known[&(set.hash_seed, set.data.clone())];
     (0..KEYS)
-        .filter(|index| members >> index & 1 == 1)
+        .filter(|index| (members >> index) & 1 == 1)
         .map(text)
         .collect()
 }
