@@ -7,6 +7,7 @@ const ENDPOINTS = {
   rpc: ["HELIOGRAPH_RPC", "http://127.0.0.1:8899"],
   pubsub: ["HELIOGRAPH_PUBSUB", "ws://127.0.0.1:8900"],
   router: ["HELIOGRAPH_ROUTER", "ws://127.0.0.1:8910"],
+  grpc: ["HELIOGRAPH_GRPC", "http://127.0.0.1:10000"],
   edge: ["HELIOGRAPH_EDGE", "http://localhost:8940"],
   ledger: ["HELIOGRAPH_LEDGER", "http://127.0.0.1:8920"],
   door: ["HELIOGRAPH_DOOR", "http://127.0.0.1:8123"],

@@ -184,6 +184,7 @@ fn start_router(brokers: &str, binary: &Path, scratch: &Path) -> anyhow::Result<
          [kafka]\nbrokers = \"{brokers}\"\n\
          [topics]\naccounts = {accounts}\ntransactions = {transactions}\nslots = {slots}\ncanonical = {CANONICAL_PARTITIONS}\n\
          [limits]\ngap_after_ms = {}\nsettle_ms = {}\nunsealed_slots = {UNSEALED_SLOTS}\n\
+         [grpc]\nenabled = false\n\
          [host]\nadmin = \"127.0.0.1:0\"\n",
         free_port(),
         GAP_AFTER.as_millis(),

@@ -140,6 +140,7 @@ fn urls(stack: &Stack, say: &Say) {
         "
   web page and API   http://localhost:{}
   Solana PubSub      ws://127.0.0.1:{}
+  Yellowstone gRPC   http://127.0.0.1:{}
   ClickHouse         http://127.0.0.1:{}   (SELECT count() FROM transactions)
   ledger             http://127.0.0.1:{}/v1/check
   send transactions  http://127.0.0.1:{}   (JSON-RPC sendTransaction)
@@ -147,6 +148,7 @@ fn urls(stack: &Stack, say: &Say) {
 ",
         ports.edge,
         ports.router,
+        ports.grpc,
         ports.clickhouse,
         ports.ledger,
         ports.sender,

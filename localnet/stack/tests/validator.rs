@@ -152,6 +152,10 @@ impl Running {
                 format!("ws://127.0.0.1:{}", self.port("router")),
             )
             .env(
+                "HELIOGRAPH_GRPC",
+                format!("http://127.0.0.1:{}", self.port("grpc")),
+            )
+            .env(
                 "HELIOGRAPH_EDGE",
                 format!("http://localhost:{}", self.port("edge")),
             )
@@ -205,6 +209,7 @@ fn unmodified_clients_and_a_browser_are_satisfied() {
     let mut stack = Running::start();
     stack.client("node", "web3js.mjs");
     stack.client("node", "kit.mjs");
+    stack.client("node", "yellowstone.mjs");
     stack.client("node", "browser.mjs");
     stack.client("python3", "clickhouse_door.py");
 

@@ -27,7 +27,7 @@ fn router(dir: &Path, brokers: &str, port: u16) -> Child {
     let config = format!(
         "listen = \"127.0.0.1:{port}\"\ntopic_prefix = \"t\"\n[kafka]\nbrokers = \"{brokers}\"\n\
          [topics]\naccounts = 3\ntransactions = 3\nslots = 1\ncanonical = {PARTITIONS_CANONICAL}\n\
-         [host]\nadmin = \"127.0.0.1:0\"\n"
+         [grpc]\nenabled = false\n[host]\nadmin = \"127.0.0.1:0\"\n"
     );
     let file = dir.join("router.toml");
     std::fs::write(&file, config).expect("a config file");
