@@ -12,7 +12,7 @@ mod tests;
 mod votes;
 
 pub use accounts::{BankAccount, keyed_account, ui_account};
-pub use blocks::ShownBlock;
+pub use blocks::{ShownTransaction, block_update};
 pub use failures::ui_error;
 pub use mints::Mints;
 pub use native::{Unreadable, native_transaction};

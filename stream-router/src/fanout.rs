@@ -6,13 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use event_schema::Slot;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     commitment::Standing,
     config::WebSocketConfig,
-    encoding::{BankAccount, FrozenSlots, Mints, ShownBlock, ToldVotes},
+    encoding::{BankAccount, FrozenSlots, Mints, ShownTransaction, ToldVotes},
     jsonrpc::{Call, Request},
     live::{LiveBlock, LiveBlocks},
     metrics::Metrics,
@@ -27,11 +28,13 @@ mod executions;
 mod index;
 mod queue;
 mod slots;
+mod value;
 mod votes;
 
 use index::{Index, Interest};
 use queue::Outgoing;
 pub use queue::{Inbox, Outbox, Texts, queue};
+use value::Told;
 
 /// Requests waiting for the fan-out; when full, connections wait.
 pub const COMMANDS: usize = 4_096;
@@ -73,6 +76,8 @@ pub struct Fanout {
     mints: Mints,
     frozen: FrozenSlots,
     told_votes: ToldVotes,
+    /// How many long texts are written at a time: half of the processors do other things.
+    writers: Arc<Semaphore>,
     next_id: SubscriptionId,
 }
 
@@ -88,6 +93,7 @@ impl Fanout {
             mints: Mints::default(),
             frozen: FrozenSlots::default(),
             told_votes: ToldVotes::default(),
+            writers: Arc::new(Semaphore::new(writers())),
             next_id: 0,
         }
     }
@@ -251,7 +257,7 @@ impl Fanout {
         }
     }
 
-    /// Cheap things first: whoever waits for a signature does not wait for blocks to be shown.
+    /// What is waited for most comes first.
     fn reach(&mut self, block: BlockId, level: Level) {
         let Some(block) = self.live.reach(block, level) else {
             return;
@@ -276,13 +282,15 @@ impl Fanout {
             .map(|transaction| TransactionFacts::new(transaction))
             .collect();
         self.tell_logs(&block, level, &facts);
-        let mut shown = ShownBlock::new(&block);
-        self.tell_transactions(&block, level, &facts, &mut shown);
-        self.tell_blocks(&block, level, &facts, &mut shown);
+        let transactions = block.transactions.iter();
+        let shown: Vec<Arc<ShownTransaction>> = transactions
+            .map(|transaction| Arc::new(ShownTransaction::new(block.id.slot, transaction)))
+            .collect();
+        self.tell_transactions(&shown, level, &facts);
+        self.tell_blocks(&block, level, &facts, &shown);
     }
 
-    /// `result` is JSON.
-    fn notify(&mut self, id: SubscriptionId, result: &Arc<str>) {
+    fn notify(&mut self, id: SubscriptionId, result: &Told) {
         let Some(subscriber) = self.subscribers.get(&id) else {
             return;
         };
@@ -293,7 +301,7 @@ impl Fanout {
             .inc();
         let notification = Outgoing::Notification {
             method,
-            result: Arc::clone(result),
+            result: result.clone(),
             subscription: id,
         };
         self.push(subscriber.connection, notification);
@@ -313,11 +321,12 @@ impl Fanout {
     }
 }
 
+fn writers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.div_ceil(2)
+}
+
 /// `value` is written as JSON.
-fn in_context(block: &LiveBlock, value: impl std::fmt::Display) -> Arc<str> {
-    format!(
-        r#"{{"context":{{"slot":{}}},"value":{value}}}"#,
-        block.id.slot
-    )
-    .into()
+fn in_context(slot: Slot, value: impl std::fmt::Display) -> String {
+    format!(r#"{{"context":{{"slot":{slot}}},"value":{value}}}"#)
 }

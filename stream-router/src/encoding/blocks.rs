@@ -3,9 +3,15 @@
 //! Agave's encoder shows one transaction at a time; each is shown once per view, whoever asks: a block's text is made of
 //! the texts of its transactions, all of them or those that mention an address.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
-use event_schema::proto::{Message as _, geyser::SubscribeUpdateBlockMeta};
+use event_schema::{
+    Slot,
+    proto::{Message as _, geyser::SubscribeUpdateTransactionInfo},
+};
 use serde_json::json;
 use solana_rpc_client_types::{
     config::{TransactionDetails, UiTransactionEncoding},
@@ -14,159 +20,147 @@ use solana_rpc_client_types::{
 use solana_storage_proto::convert::generated;
 use solana_transaction_status::{
     BlockEncodingOptions, ConfirmedBlock, EncodeError, RewardsAndNumPartitions,
-    TransactionWithStatusMeta, VersionedTransactionWithStatusMeta,
+    TransactionWithStatusMeta, UiConfirmedBlock,
 };
 
 use super::native_transaction;
-use crate::{live::LiveBlock, slot_tree::BlockId, subscription::TransactionView};
+use crate::{observation::MetaView, subscription::TransactionView};
 
 #[cfg(test)]
 mod tests;
 
-/// What of a block was shown so far, at one level.
+type Shown = Result<Arc<str>, RpcBlockUpdateError>;
+
+/// A transaction, and its texts as far as somebody has asked for them.
 #[derive(Debug)]
-pub struct ShownBlock<'a> {
-    block: &'a LiveBlock,
-    /// By index in the block, once somebody asked.
-    natives: Vec<Option<Result<VersionedTransactionWithStatusMeta, RpcBlockUpdateError>>>,
-    transactions: HashMap<(usize, TransactionView), Result<Arc<str>, RpcBlockUpdateError>>,
-    frames: HashMap<bool, Result<String, RpcBlockUpdateError>>,
+pub struct ShownTransaction {
+    slot: Slot,
+    info: Arc<SubscribeUpdateTransactionInfo>,
+    texts: Mutex<HashMap<TransactionView, Arc<OnceLock<Shown>>>>,
 }
 
-impl<'a> ShownBlock<'a> {
-    pub fn new(block: &'a LiveBlock) -> Self {
+impl ShownTransaction {
+    pub fn new(slot: Slot, info: &Arc<SubscribeUpdateTransactionInfo>) -> Self {
         Self {
-            natives: vec![None; block.transactions.len()],
-            block,
-            transactions: HashMap::new(),
-            frames: HashMap::new(),
+            slot,
+            info: Arc::clone(info),
+            texts: Mutex::default(),
         }
     }
 
-    /// `{"transaction", "meta", "version"}` of the transaction at this index, which must exist. The view's details must be
-    /// full or accounts.
-    pub fn transaction(
-        &mut self,
-        at: usize,
-        view: TransactionView,
-    ) -> Result<Arc<str>, RpcBlockUpdateError> {
+    /// About the length of a text. JSON of a transaction has one and a half to four times the bytes of its message.
+    pub fn bytes(&self) -> usize {
+        self.info.encoded_len() * 3
+    }
+
+    /// `{"transaction", "meta", "version"}`. The view's details must be full or accounts.
+    fn text(&self, view: TransactionView) -> Shown {
         let view = decisive(view);
-        if let Some(shown) = self.transactions.get(&(at, view)) {
-            return shown.clone();
-        }
-        let block = self.block;
-        let native = self.natives[at].get_or_insert_with(|| {
-            native_transaction(&block.transactions[at]).map_err(|problem| {
-                tracing::error!(slot = block.id.slot.0, index = at, %problem, "a transaction cannot be shown");
-                RpcBlockUpdateError::BlockStoreError
-            })
-        });
-        let shown = native
-            .clone()
-            .and_then(|native| show_transaction(native, view));
-        self.transactions.insert((at, view), shown.clone());
-        shown
-    }
-
-    /// What `blockNotification` carries: the block with the transactions at these indexes, or why it cannot be shown.
-    pub fn update(&mut self, chosen: &[usize], view: TransactionView) -> String {
-        let slot = self.block.id.slot;
-        match self.block_text(chosen, view) {
-            Ok(block) => format!(r#"{{"slot":{slot},"block":{block},"err":null}}"#),
-            Err(error) => format!(r#"{{"slot":{slot},"block":null,"err":{}}}"#, json!(error)),
-        }
-    }
-
-    fn block_text(
-        &mut self,
-        chosen: &[usize],
-        view: TransactionView,
-    ) -> Result<String, RpcBlockUpdateError> {
-        let content = match view.details {
-            TransactionDetails::Full | TransactionDetails::Accounts => {
-                let texts: Vec<Arc<str>> = chosen
-                    .iter()
-                    .map(|at| self.transaction(*at, view))
-                    .collect::<Result<_, _>>()?;
-                Some(format!(r#""transactions":[{}]"#, texts.join(",")))
-            }
-            TransactionDetails::Signatures => {
-                let signatures: Vec<String> = chosen
-                    .iter()
-                    .map(|at| bs58::encode(&self.block.transactions[*at].signature).into_string())
-                    .collect();
-                Some(format!(r#""signatures":{}"#, json!(signatures)))
-            }
-            TransactionDetails::None => None,
+        let text = {
+            // A writer that panicked left no text, and nothing else is in here.
+            let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(texts.entry(view).or_default())
         };
-        let (id, meta) = (self.block.id, &self.block.meta.meta);
-        let frame = self
-            .frames
-            .entry(view.rewards)
-            .or_insert_with(|| show_frame(id, meta, view.rewards))
-            .clone()?;
-        // The frame is an object with members.
-        Ok(match (content, frame.strip_suffix('}')) {
-            (Some(content), Some(open)) => format!("{open},{content}}}"),
-            _ => frame,
-        })
+        text.get_or_init(|| self.show(view)).clone()
+    }
+
+    fn show(&self, view: TransactionView) -> Shown {
+        let native = native_transaction(&self.info).map_err(|problem| {
+            let (slot, index) = (self.slot.0, self.info.index);
+            tracing::error!(slot, index, %problem, "a transaction cannot be shown");
+            RpcBlockUpdateError::BlockStoreError
+        })?;
+        let one = ConfirmedBlock {
+            transactions: vec![TransactionWithStatusMeta::Complete(native)],
+            ..empty_block()
+        };
+        encode(one, view)?
+            .transactions
+            .and_then(|mut transactions| transactions.pop())
+            .and_then(|transaction| serde_json::to_string(&transaction).ok())
+            .map(Arc::from)
+            .ok_or(RpcBlockUpdateError::BlockStoreError)
+    }
+
+    fn signature(&self) -> String {
+        bs58::encode(&self.info.signature).into_string()
+    }
+
+    /// What `transactionNotification` carries, as managed providers write it. A transaction that cannot be shown is told with
+    /// the reason.
+    pub fn notification(&self, view: TransactionView) -> String {
+        let place = format!(
+            r#""signature":"{}","slot":{},"transactionIndex":{}"#,
+            self.signature(),
+            self.slot,
+            self.info.index
+        );
+        match view.details {
+            TransactionDetails::Signatures | TransactionDetails::None => format!("{{{place}}}"),
+            TransactionDetails::Full | TransactionDetails::Accounts => match self.text(view) {
+                Ok(content) => format!(r#"{{"transaction":{content},{place}}}"#),
+                Err(error) => {
+                    format!(r#"{{"transaction":null,"err":{},{place}}}"#, json!(error))
+                }
+            },
+        }
     }
 }
 
-/// Lists of accounts look the same in every encoding.
-fn decisive(view: TransactionView) -> TransactionView {
-    match view.details {
-        TransactionDetails::Accounts => TransactionView {
-            encoding: UiTransactionEncoding::Json,
-            ..view
-        },
-        _ => view,
-    }
-}
-
-fn show_transaction(
-    native: VersionedTransactionWithStatusMeta,
+/// What `blockNotification` carries: the block with these transactions of it, or why it cannot be shown.
+pub fn block_update(
+    meta: &MetaView,
+    chosen: &[Arc<ShownTransaction>],
     view: TransactionView,
-) -> Result<Arc<str>, RpcBlockUpdateError> {
-    let one = ConfirmedBlock {
-        transactions: vec![TransactionWithStatusMeta::Complete(native)],
-        ..empty_block()
+) -> String {
+    let slot = meta.block.slot;
+    match block_text(meta, chosen, view) {
+        Ok(block) => format!(r#"{{"slot":{slot},"block":{block},"err":null}}"#),
+        Err(error) => format!(r#"{{"slot":{slot},"block":null,"err":{}}}"#, json!(error)),
+    }
+}
+
+fn block_text(
+    meta: &MetaView,
+    chosen: &[Arc<ShownTransaction>],
+    view: TransactionView,
+) -> Result<String, RpcBlockUpdateError> {
+    let content = match view.details {
+        TransactionDetails::Full | TransactionDetails::Accounts => {
+            let texts: Vec<Arc<str>> = chosen
+                .iter()
+                .map(|transaction| transaction.text(view))
+                .collect::<Result<_, _>>()?;
+            Some(format!(r#""transactions":[{}]"#, texts.join(",")))
+        }
+        TransactionDetails::Signatures => {
+            let signatures: Vec<String> = chosen.iter().map(|it| it.signature()).collect();
+            Some(format!(r#""signatures":{}"#, json!(signatures)))
+        }
+        TransactionDetails::None => None,
     };
-    let options = BlockEncodingOptions {
-        transaction_details: view.details,
-        show_rewards: view.rewards,
-        max_supported_transaction_version: view.version_max,
-    };
-    let shown = one.encode_with_options(view.encoding, options).map_err(
-        |EncodeError::UnsupportedTransactionVersion(version)| {
-            RpcBlockUpdateError::UnsupportedTransactionVersion(version)
-        },
-    )?;
-    shown
-        .transactions
-        .and_then(|mut transactions| transactions.pop())
-        .and_then(|transaction| serde_json::to_string(&transaction).ok())
-        .map(Arc::from)
-        .ok_or(RpcBlockUpdateError::BlockStoreError)
+    let frame = frame(meta, view)?;
+    // The frame is an object with members.
+    Ok(match (content, frame.strip_suffix('}')) {
+        (Some(content), Some(open)) => format!("{open},{content}}}"),
+        _ => frame,
+    })
 }
 
 /// The block without its transactions.
-fn show_frame(
-    id: BlockId,
-    meta: &SubscribeUpdateBlockMeta,
-    rewards: bool,
-) -> Result<String, RpcBlockUpdateError> {
-    let unreadable = |problem: &dyn std::fmt::Display| {
-        tracing::error!(slot = id.slot.0, %problem, "a block's rewards cannot be shown");
-        RpcBlockUpdateError::BlockStoreError
-    };
+fn frame(meta: &MetaView, view: TransactionView) -> Result<String, RpcBlockUpdateError> {
+    let slot = meta.block.slot.0;
+    let meta = &meta.meta;
     let paid = meta
         .rewards
         .as_ref()
         .map(|rewards| rewards.encode_to_vec())
         .unwrap_or_default();
     let paid: RewardsAndNumPartitions = generated::Rewards::decode(paid.as_slice())
-        .map_err(|error| unreadable(&error))?
+        .map_err(|problem| {
+            tracing::error!(slot, %problem, "a block's rewards cannot be shown");
+            RpcBlockUpdateError::BlockStoreError
+        })?
         .into();
     let block = ConfirmedBlock {
         previous_blockhash: meta.parent_blockhash.clone(),
@@ -178,17 +172,39 @@ fn show_frame(
         block_height: meta.block_height.map(|height| height.block_height),
         ..empty_block()
     };
-    let options = BlockEncodingOptions {
-        transaction_details: TransactionDetails::None,
-        show_rewards: rewards,
-        max_supported_transaction_version: None,
+    let bare = TransactionView {
+        details: TransactionDetails::None,
+        ..view
     };
-    let shown = block
-        .encode_with_options(UiTransactionEncoding::Json, options)
-        .map_err(|EncodeError::UnsupportedTransactionVersion(version)| {
+    let shown = encode(block, bare)?;
+    serde_json::to_string(&shown).map_err(|_| RpcBlockUpdateError::BlockStoreError)
+}
+
+fn encode(
+    block: ConfirmedBlock,
+    view: TransactionView,
+) -> Result<UiConfirmedBlock, RpcBlockUpdateError> {
+    let options = BlockEncodingOptions {
+        transaction_details: view.details,
+        show_rewards: view.rewards,
+        max_supported_transaction_version: view.version_max,
+    };
+    block.encode_with_options(view.encoding, options).map_err(
+        |EncodeError::UnsupportedTransactionVersion(version)| {
             RpcBlockUpdateError::UnsupportedTransactionVersion(version)
-        })?;
-    serde_json::to_string(&shown).map_err(|error| unreadable(&error))
+        },
+    )
+}
+
+/// Lists of accounts look the same in every encoding.
+fn decisive(view: TransactionView) -> TransactionView {
+    match view.details {
+        TransactionDetails::Accounts => TransactionView {
+            encoding: UiTransactionEncoding::Json,
+            ..view
+        },
+        _ => view,
+    }
 }
 
 fn empty_block() -> ConfirmedBlock {

@@ -1,6 +1,6 @@
 //! The steps of a slot's life, as `slotsUpdatesSubscribe` shows them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use event_schema::{
     Slot,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Every report but the one that a bank is frozen, which is shown with the block's figures: see [`FrozenSlots`].
-pub fn slot_update(update: &SlotUpdate) -> Option<Arc<str>> {
+pub fn slot_update(update: &SlotUpdate) -> Option<String> {
     let (slot, timestamp) = (update.slot.0, milliseconds(update.at_ms));
     let shown = match update.status {
         SlotStatus::SlotFirstShredReceived => Shown::FirstShredReceived { slot, timestamp },
@@ -44,8 +44,8 @@ fn milliseconds(at: i64) -> u64 {
     u64::try_from(at).unwrap_or_default()
 }
 
-fn text(shown: &Shown) -> Arc<str> {
-    serde_json::json!(shown).to_string().into()
+fn text(shown: &Shown) -> String {
+    serde_json::json!(shown).to_string()
 }
 
 /// A frozen bank is told when both are known: that a validator processed it, and the block with its figures.
@@ -60,7 +60,7 @@ impl FrozenSlots {
     const SLOTS_MAX: usize = 512;
 
     /// Of the reports those count that cannot come before the bank is frozen. A slot may be begun anew, with another block.
-    pub fn reported(&mut self, update: &SlotUpdate) -> Option<Arc<str>> {
+    pub fn reported(&mut self, update: &SlotUpdate) -> Option<String> {
         if update.status == SlotStatus::SlotCreatedBank {
             self.processed_ms.remove(&update.slot);
             self.figures.remove(&update.slot);
@@ -79,7 +79,7 @@ impl FrozenSlots {
         Some(shown(update.slot, at_ms, stats))
     }
 
-    pub fn published(&mut self, block: &Block) -> Option<Arc<str>> {
+    pub fn published(&mut self, block: &Block) -> Option<String> {
         let slot = block.id.slot;
         let stats = figures(block);
         if let Some(at_ms) = self.processed_ms.get(&slot) {
@@ -97,7 +97,7 @@ fn keep_newest<V>(by_slot: &mut BTreeMap<Slot, V>, max: usize) {
     }
 }
 
-fn shown(slot: Slot, at_ms: i64, stats: SlotTransactionStats) -> Arc<str> {
+fn shown(slot: Slot, at_ms: i64, stats: SlotTransactionStats) -> String {
     text(&Shown::Frozen {
         slot: slot.0,
         timestamp: milliseconds(at_ms),

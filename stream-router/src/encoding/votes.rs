@@ -7,10 +7,7 @@
 //! The instruction is read here and not by Agave's parser, because a block has a vote of every validator and the parser
 //! makes JSON of each first. That both read the same is a test.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use event_schema::{Slot, proto::geyser::SubscribeUpdateTransactionInfo};
 use solana_pubkey::{Pubkey, pubkey};
@@ -60,7 +57,7 @@ impl LandedVote {
         })
     }
 
-    pub fn shown(&self) -> Arc<str> {
+    pub fn shown(&self) -> String {
         let vote = RpcVote {
             vote_pubkey: self.voter.to_string(),
             slots: self.slots.clone(),
@@ -68,7 +65,7 @@ impl LandedVote {
             timestamp: self.timestamp,
             signature: bs58::encode(&self.signature).into_string(),
         };
-        serde_json::json!(vote).to_string().into()
+        serde_json::json!(vote).to_string()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Tells subscribers of accounts and of programs what a block changed. A value is shown once per view, not per subscriber.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use serde_json::json;
 
 use super::{
-    Fanout, SubscriptionId, in_context,
+    Fanout, SubscriptionId, Told, in_context,
     index::{Interest, Topic},
 };
 use crate::{
@@ -45,7 +45,7 @@ impl Fanout {
         } else {
             block.id.slot.0
         };
-        let mut shown: HashMap<View, Arc<str>> = HashMap::new();
+        let mut shown: HashMap<View, Told> = HashMap::new();
         for id in ids {
             let Some(subscriber) = self.subscribers.get_mut(id) else {
                 continue;
@@ -58,14 +58,16 @@ impl Fanout {
             }
             let value = shown
                 .entry(view)
-                .or_insert_with(|| in_context(block, json!(ui_account(account, view, &self.mints))))
+                .or_insert_with(|| {
+                    in_context(block.id.slot, json!(ui_account(account, view, &self.mints))).into()
+                })
                 .clone();
             self.notify(*id, &value);
         }
     }
 
     fn tell_program(&mut self, block: &LiveBlock, account: &BankAccount, ids: &[SubscriptionId]) {
-        let mut shown: HashMap<View, Option<Arc<str>>> = HashMap::new();
+        let mut shown: HashMap<View, Option<Told>> = HashMap::new();
         for id in ids {
             let Some(subscriber) = self.subscribers.get(id) else {
                 continue;
@@ -80,7 +82,8 @@ impl Fanout {
             let value = shown
                 .entry(view)
                 .or_insert_with(|| {
-                    keyed_account(account, view, &self.mints).map(|value| in_context(block, &value))
+                    keyed_account(account, view, &self.mints)
+                        .map(|value| in_context(block.id.slot, &value).into())
                 })
                 .clone();
             if let Some(value) = value {

@@ -8,11 +8,11 @@ use std::{
 use solana_pubkey::Pubkey;
 
 use super::{
-    Fanout, SubscriptionId, in_context,
+    Fanout, SubscriptionId, Told, in_context,
     index::{Interest, Topic},
 };
 use crate::{
-    encoding::ShownBlock,
+    encoding::{ShownTransaction, block_update},
     live::LiveBlock,
     subscription::{Level, Subscription, TransactionFacts, TransactionView},
 };
@@ -23,38 +23,37 @@ impl Fanout {
         block: &LiveBlock,
         level: Level,
         facts: &[TransactionFacts],
-        shown: &mut ShownBlock<'_>,
+        shown: &[Arc<ShownTransaction>],
     ) {
         if !self.index.any(Interest::Blocks, level) {
             return;
         }
         let whole = self.index.under(Topic::Blocks(level)).to_vec();
-        let all: Vec<usize> = (0..facts.len()).collect();
-        self.tell_choice(block, &all, &whole, shown);
+        self.tell_choice(block, &whole, shown);
 
         // A subscriber of an address hears nothing of blocks that do not mention it.
-        let mut mentioning: BTreeMap<Pubkey, Vec<usize>> = BTreeMap::new();
-        for (at, facts) in facts.iter().enumerate() {
+        let mut mentioning: BTreeMap<Pubkey, Vec<Arc<ShownTransaction>>> = BTreeMap::new();
+        for (transaction, facts) in shown.iter().zip(facts) {
             for key in &facts.keys {
                 if !self.index.under(Topic::BlocksOf(level, *key)).is_empty() {
-                    mentioning.entry(*key).or_default().push(at);
+                    let chosen = mentioning.entry(*key).or_default();
+                    chosen.push(Arc::clone(transaction));
                 }
             }
         }
         for (key, chosen) in mentioning {
             let ids = self.index.under(Topic::BlocksOf(level, key)).to_vec();
-            self.tell_choice(block, &chosen, &ids, shown);
+            self.tell_choice(block, &ids, &chosen);
         }
     }
 
     fn tell_choice(
         &mut self,
         block: &LiveBlock,
-        chosen: &[usize],
         ids: &[SubscriptionId],
-        shown: &mut ShownBlock<'_>,
+        chosen: &[Arc<ShownTransaction>],
     ) {
-        let mut told: HashMap<TransactionView, Arc<str>> = HashMap::new();
+        let mut told: HashMap<TransactionView, Told> = HashMap::new();
         for id in ids {
             let Some(subscriber) = self.subscribers.get(id) else {
                 continue;
@@ -62,10 +61,14 @@ impl Fanout {
             let Subscription::Block { view, .. } = *subscriber.subscription else {
                 continue;
             };
-            let value = told
-                .entry(view)
-                .or_insert_with(|| in_context(block, shown.update(chosen, view)))
-                .clone();
+            let value = told.entry(view).or_insert_with(|| {
+                let (meta, chosen) = (Arc::clone(&block.meta), chosen.to_vec());
+                let bytes: usize = chosen.iter().map(|transaction| transaction.bytes()).sum();
+                Told::later(&self.writers, bytes, move || {
+                    in_context(meta.block.slot, block_update(&meta, &chosen, view))
+                })
+            });
+            let value = value.clone();
             self.notify(*id, &value);
         }
     }

@@ -3,14 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
-use solana_rpc_client_types::{config::TransactionDetails, response::RpcBlockUpdateError};
 
 use super::{
-    Fanout, SubscriptionId, in_context,
+    Fanout, SubscriptionId, Told, in_context,
     index::{Interest, Topic},
 };
 use crate::{
-    encoding::{ShownBlock, ui_error},
+    encoding::{ShownTransaction, ui_error},
     live::LiveBlock,
     subscription::{Level, Subscription, TransactionFacts, TransactionView},
 };
@@ -41,7 +40,7 @@ impl Fanout {
                     );
                     if asked && !subscriber.received_told {
                         subscriber.received_told = true;
-                        let value = in_context(block, json!("receivedSignature"));
+                        let value = in_context(block.id.slot, json!("receivedSignature")).into();
                         self.notify(id, &value);
                     }
                 }
@@ -66,7 +65,7 @@ impl Fanout {
                 continue;
             }
             let err = ui_error(transaction.meta.as_ref());
-            let value = in_context(block, json!({ "err": err }));
+            let value = in_context(block.id.slot, json!({ "err": err })).into();
             for id in waiting {
                 self.notify(id, &value);
                 self.unsubscribe(id);
@@ -102,13 +101,14 @@ impl Fanout {
                 continue;
             }
             let value = in_context(
-                block,
+                block.id.slot,
                 json!({
                     "signature": bs58::encode(&transaction.signature).into_string(),
                     "err": ui_error(Some(meta)),
                     "logs": meta.log_messages,
                 }),
-            );
+            )
+            .into();
             for id in ids {
                 self.notify(id, &value);
             }
@@ -117,16 +117,15 @@ impl Fanout {
 
     pub(super) fn tell_transactions(
         &mut self,
-        block: &LiveBlock,
+        transactions: &[Arc<ShownTransaction>],
         level: Level,
         facts: &[TransactionFacts],
-        shown: &mut ShownBlock<'_>,
     ) {
         if !self.index.any(Interest::Transactions, level) {
             return;
         }
-        for (at, facts) in facts.iter().enumerate() {
-            let mut told: HashMap<TransactionView, Option<Arc<str>>> = HashMap::new();
+        for (transaction, facts) in transactions.iter().zip(facts) {
+            let mut told: HashMap<TransactionView, Told> = HashMap::new();
             for id in self.index.transaction_candidates(facts, level) {
                 let Some(subscriber) = self.subscribers.get(&id) else {
                     continue;
@@ -135,44 +134,21 @@ impl Fanout {
                 else {
                     continue;
                 };
-                if !filter.matches(facts) {
+                // A version the subscriber cannot read is left out, which is what it asked for.
+                if !filter.matches(facts) || !view.reads(facts.version) {
                     continue;
                 }
                 let view = *view;
                 let value = told
                     .entry(view)
-                    .or_insert_with(|| transaction_result(block, at, view, shown));
-                if let Some(value) = value.clone() {
-                    self.notify(id, &value);
-                }
+                    .or_insert_with(|| {
+                        let transaction = Arc::clone(transaction);
+                        let bytes = transaction.bytes();
+                        Told::later(&self.writers, bytes, move || transaction.notification(view))
+                    })
+                    .clone();
+                self.notify(id, &value);
             }
         }
     }
-}
-
-/// What `transactionNotification` carries, as managed providers write it. A version the subscriber cannot read is left out,
-/// which is what it asked for; a transaction that cannot be read at all is told with the reason.
-fn transaction_result(
-    block: &LiveBlock,
-    at: usize,
-    view: TransactionView,
-    shown: &mut ShownBlock<'_>,
-) -> Option<Arc<str>> {
-    let transaction = &block.transactions[at];
-    let signature = bs58::encode(&transaction.signature).into_string();
-    let (slot, index) = (block.id.slot, transaction.index);
-    let place = format!(r#""signature":"{signature}","slot":{slot},"transactionIndex":{index}"#);
-    let text = match view.details {
-        TransactionDetails::Signatures | TransactionDetails::None => format!("{{{place}}}"),
-        TransactionDetails::Full | TransactionDetails::Accounts => {
-            match shown.transaction(at, view) {
-                Ok(content) => format!(r#"{{"transaction":{content},{place}}}"#),
-                Err(RpcBlockUpdateError::UnsupportedTransactionVersion(_)) => return None,
-                Err(error) => {
-                    format!(r#"{{"transaction":null,"err":{},{place}}}"#, json!(error))
-                }
-            }
-        }
-    };
-    Some(text.into())
 }

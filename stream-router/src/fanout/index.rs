@@ -272,7 +272,7 @@ mod tests {
             signature in 0u8..3,
             keys in keys(),
         ) {
-            let facts = TransactionFacts { is_vote, failed, signature: Some([signature; 64]), keys };
+            let facts = TransactionFacts { is_vote, failed, signature: Some([signature; 64]), version: None, keys };
             let mut index = Index::default();
             for (id, filter) in filters.iter().enumerate() {
                 let subscription = match subscription(

@@ -9,7 +9,7 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::SubscriptionId;
+use super::{SubscriptionId, value::Told};
 use crate::config::WebSocketConfig;
 
 /// One message to a subscriber.
@@ -18,8 +18,7 @@ pub(super) enum Outgoing {
     Answer(String),
     Notification {
         method: &'static str,
-        /// JSON.
-        result: Arc<str>,
+        result: Told,
         subscription: SubscriptionId,
     },
 }
@@ -28,26 +27,30 @@ impl Outgoing {
     /// Of the message around method and result.
     const FRAME_BYTES: usize = 90;
 
-    /// What it counts for in the queue; a little more than its text has.
+    /// What it counts for in the queue: about its length.
     fn bytes(&self) -> usize {
         match self {
             Self::Answer(text) => text.len(),
             Self::Notification { method, result, .. } => {
-                Self::FRAME_BYTES + method.len() + result.len()
+                Self::FRAME_BYTES + method.len() + result.bytes()
             }
         }
     }
 
-    fn text(self) -> String {
+    /// Cancel safe: what was answered is taken from `self` at the end only.
+    async fn text(&mut self) -> Option<String> {
         match self {
-            Self::Answer(text) => text,
+            Self::Answer(text) => Some(std::mem::take(text)),
             Self::Notification {
                 method,
                 result,
                 subscription,
-            } => format!(
-                r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"result":{result},"subscription":{subscription}}}}}"#
-            ),
+            } => {
+                let result = result.text().await?;
+                Some(format!(
+                    r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"result":{result},"subscription":{subscription}}}}}"#
+                ))
+            }
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct Inbox {
 #[derive(Debug)]
 pub struct Texts {
     items: mpsc::Receiver<Outgoing>,
+    /// Taken from the queue, but its text is still being written.
+    next: Option<Outgoing>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -90,6 +95,7 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
         Inbox {
             texts: Texts {
                 items: receiver,
+                next: None,
                 bytes,
             },
             end: ended,
@@ -98,10 +104,21 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
 }
 
 impl Texts {
+    /// Cancel safe: nothing is lost.
     pub async fn next(&mut self) -> Option<String> {
-        let item = self.items.recv().await?;
-        self.bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
-        Some(item.text())
+        loop {
+            let item = match &mut self.next {
+                Some(item) => item,
+                none => none.insert(self.items.recv().await?),
+            };
+            let bytes = item.bytes();
+            let text = item.text().await;
+            self.next = None;
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if text.is_some() {
+                return text;
+            }
+        }
     }
 }
 

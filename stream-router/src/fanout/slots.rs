@@ -1,11 +1,9 @@
 //! Tells subscribers of slots and roots how the chain grows.
 
-use std::sync::Arc;
-
 use event_schema::Slot;
 use serde_json::json;
 
-use super::{Fanout, index::Topic};
+use super::{Fanout, Told, index::Topic};
 use crate::{assembly::Block, encoding::slot_update, router::SlotUpdate};
 
 impl Fanout {
@@ -24,7 +22,7 @@ impl Fanout {
             return;
         }
         for value in [frozen, slot_update(update)].into_iter().flatten() {
-            self.tell_all(Topic::SlotsUpdates, &value);
+            self.tell_all(Topic::SlotsUpdates, &value.into());
         }
     }
 
@@ -34,11 +32,11 @@ impl Fanout {
             return;
         }
         if let Some(value) = self.frozen.published(block) {
-            self.tell_all(Topic::SlotsUpdates, &value);
+            self.tell_all(Topic::SlotsUpdates, &value.into());
         }
     }
 
-    fn tell_all(&mut self, topic: Topic, value: &Arc<str>) {
+    fn tell_all(&mut self, topic: Topic, value: &Told) {
         for id in self.index.under(topic).to_vec() {
             self.notify(id, value);
         }

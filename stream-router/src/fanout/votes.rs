@@ -16,7 +16,7 @@ impl Fanout {
             if !self.told_votes.is_news(&vote) {
                 continue;
             }
-            let value = vote.shown();
+            let value = vote.shown().into();
             for id in &ids {
                 self.notify(*id, &value);
             }

@@ -16,6 +16,16 @@ pub struct TransactionView {
     pub version_max: Option<u8>,
 }
 
+impl TransactionView {
+    /// Whether transactions of this version are asked for; `None` is the legacy one.
+    pub fn reads(&self, version: Option<u8>) -> bool {
+        match (version, self.version_max) {
+            (Some(version), Some(max)) => version <= max,
+            _ => true,
+        }
+    }
+}
+
 pub(super) fn block(
     (filter, config): (RpcBlockSubscribeFilter, Option<RpcBlockSubscribeConfig>),
 ) -> Result<Subscription, RpcError> {

@@ -165,6 +165,8 @@ pub struct TransactionFacts {
     pub is_vote: bool,
     pub failed: bool,
     pub signature: Option<[u8; 64]>,
+    /// `None`: legacy.
+    pub version: Option<u8>,
     /// Its addresses, those of lookup tables included; sorted, each once.
     pub keys: Vec<Pubkey>,
 }
@@ -193,6 +195,9 @@ impl TransactionFacts {
             is_vote: info.is_vote,
             failed: info.meta.as_ref().is_some_and(|meta| meta.err.is_some()),
             signature: info.signature.as_slice().try_into().ok(),
+            version: message
+                .filter(|message| message.versioned || message.config.is_some())
+                .map(|message| u8::from(message.config.is_some())),
             keys,
         }
     }

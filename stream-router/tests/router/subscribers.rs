@@ -6,7 +6,10 @@ use bytes::Bytes;
 use event_schema::{
     Pubkey, Signature, Slot, SourceId, WriteVersion,
     proto::{
-        confirmed_block::{Message, Transaction, TransactionError, TransactionStatusMeta},
+        confirmed_block::{
+            BlockHeight, Message, MessageHeader, Transaction, TransactionError,
+            TransactionStatusMeta, UnixTimestamp,
+        },
         geyser::{
             SubscribeUpdateAccountInfo, SubscribeUpdateBlockMeta, SubscribeUpdateTransactionInfo,
         },
@@ -27,6 +30,11 @@ use stream_router::{
 };
 
 use crate::chain::blockhash;
+
+mod blocks;
+mod slots;
+mod transactions;
+mod votes;
 
 struct Hall {
     fanout: Fanout,
@@ -114,11 +122,16 @@ fn transaction(index: u64, is_vote: bool, keys: &[u8], err: Option<Vec<u8>>) -> 
         is_vote,
         index,
         transaction: Some(Transaction {
+            signatures: vec![vec![index as u8 + 1; 64]],
             message: Some(Message {
+                header: Some(MessageHeader {
+                    num_required_signatures: 1,
+                    ..Default::default()
+                }),
                 account_keys: keys.iter().map(|key| vec![*key; 32]).collect(),
+                recent_blockhash: vec![0; 32],
                 ..Default::default()
             }),
-            ..Default::default()
         }),
         meta: Some(TransactionStatusMeta {
             err: err.map(|err| TransactionError { err }),
@@ -143,7 +156,15 @@ fn block(slot: u64, contents: Vec<Content>) -> Block {
         parent,
         transactions: 0,
         entries: 0,
-        meta: SubscribeUpdateBlockMeta::default(),
+        meta: SubscribeUpdateBlockMeta {
+            slot,
+            blockhash: id.blockhash.to_string(),
+            parent_slot: slot - 1,
+            parent_blockhash: parent.blockhash.to_string(),
+            block_time: Some(UnixTimestamp { timestamp: 77 }),
+            block_height: Some(BlockHeight { block_height: 5 }),
+            ..Default::default()
+        },
     });
     Block {
         id,

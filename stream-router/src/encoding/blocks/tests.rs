@@ -1,23 +1,19 @@
-use event_schema::{
-    Slot,
-    proto::{
-        confirmed_block::{
-            BlockHeight, CompiledInstruction, ConfirmedBlock as StoredBlock, ConfirmedTransaction,
-            InnerInstruction, InnerInstructions, Message, MessageAddressTableLookup, MessageHeader,
-            NumPartitions, ReturnData, Reward, Rewards, TokenBalance, Transaction,
-            TransactionConfig, TransactionError, TransactionStatusMeta, UiTokenAmount,
-            UnixTimestamp,
-        },
-        geyser::{SubscribeUpdateTransaction, SubscribeUpdateTransactionInfo},
+use event_schema::proto::{
+    confirmed_block::{
+        BlockHeight, CompiledInstruction, ConfirmedBlock as StoredBlock, ConfirmedTransaction,
+        InnerInstruction, InnerInstructions, Message, MessageAddressTableLookup, MessageHeader,
+        NumPartitions, ReturnData, Reward, Rewards, TokenBalance, Transaction, TransactionConfig,
+        TransactionError, TransactionStatusMeta, UiTokenAmount, UnixTimestamp,
     },
+    geyser::{SubscribeUpdateBlockMeta, SubscribeUpdateTransaction},
 };
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::observation::MetaView;
+use crate::slot_tree::BlockId;
 
-fn live(block: &StoredBlock) -> LiveBlock {
+fn meta_of(block: &StoredBlock) -> MetaView {
     let id = BlockId::new(Slot(7), event_schema::Blockhash([7; 32]));
     let meta = SubscribeUpdateBlockMeta {
         slot: 7,
@@ -32,33 +28,33 @@ fn live(block: &StoredBlock) -> LiveBlock {
         parent_blockhash: block.previous_blockhash.clone(),
         ..Default::default()
     };
-    let transactions = block.transactions.iter().enumerate();
-    LiveBlock {
-        id,
-        accounts: Vec::new(),
-        transactions: transactions
-            .map(|(index, stored)| {
-                let signature = stored
-                    .transaction
-                    .as_ref()
-                    .and_then(|transaction| transaction.signatures.first().cloned());
-                Arc::new(SubscribeUpdateTransactionInfo {
-                    signature: signature.unwrap_or_default(),
-                    is_vote: false,
-                    transaction: stored.transaction.clone(),
-                    meta: stored.meta.clone(),
-                    index: index as u64,
-                })
-            })
-            .collect(),
-        meta: Arc::new(MetaView {
-            block: id,
-            parent: BlockId::default(),
-            transactions: block.transactions.len() as u64,
-            entries: 0,
-            meta,
-        }),
+    MetaView {
+        block: id,
+        parent: BlockId::default(),
+        transactions: block.transactions.len() as u64,
+        entries: 0,
+        meta,
     }
+}
+
+fn shown(block: &StoredBlock) -> Vec<Arc<ShownTransaction>> {
+    let transactions = block.transactions.iter().enumerate();
+    transactions
+        .map(|(index, stored)| {
+            let signature = stored
+                .transaction
+                .as_ref()
+                .and_then(|transaction| transaction.signatures.first().cloned());
+            let info = SubscribeUpdateTransactionInfo {
+                signature: signature.unwrap_or_default(),
+                is_vote: false,
+                transaction: stored.transaction.clone(),
+                meta: stored.meta.clone(),
+                index: index as u64,
+            };
+            Arc::new(ShownTransaction::new(Slot(7), &Arc::new(info)))
+        })
+        .collect()
 }
 
 fn views() -> impl Iterator<Item = TransactionView> {
@@ -117,20 +113,17 @@ fn assert_shown_as_the_validator_does(block: &StoredBlock) {
 }
 
 fn assert_views(block: &StoredBlock, views: impl Iterator<Item = TransactionView>) {
-    let live = live(block);
-    let mut shown = ShownBlock::new(&live);
-    let all: Vec<usize> = (0..block.transactions.len()).collect();
-    let odd: Vec<usize> = all.iter().copied().filter(|at| at % 2 == 1).collect();
+    let (meta, all) = (meta_of(block), shown(block));
+    let odd: Vec<_> = all.iter().skip(1).step_by(2).cloned().collect();
+    let transactions = block.transactions.iter();
     let odd_only = StoredBlock {
-        transactions: odd
-            .iter()
-            .map(|at| block.transactions[*at].clone())
-            .collect(),
+        transactions: transactions.skip(1).step_by(2).cloned().collect(),
         ..block.clone()
     };
     for view in views {
         for (chosen, expected) in [(&all, block), (&odd, &odd_only)] {
-            let ours: Value = serde_json::from_str(&shown.update(chosen, view)).expect("JSON");
+            let ours = block_update(&meta, chosen, view);
+            let ours: Value = serde_json::from_str(&ours).expect("JSON");
             assert_eq!(ours, validators(expected, view), "{view:?}");
         }
     }
@@ -156,15 +149,7 @@ fn recorded_blocks_are_shown_as_the_validator_does() {
         let bytes = std::fs::read(data.join(format!("blocks/mainnet-{name}.bincode"))).unwrap();
         let block = StoredBlock::decode(bytes.as_slice()).unwrap();
         assert!(!block.transactions.is_empty());
-        // Base58 takes its time, and shows nothing that base64 does not.
-        let quick = |view: &TransactionView| {
-            view.version_max == Some(0)
-                && !matches!(
-                    view.encoding,
-                    UiTransactionEncoding::Binary | UiTransactionEncoding::Base58
-                )
-        };
-        assert_views(&block, views().filter(quick));
+        assert_views(&block, views().filter(|view| is_quick(view, &block)));
     }
     let path = data.join("streams/mainnet-pumpfun.SubscribeUpdateTransaction.bin");
     let bytes = std::fs::read(path).unwrap();
@@ -174,10 +159,22 @@ fn recorded_blocks_are_shown_as_the_validator_does() {
         transaction: info.transaction,
         meta: info.meta,
     };
-    assert_shown_as_the_validator_does(&StoredBlock {
-        transactions: vec![one; 3],
+    let block = StoredBlock {
+        transactions: vec![one; 2],
         ..Default::default()
-    });
+    };
+    assert_views(&block, views().filter(|view| is_quick(view, &block)));
+}
+
+/// Base58 takes its time and shows nothing that base64 does not. So does an epoch's payment of ten thousand rewards.
+fn is_quick(view: &TransactionView, block: &StoredBlock) -> bool {
+    let pays = block.rewards.len() > 1_000;
+    view.version_max == Some(0)
+        && match view.encoding {
+            UiTransactionEncoding::Json => !pays || view.details == TransactionDetails::Full,
+            UiTransactionEncoding::JsonParsed | UiTransactionEncoding::Base64 => !pays,
+            _ => false,
+        }
 }
 
 const PROGRAMS: [&str; 5] = [
@@ -423,11 +420,10 @@ proptest! {
     #[test]
     fn a_damaged_transaction_is_an_error_and_no_panic(transactions in proptest::collection::vec(damaged(), 1..3)) {
         let block = StoredBlock { transactions, ..Default::default() };
-        let live = live(&block);
-        let mut shown = ShownBlock::new(&live);
-        let all: Vec<usize> = (0..block.transactions.len()).collect();
+        let (meta, all) = (meta_of(&block), shown(&block));
         for view in views() {
-            let update: Value = serde_json::from_str(&shown.update(&all, view)).expect("JSON");
+            let update = block_update(&meta, &all, view);
+            let update: Value = serde_json::from_str(&update).expect("JSON");
             let expected = match view.details {
                 TransactionDetails::Full | TransactionDetails::Accounts => json!("BlockStoreError"),
                 _ => Value::Null,

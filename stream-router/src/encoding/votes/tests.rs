@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use event_schema::proto::confirmed_block::{
     CompiledInstruction, Message, MessageHeader, Transaction, TransactionError,
     TransactionStatusMeta,
@@ -7,10 +9,7 @@ use serde_json::{Value, json};
 use solana_rpc_client_types::config::{TransactionDetails, UiTransactionEncoding};
 
 use super::*;
-use crate::{
-    encoding::ShownBlock, live::LiveBlock, observation::MetaView, slot_tree::BlockId,
-    subscription::TransactionView,
-};
+use crate::{encoding::ShownTransaction, subscription::TransactionView};
 
 fn vote_transaction(data: Vec<u8>) -> SubscribeUpdateTransactionInfo {
     let message = Message {
@@ -42,27 +41,15 @@ fn vote_transaction(data: Vec<u8>) -> SubscribeUpdateTransactionInfo {
 
 /// The vote as Agave's parser reads it.
 fn parsed_by_agave(info: &SubscribeUpdateTransactionInfo) -> Option<Value> {
-    let id = BlockId::default();
-    let block = LiveBlock {
-        id,
-        accounts: Vec::new(),
-        transactions: vec![Arc::new(info.clone())],
-        meta: Arc::new(MetaView {
-            block: id,
-            parent: id,
-            transactions: 1,
-            entries: 0,
-            meta: Default::default(),
-        }),
-    };
     let view = TransactionView {
         encoding: UiTransactionEncoding::JsonParsed,
         details: TransactionDetails::Full,
         rewards: false,
         version_max: None,
     };
-    let shown = ShownBlock::new(&block).transaction(0, view).expect("shown");
+    let shown = ShownTransaction::new(Slot(7), &Arc::new(info.clone())).notification(view);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let shown = &shown["transaction"];
     let info = &shown["transaction"]["message"]["instructions"][0]["parsed"]["info"];
     let vote = ["vote", "voteStateUpdate", "towerSync"]
         .iter()
