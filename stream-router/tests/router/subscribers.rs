@@ -32,6 +32,7 @@ use stream_router::{
 use crate::chain::blockhash;
 
 mod blocks;
+mod requests;
 mod slots;
 mod transactions;
 mod votes;
@@ -176,6 +177,7 @@ fn block(slot: u64, contents: Vec<Content>) -> Block {
         meta,
         source: SourceId::default(),
         repaired_from: Vec::new(),
+        fetched_from: None,
     }
 }
 
