@@ -325,6 +325,7 @@ impl Open {
             meta,
             source: SourceId::default(),
             repaired_from: Vec::new(),
+            fetched_from: None,
         })
     }
 }

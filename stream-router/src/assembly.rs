@@ -43,6 +43,26 @@ pub struct Block {
     pub source: SourceId,
     /// Others whose records fill holes of `source`; empty when it had the whole block.
     pub repaired_from: Vec<SourceId>,
+    /// The host of the RPC node that gave the block, when no source had it.
+    pub fetched_from: Option<std::sync::Arc<str>>,
+}
+
+impl Block {
+    /// Who gave its records, as canonical readers are told: `validator/instance`, or `rpc:HOST`.
+    pub fn origins(&self) -> Vec<String> {
+        if let Some(host) = &self.fetched_from {
+            return vec![format!("rpc:{host}")];
+        }
+        std::iter::once(&self.source)
+            .chain(&self.repaired_from)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Completed from somewhere else than the plugin that reported it.
+    pub fn is_repaired(&self) -> bool {
+        self.fetched_from.is_some() || !self.repaired_from.is_empty()
+    }
 }
 
 /// How far into each partition a source's slot was taken; records up to there are known.

@@ -164,7 +164,7 @@ impl Face {
                     accounts: block.accounts,
                     transactions: block.transactions,
                     entries: block.entries,
-                    source: block.source.to_string(),
+                    source: block.origins().join(", "),
                 };
                 if self.blocks.insert(key, view).is_none() {
                     self.arrivals.push_back(key);

@@ -45,11 +45,8 @@ impl CanonicalWriter {
             transactions: block.transactions,
             entries: block.entries,
             accounts: block.accounts,
-            sources: std::iter::once(&block.source)
-                .chain(&block.repaired_from)
-                .map(ToString::to_string)
-                .collect(),
-            repaired: !block.repaired_from.is_empty(),
+            sources: block.origins(),
+            repaired: block.is_repaired(),
         };
         push(Kind::Seal, Bytes::from(seal.encode_to_vec()));
     }

@@ -144,7 +144,7 @@ impl Commitments {
     }
 
     /// The slot's finalized block, observed or named as a parent by the finalized block above it.
-    fn finalized_at(&self, slot: Slot) -> Option<BlockId> {
+    pub fn finalized_at(&self, slot: Slot) -> Option<BlockId> {
         self.finalized.get(&slot).copied().or_else(|| {
             let (_, above) = self
                 .finalized
@@ -154,6 +154,18 @@ impl Commitments {
                 .parent(*above)
                 .filter(|parent| parent.slot == slot)
         })
+    }
+
+    /// A finalized block strictly between the two slots.
+    pub fn finalized_between(&self, after: Slot, before: Slot) -> Option<BlockId> {
+        let (first, end) = (Slot(after.0.saturating_add(1)), before);
+        let mut between = (first < end).then(|| self.finalized.range(first..end))?;
+        between.next().map(|(_, block)| *block)
+    }
+
+    /// The block of the slot that the source has shown.
+    pub fn held_by(&self, source: SourceId, slot: Slot) -> Option<BlockId> {
+        self.held.get(&(slot, source)).copied()
     }
 
     /// A block just observed may already be judged: by a descendant, or by the finalized chain.

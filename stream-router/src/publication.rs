@@ -15,15 +15,16 @@ use event_log::{
     EventLog, NewRecord, Position, ReaderSpec, Record, Start, TopicSpec, TransactionalWriter,
     dead_letter,
 };
-use event_schema::{Gap, GapReason, Kind, ObservedTopic, Topics};
+use event_schema::{Gap, GapReason, Kind, ObservedTopic, Slot, Topics};
 use tracing::{info, warn};
 
 use crate::{
+    assembly::Block,
     canonical::CanonicalWriter,
     commitment::Standing,
     config::TopicsConfig,
     observation::{self, Lane, Place},
-    router::{Effect, Limits, Router},
+    router::{Effect, Limits, Mended, Router},
     slot_tree::BlockId,
     state::{History, RestoredBlock, StateReader, StateWriter},
 };
@@ -274,10 +275,32 @@ impl Publication {
         effects
     }
 
+    /// Takes a block that an RPC node gave. Returns what became of it, and what live subscribers may be told at once.
+    pub fn mend(&mut self, block: Block) -> (Mended, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let mended = self.router.mend(block, &mut effects);
+        self.write(&effects);
+        (mended, effects)
+    }
+
+    /// Holes that an earlier life told and nobody has filled, first and last slot; to be called once.
+    pub fn told_holes(&mut self) -> Vec<(Slot, Slot)> {
+        self.router.told_holes()
+    }
+
     fn write(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
                 Effect::Publish(block) => {
+                    if let Some(host) = &block.fetched_from {
+                        info!(
+                            slot = %block.id.slot,
+                            block = %block.id.blockhash,
+                            from = %host,
+                            transactions = block.transactions,
+                            "no source had the block; fetched by RPC"
+                        );
+                    }
                     if !block.repaired_from.is_empty() {
                         info!(
                             slot = %block.id.slot,

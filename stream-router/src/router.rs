@@ -22,6 +22,7 @@ mod closed;
 mod contents;
 mod effect;
 mod giving_up;
+mod mending;
 mod open;
 mod publishing;
 mod sources;
@@ -30,6 +31,7 @@ mod unlinked;
 
 use closed::ClosedSlots;
 pub use effect::{Effect, Heads, SlotUpdate, Totals};
+pub use mending::{Contradiction, Mended, RPC_NODE};
 use open::OpenSlots;
 use sources::Sources;
 use unlinked::Unlinked;

@@ -82,6 +82,7 @@ impl SourceSlot {
             meta,
             source,
             repaired_from: Vec::new(),
+            fetched_from: None,
         })))
     }
 }

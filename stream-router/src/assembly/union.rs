@@ -147,6 +147,7 @@ impl<'a> Part<'a> {
             meta: Arc::clone(self.meta),
             source: self.source,
             repaired_from: union.sources.into_iter().collect(),
+            fetched_from: None,
         })
     }
 

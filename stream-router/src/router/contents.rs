@@ -29,6 +29,10 @@ impl Router {
             self.totals.duplicates += 1;
             return false;
         }
+        if in_gap && self.is_mended(key, kind) {
+            self.totals.duplicates += 1;
+            return false;
+        }
         if in_gap {
             self.totals.late += 1;
             out.push(Effect::Late {

@@ -104,6 +104,8 @@ pub struct Totals {
     pub covered: u64,
     /// Blocks that no source had whole, published from several.
     pub repaired: u64,
+    /// Blocks that no sources had together, published from an RPC node's reply.
+    pub fetched: u64,
 }
 
 /// Highest slots seen.

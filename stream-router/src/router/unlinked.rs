@@ -25,7 +25,12 @@ pub struct Unlinked {
     /// Slots that a gap names already.
     told: BTreeMap<Slot, ()>,
     order: VecDeque<Slot>,
+    /// Holes that were told, first and last slot, newest last.
+    ranges: VecDeque<(Slot, Slot)>,
 }
+
+/// Told holes that are remembered.
+const RANGES: usize = 1_024;
 
 impl Unlinked {
     /// The block is finalized and published.
@@ -44,6 +49,21 @@ impl Unlinked {
         while self.hints.len() > MEMORY {
             self.hints.pop_first();
         }
+    }
+
+    /// Everything from the first to the last slot is told to be missing.
+    pub fn hole_told(&mut self, first: Slot, last: Slot) {
+        self.gap_told(last);
+        self.ranges.push_back((first, last));
+        if self.ranges.len() > RANGES {
+            self.ranges.pop_front();
+        }
+    }
+
+    /// A told hole reaches to the slot and below it.
+    pub fn is_in_told_hole(&self, slot: Slot) -> bool {
+        let mut ranges = self.ranges.iter();
+        ranges.any(|(first, last)| (*first..=*last).contains(&slot))
     }
 
     pub fn gap_told(&mut self, slot: Slot) {
@@ -67,7 +87,9 @@ impl Router {
             let linked = self
                 .published
                 .get(*block)
-                .is_none_or(|published| self.published.contains(published.parent));
+                .is_none_or(|published| {
+                    published.gap_told || self.published.contains(published.parent)
+                });
             if linked || log_ms.saturating_sub(since) >= self.limits.gap_after_ms {
                 due.push((*block, linked));
             }
@@ -84,7 +106,7 @@ impl Router {
                 published.gap_told = true;
             }
             self.totals.gaps += 1;
-            self.unlinked.gap_told(last);
+            self.unlinked.hole_told(first, last);
             out.push(Effect::ParentGap {
                 block,
                 gap: Gap {
@@ -104,7 +126,7 @@ impl Router {
     }
 
     /// The slots between the block and the published chain below of which nothing is known.
-    fn missing_below(&self, block: BlockId) -> Option<(Slot, Slot)> {
+    pub(super) fn missing_below(&self, block: BlockId) -> Option<(Slot, Slot)> {
         let mut parent = self.published.get(block)?.parent;
         if parent.slot >= block.slot {
             return None;
