@@ -56,6 +56,8 @@ pub enum Report {
     Seal(Box<Seal>),
     /// State loaded before the validator followed the chain; in no block.
     Startup,
+    /// See [`Kind::is_beside_blocks`]: it has its place in the partition, and nothing else is made of it.
+    Beside,
     /// Its value cannot be read; it was dead-lettered. `content`: it was part of the block.
     Damaged {
         content: bool,
@@ -209,6 +211,7 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             let bytes = value.clone();
             Ok(Report::Chunk(ChunkRecord { piece, bytes }))
         }
+        kind if kind.is_beside_blocks() => belongs(kind, topic).map(|()| Report::Beside),
         kind => update(kind, header.slot, topic, value),
     }
 }
@@ -216,8 +219,10 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
 fn belongs(kind: Kind, topic: ObservedTopic) -> Result<(), String> {
     let belongs = match kind {
         Kind::Account => topic == ObservedTopic::Accounts,
-        Kind::Transaction => topic == ObservedTopic::Transactions,
-        Kind::Slot | Kind::Entry | Kind::BlockMeta => topic == ObservedTopic::Slots,
+        Kind::Transaction | Kind::Deshred => topic == ObservedTopic::Transactions,
+        Kind::Slot | Kind::Entry | Kind::BlockMeta | Kind::ContactInfo => {
+            topic == ObservedTopic::Slots
+        }
         Kind::Seal | Kind::Gap | Kind::Status | Kind::Chunk => false,
     };
     if belongs {
@@ -356,6 +361,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_no_block_keeps_its_place_and_is_not_looked_into() {
+        for (kind, home) in [
+            (Kind::Deshred, ObservedTopic::Transactions),
+            (Kind::ContactInfo, ObservedTopic::Slots),
+        ] {
+            for topic in ObservedTopic::ALL {
+                let value = Bytes::from_static(b"\xff");
+                let (observation, poison) = read(place(topic), &header(kind), &value);
+                let observation = observation.expect("the header is fine");
+                assert_eq!(observation.sequence, 3);
+                let beside = matches!(observation.report, Report::Beside);
+                let harmless = matches!(observation.report, Report::Damaged { content: false });
+                assert!(if topic == home { beside } else { harmless });
+                assert_eq!(poison.is_none(), topic == home);
+            }
+        }
+    }
+
+    #[test]
     fn without_a_header_nothing_is_known() {
         let (observation, poison) = read(place(ObservedTopic::Slots), b"?", &Bytes::new());
         assert!(observation.is_none());
@@ -367,7 +391,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn foreign_bytes_never_panic(kind in 1u8..=9, value: Vec<u8>) {
+        fn foreign_bytes_never_panic(kind in 1u8..=11, value: Vec<u8>) {
             let kind = Kind::try_from(kind).unwrap();
             for topic in ObservedTopic::ALL {
                 read(place(topic), &header(kind), &Bytes::from(value.clone()));

@@ -160,6 +160,8 @@ impl Router {
         }
         let key = (slot, source);
         match report {
+            // Its sequence is seen, so that there is no hole; nothing else.
+            Report::Beside => {}
             Report::Startup => {
                 self.totals.startup += 1;
                 self.sources.view_mut(source).startup += 1;

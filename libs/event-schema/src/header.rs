@@ -27,10 +27,16 @@ pub enum Kind {
     Status = 8,
     /// Part of a value that is longer than a record may be; see [`crate::chunk`].
     Chunk = 9,
+    /// A transaction as it came in shreds, before it is executed. Its value is a `SubscribeUpdateDeshred`; see
+    /// [`Kind::is_beside_blocks`].
+    Deshred = 10,
+    /// How a node of the cluster is reached, or that it is gone. Its value is a `SubscribeUpdateGossip`; see
+    /// [`Kind::is_beside_blocks`]. It belongs to no slot: the header's is 0.
+    ContactInfo = 11,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Account,
         Self::Slot,
         Self::Transaction,
@@ -40,6 +46,8 @@ impl Kind {
         Self::Gap,
         Self::Status,
         Self::Chunk,
+        Self::Deshred,
+        Self::ContactInfo,
     ];
 
     /// The kinds whose values may be written as [`Self::Chunk`]s: those that a seal counts.
@@ -48,6 +56,13 @@ impl Kind {
             self,
             Self::Account | Self::Slot | Self::Transaction | Self::Entry | Self::BlockMeta
         )
+    }
+
+    /// What a validator reports beside the chain: part of no block, counted by no seal, in no canonical record, never in
+    /// chunks. Such a record takes its partition's next sequence like any other; one that was lost before it had a sequence
+    /// is only counted by its source.
+    pub const fn is_beside_blocks(self) -> bool {
+        matches!(self, Self::Deshred | Self::ContactInfo)
     }
 
     /// Name for metrics and messages.
@@ -62,6 +77,8 @@ impl Kind {
             Self::Gap => "gap",
             Self::Status => "status",
             Self::Chunk => "chunk",
+            Self::Deshred => "deshred",
+            Self::ContactInfo => "contact_info",
         }
     }
 }
@@ -190,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn observed_headers_survive(kind in 1u8..=9, slot: u64, validator: [u8; 32], instance: u64, sequence: u64) {
+        fn observed_headers_survive(kind in 1u8..=11, slot: u64, validator: [u8; 32], instance: u64, sequence: u64) {
             let header = ObservedHeader {
                 kind: Kind::try_from(kind).unwrap(),
                 slot: Slot(slot),
@@ -201,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn canonical_headers_survive(kind in 1u8..=9, slot: u64, blockhash: [u8; 32], index: u32) {
+        fn canonical_headers_survive(kind in 1u8..=11, slot: u64, blockhash: [u8; 32], index: u32) {
             let header = CanonicalHeader {
                 kind: Kind::try_from(kind).unwrap(),
                 slot: Slot(slot),

@@ -10,9 +10,10 @@ use crate::identity::Slot;
 pub enum ObservedTopic {
     /// Key: account address.
     Accounts = 1,
-    /// Key: signature.
+    /// Also as they come in shreds. Key: signature.
     Transactions = 2,
-    /// Slot statuses, entries, block metadata. Key: slot, big-endian.
+    /// Slot statuses, entries, block metadata. Key: slot, big-endian. And contact info. Key: the node's identity, which also
+    /// chooses the partition, as an account's address does.
     Slots = 3,
 }
 
