@@ -50,6 +50,12 @@ pub struct Config {
     /// Also send the accounts of the snapshot while the validator starts.
     pub startup_accounts: bool,
     pub startup: Startup,
+    /// Also send transactions as they come in shreds, before they are executed.
+    pub deshred: bool,
+    /// With what their lookup tables load; the validator reads its accounts for it.
+    pub deshred_transaction_alt_resolution: bool,
+    /// Also send how the nodes of the cluster are reached.
+    pub contact_info: bool,
     /// How long unloading waits for Kafka to acknowledge what it was given, in seconds.
     pub unload_seconds: u64,
 }
@@ -132,6 +138,9 @@ impl Default for Config {
             outputs: Vec::new(),
             startup_accounts: false,
             startup: Startup::default(),
+            deshred: false,
+            deshred_transaction_alt_resolution: false,
+            contact_info: false,
             unload_seconds: 10,
         }
     }
@@ -312,6 +321,11 @@ impl Config {
             "write the disk space it may take",
         )?;
         require(
+            self.deshred || !self.deshred_transaction_alt_resolution,
+            "`deshred_transaction_alt_resolution` is true, but `deshred` is not",
+            "write `deshred: true` beside it, or leave it out",
+        )?;
+        require(
             self.startup
                 .records_per_second
                 .is_none_or(|rate| (1..=StartupRate::MAX).contains(&rate)),
@@ -464,6 +478,10 @@ mod tests {
                 "partitions.slots",
             ),
             (format!("{{{IDENTITY}, name: 'a/b'}}"), "name"),
+            (
+                format!("{{{IDENTITY}, deshred_transaction_alt_resolution: true}}"),
+                "deshred",
+            ),
             (
                 format!("{{{IDENTITY}, startup: {{records_per_second: 0}}}}"),
                 "startup.records_per_second",

@@ -50,7 +50,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "partitions.slots",
         "1",
-        "1 to 256, keyed by the slot: statuses, entries and block metadata",
+        "1 to 256, keyed by the slot: statuses, entries and block metadata; contact info is keyed by its node",
     ),
     (
         "replication",
@@ -101,6 +101,21 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "startup.records_per_second",
         "null",
         "1 to 100000000, or null: as fast as the queue takes them. How many accounts of the snapshot are taken in a second, a second's worth at once; what comes faster is lost (no callback waits), counted as `lost_total{reason=\"startup_rate\"}` and stated in the snapshot's seals",
+    ),
+    (
+        "deshred",
+        "false",
+        "true or false: whether transactions are also sent as they come in shreds, before they are executed: kind `deshred` in the topic of transactions, a `SubscribeUpdateDeshred` each, keyed by the first signature. Of no block: no seal counts them, and they get half of the queue at most",
+    ),
+    (
+        "deshred_transaction_alt_resolution",
+        "false",
+        "true or false: whether those come with what their lookup tables load, as of the last root; the validator then reads its accounts while it takes in shreds. Without it, filters see only the addresses that the message itself names",
+    ),
+    (
+        "contact_info",
+        "false",
+        "true or false: whether it is also sent how the nodes of the cluster are reached: kind `contact_info` in the topic of slots, a `SubscribeUpdateGossip` each, keyed by the node's identity, with slot 0. Of no block: no seal counts it",
     ),
     (
         "unload_seconds",

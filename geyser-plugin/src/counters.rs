@@ -44,10 +44,12 @@ pub enum LossReason {
     Startup,
     /// They came faster than `startup.records_per_second`.
     StartupRate,
+    /// The queue was half full, and the record belongs to no block.
+    Beside,
 }
 
 impl LossReason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueRecords,
         Self::QueueBytes,
         Self::Oversize,
@@ -57,6 +59,7 @@ impl LossReason {
         Self::Unload,
         Self::Startup,
         Self::StartupRate,
+        Self::Beside,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -70,6 +73,7 @@ impl LossReason {
             Self::Unload => "unload",
             Self::Startup => "startup",
             Self::StartupRate => "startup_rate",
+            Self::Beside => "beside",
         }
     }
 }
@@ -92,12 +96,14 @@ impl Count {
 }
 
 /// What a callback reports.
-pub const OBSERVED: [Kind; 5] = [
+pub const OBSERVED: [Kind; 7] = [
     Kind::Account,
     Kind::Slot,
     Kind::Transaction,
     Kind::Entry,
     Kind::BlockMeta,
+    Kind::Deshred,
+    Kind::ContactInfo,
 ];
 
 /// Every so many callbacks of a kind, one is timed: the clock costs as much as a small callback.
@@ -117,6 +123,8 @@ pub struct Counters {
     pub copies: Count,
     /// Losses whose slot could not be written down and which the newest slot's seals state.
     pub lost_unplaced: Count,
+    /// Of the lost, those that belong to no block and that no seal states.
+    pub lost_beside: Count,
     pub panics: Count,
     /// Observations and seals of this instance written to the spill, in total.
     pub spilled: Count,
@@ -187,6 +195,7 @@ impl Counters {
             seal_lag: Histogram::default(),
             copies: Count::default(),
             lost_unplaced: Count::default(),
+            lost_beside: Count::default(),
             panics: Count::default(),
             spilled: Count::default(),
             spilled_seals: Count::default(),
@@ -245,6 +254,14 @@ impl Counters {
         self.memory.header().lost[reason as usize]
             .0
             .fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// As [`Counters::lost`], of one record of this kind.
+    pub fn lost_one(&self, reason: LossReason, kind: Kind) {
+        self.lost(reason, 1);
+        if kind.is_beside_blocks() {
+            self.lost_beside.add(1);
+        }
     }
 
     pub fn lost_for(&self, reason: LossReason) -> u64 {

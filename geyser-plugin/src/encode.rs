@@ -1,19 +1,25 @@
-//! What a callback reports → the bytes of one Yellowstone `SubscribeUpdate`, written into room that is large enough.
+//! What a callback reports → the bytes of one Yellowstone message, written into room that is large enough: a
+//! `SubscribeUpdate`, or for what no block holds a `SubscribeUpdateDeshred` or `SubscribeUpdateGossip`.
 //!
 //! Straight from the borrowed structs: nothing is allocated, and no protobuf structs are built. How much room is enough is
 //! told by the `…_most` functions, quickly and a little too generously. `filters` and `created_at` stay empty. `encode/tests.rs` holds the proof that prost writes the same bytes.
 
 mod bound;
+mod contact;
 mod out;
 mod transaction;
 mod wire;
 
-pub use bound::{ENTRY_MOST, account_most, block_meta_most, slot_status_most, transaction_most};
+pub use bound::{
+    CONTACT_INFO_MOST, ENTRY_MOST, account_most, block_meta_most, deshred_most, slot_status_most,
+    transaction_most,
+};
+pub use contact::{contact_info, contact_info_removed};
 pub use out::Out;
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaEntryInfoV2, ReplicaTransactionInfoV3,
-    SlotStatus,
+    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaDeshredTransactionInfoV2, ReplicaEntryInfoV2,
+    ReplicaTransactionInfoV3, SlotStatus,
 };
 
 use crate::filter::DataSlices;
@@ -24,6 +30,8 @@ const SLOT: u32 = 3;
 const TRANSACTION: u32 = 4;
 const BLOCK_META: u32 = 7;
 const ENTRY: u32 = 8;
+/// Field of `SubscribeUpdateDeshred`.
+const DESHRED_TRANSACTION: u32 = 2;
 
 /// `slices`: which pieces of the account's data are sent.
 pub fn account(
@@ -99,6 +107,31 @@ pub fn transaction(out: &mut Out<'_>, slot: u64, info: &ReplicaTransactionInfoV3
     });
 }
 
+/// One `SubscribeUpdateDeshred`.
+pub fn deshred(out: &mut Out<'_>, slot: u64, info: &ReplicaDeshredTransactionInfoV2<'_>) {
+    wire::message(out, DESHRED_TRANSACTION, 2, |out| {
+        wire::message(out, 1, 2, |out| {
+            wire::bytes(out, 1, info.signature.as_ref());
+            wire::boolean(out, 2, info.is_vote);
+            wire::message(out, 3, 2, |out| {
+                transaction::transaction(out, info.transaction)
+            });
+            if let Some(loaded) = info.loaded_addresses {
+                for key in &loaded.writable {
+                    wire::element(out, 4, key.as_ref());
+                }
+                for key in &loaded.readonly {
+                    wire::element(out, 5, key.as_ref());
+                }
+            }
+            wire::uint64(out, 6, info.completed_data_set_starting_shred_index.into());
+            let end = info.completed_data_set_ending_shred_index_exclusive;
+            wire::uint64(out, 7, end.into());
+        });
+        wire::uint64(out, 2, slot);
+    });
+}
+
 pub fn entry(out: &mut Out<'_>, entry: &ReplicaEntryInfoV2<'_>) {
     wire::message(out, ENTRY, 1, |out| {
         wire::uint64(out, 1, entry.slot);
@@ -136,5 +169,7 @@ pub fn block_meta(out: &mut Out<'_>, block: &ReplicaBlockInfoV4<'_>) {
     });
 }
 
+#[cfg(test)]
+mod plain;
 #[cfg(test)]
 mod tests;

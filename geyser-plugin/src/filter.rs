@@ -27,7 +27,7 @@ mod transaction;
 use std::fmt;
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    ReplicaAccountInfoV3, ReplicaTransactionInfoV3,
+    ReplicaAccountInfoV3, ReplicaDeshredTransactionInfoV2, ReplicaTransactionInfoV3,
 };
 
 use self::{account::AccountFilter, transaction::TransactionFilter};
@@ -46,6 +46,8 @@ pub struct Filter {
     entries: bool,
     block_meta: bool,
     slots: bool,
+    deshred: bool,
+    contact_info: bool,
     data_slices: DataSlices,
 }
 
@@ -57,6 +59,8 @@ impl Filter {
             entries: config.entries,
             block_meta: config.block_meta,
             slots: config.slots,
+            deshred: config.deshred,
+            contact_info: config.contact_info,
             data_slices: DataSlices::compile(&config.accounts_data_slice)?,
         })
     }
@@ -69,6 +73,8 @@ impl Filter {
             entries: true,
             block_meta: true,
             slots: true,
+            deshred: true,
+            contact_info: true,
             data_slices: DataSlices::default(),
         }
     }
@@ -80,6 +86,15 @@ impl Filter {
 
     pub fn transaction(&self, transaction: &ReplicaTransactionInfoV3<'_>) -> bool {
         self.transactions.takes(transaction)
+    }
+
+    /// By the same conditions, but for what is known only afterwards.
+    pub fn deshred(&self, transaction: &ReplicaDeshredTransactionInfoV2<'_>) -> bool {
+        self.deshred && self.transactions.takes_deshred(transaction)
+    }
+
+    pub fn contact_info(&self) -> bool {
+        self.contact_info
     }
 
     /// False: no account is ever taken.

@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use event_schema::chunk::CHUNK_BYTES_MAX;
+
 use crate::{
     counters::{Counters, LossReason},
     encode::Out,
@@ -85,7 +87,11 @@ impl Handoff {
             front.slot
         };
         for output in front.recorded.iter() {
-            self.counters.lost(reason, 1);
+            self.counters.lost_one(reason, kind);
+            if kind.is_beside_blocks() {
+                // No block lacks it, so no seal states it.
+                continue;
+            }
             let lane = self.lane(output, &front.fact, front.slot, front.key);
             self.losses.add(slot, lane, kind);
         }
@@ -96,7 +102,8 @@ impl Handoff {
         let lanes = self.lanes[output];
         match fact {
             Fact::Account | Fact::StartupAccount => lanes.of_account(key),
-            Fact::Transaction => lanes.of_transaction(key),
+            Fact::Transaction | Fact::Deshred => lanes.of_transaction(key),
+            Fact::ContactInfo => lanes.of_node(key),
             _ => lanes.of_slot(slot),
         }
     }
@@ -130,6 +137,15 @@ impl Handoff {
             // Last, so that a place that it gives is used.
             if !self.startup_rate.as_ref().is_none_or(StartupRate::admits) {
                 return Err(LossReason::StartupRate);
+            }
+        }
+        // What no block needs has that half as well, and is never cut.
+        if matches!(front.fact, Fact::Deshred | Fact::ContactInfo) {
+            if most > CHUNK_BYTES_MAX {
+                return Err(LossReason::Oversize);
+            }
+            if self.is_pressed() {
+                return Err(LossReason::Beside);
             }
         }
         let mut reservation = self
@@ -288,6 +304,25 @@ mod tests {
         assert_eq!(stated(&queue), [(STARTUP_SLOT, 15)]);
         offer(&queue, 9, 10);
         assert_eq!(queue.records.len(), 6);
+    }
+
+    #[test]
+    fn what_no_block_needs_leaves_half_of_the_ring_to_the_chain() {
+        for fact in [Fact::Deshred, Fact::ContactInfo] {
+            let queue = handoff(8, 4 << 20);
+            for _ in 0..20 {
+                queue.offer(front(3, fact), 10, |_| {});
+            }
+            assert_eq!(queue.records.len(), 5);
+            assert_eq!(queue.counters.lost_for(LossReason::Beside), 15);
+            assert_eq!(queue.counters.lost_beside.get(), 15);
+            assert_eq!(stated(&queue), [], "no seal states it");
+            offer(&queue, 9, 10);
+            assert_eq!(queue.records.len(), 6);
+            let queue = handoff(8, 4 << 20);
+            queue.offer(front(3, fact), CHUNK_BYTES_MAX + 1, |_| {});
+            assert_eq!(queue.counters.lost_for(LossReason::Oversize), 1);
+        }
     }
 
     #[test]

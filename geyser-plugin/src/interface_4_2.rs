@@ -3,6 +3,8 @@
 //!
 //! No callback returns an error (the validator would log every one), waits, or lets a panic out.
 
+mod hand_over;
+
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,20 +13,26 @@ use std::{
 };
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    GeyserPlugin, GeyserPluginError, ReplicaAccountInfoV3, ReplicaAccountInfoVersions,
-    ReplicaBlockInfoVersions, ReplicaEntryInfoVersions, ReplicaTransactionInfoVersions, Result,
-    SlotStatus,
+    GeyserPlugin, GeyserPluginError, ReplicaAccountInfoVersions, ReplicaBlockInfoVersions,
+    ReplicaContactInfoVersions, ReplicaDeshredTransactionInfoVersions, ReplicaEntryInfoVersions,
+    ReplicaTransactionInfoVersions, Result, SlotStatus,
 };
 use event_schema::{Blockhash, Kind};
 
+use self::hand_over::{
+    contain, hand_over, hand_over_account, hand_over_beside, takers, unreadable,
+};
 use crate::{
     config::Config,
-    counters::{Counters, LossReason},
+    counters::Counters,
     encode,
-    filter::{DataSlices, Filter},
+    filter::Filter,
     instance::Instance,
     observation::{Fact, Front, Life, Outputs},
 };
+
+/// In the header of what belongs to no slot.
+const NO_SLOT: u64 = 0;
 
 /// See the module.
 #[derive(Default)]
@@ -38,6 +46,9 @@ pub struct Plugin {
 struct Wanted {
     startup_accounts: bool,
     callback_times: bool,
+    deshred: bool,
+    lookup_tables: bool,
+    contact_info: bool,
 }
 
 impl Wanted {
@@ -45,6 +56,9 @@ impl Wanted {
         Self {
             startup_accounts: config.startup_accounts,
             callback_times: config.metrics.callback_times,
+            deshred: config.deshred,
+            lookup_tables: config.deshred_transaction_alt_resolution,
+            contact_info: config.contact_info,
         }
     }
 }
@@ -85,113 +99,27 @@ impl Plugin {
         }
         Ok(())
     }
-}
 
-/// A panic outside of encoding: nothing of the record is known, so the slot's own lane states the loss.
-#[inline]
-fn contain(instance: &Instance, kind: Kind, slot: u64, body: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(body)).is_err() {
-        instance.counters.panics.add(1);
-        instance.counters.lost(LossReason::Panic, 1);
-        let lanes = instance.handoff.outputs()[0];
-        instance.handoff.losses.add(slot, lanes.of_slot(slot), kind);
-    }
-}
-
-/// The validator passed something this interface version does not.
-#[cold]
-fn unreadable(instance: &Instance, slot: u64, fact: Fact) {
-    let front = Front {
-        slot,
-        fact,
-        recorded: Outputs::first(1),
-        seen: Outputs::first(1),
-        key: &slot.to_be_bytes(),
-    };
-    instance.handoff.lose(&front, LossReason::Unreadable);
-}
-
-/// The outputs whose filters say yes.
-#[inline]
-fn takers(filters: &[Filter], takes: impl Fn(&Filter) -> bool) -> Outputs {
-    let mut takers = Outputs::default();
-    for (output, filter) in filters.iter().enumerate() {
-        if takes(filter) {
-            takers.0 |= 1 << output;
+    /// Of the node with this identity.
+    fn contact_info(&self, pubkey: &[u8], encode: impl FnOnce(&mut encode::Out<'_>)) -> Result<()> {
+        if !self.wanted.contact_info {
+            return Ok(());
         }
-    }
-    takers
-}
-
-/// Hands over what some outputs record and the others take note of.
-#[inline]
-fn hand_over(
-    instance: &Instance,
-    slot: u64,
-    fact: Fact,
-    key: &[u8],
-    recorded: Outputs,
-    most: impl FnOnce() -> usize,
-    encode: impl FnOnce(&mut encode::Out<'_>),
-) {
-    let seen = instance.handoff.all();
-    let front = Front {
-        slot,
-        fact,
-        recorded,
-        seen,
-        key,
-    };
-    if recorded.is_none() {
-        instance.counters.filtered();
-        instance.handoff.offer(front, 0, |_| {});
-        return;
-    }
-    if recorded.count() > 1 {
-        instance.counters.copies.add(recorded.count() as u64 - 1);
-    }
-    instance.handoff.offer(front, most(), encode);
-}
-
-/// As [`hand_over`], with the account's data cut as each output wants it. Outputs that do not record an account need not
-/// know of it.
-#[inline]
-fn hand_over_account(
-    instance: &Instance,
-    slot: u64,
-    fact: Fact,
-    filters: &[Filter],
-    recorded: Outputs,
-    account: &ReplicaAccountInfoV3<'_>,
-) {
-    if recorded.is_none() {
-        instance.counters.filtered();
-        return;
-    }
-    if recorded.count() > 1 {
-        instance.counters.copies.add(recorded.count() as u64 - 1);
-    }
-    let offer = |recorded: Outputs, slices: &DataSlices| {
-        let front = Front {
-            slot,
-            fact,
-            recorded,
-            seen: recorded,
-            key: account.pubkey,
-        };
-        instance
-            .handoff
-            .offer(front, encode::account_most(account), |out| {
-                encode::account(out, slot, fact == Fact::StartupAccount, account, slices);
-            });
-    };
-    let whole = takers(filters, |filter| filter.data_slices().is_whole());
-    let whole = Outputs(recorded.0 & whole.0);
-    if !whole.is_none() {
-        offer(whole, &DataSlices::default());
-    }
-    for output in Outputs(recorded.0 & !whole.0).iter() {
-        offer(Outputs(1 << output), filters[output].data_slices());
+        self.observe(Kind::ContactInfo, NO_SLOT, |instance| {
+            if pubkey.len() != 32 {
+                return unreadable(instance, NO_SLOT, Fact::ContactInfo);
+            }
+            let filters = instance.filters.current().filters();
+            hand_over_beside(
+                instance,
+                NO_SLOT,
+                Fact::ContactInfo,
+                pubkey,
+                takers(filters, Filter::contact_info),
+                || encode::CONTACT_INFO_MOST,
+                encode,
+            );
+        })
     }
 }
 
@@ -416,6 +344,46 @@ impl GeyserPlugin for Plugin {
         })
     }
 
+    fn notify_deshred_transaction(
+        &self,
+        transaction: ReplicaDeshredTransactionInfoVersions<'_>,
+        slot: u64,
+    ) -> Result<()> {
+        if !self.wanted.deshred {
+            return Ok(());
+        }
+        self.observe(Kind::Deshred, slot, |instance| match transaction {
+            ReplicaDeshredTransactionInfoVersions::V0_0_2(info) => {
+                let filters = instance.filters.current().filters();
+                hand_over_beside(
+                    instance,
+                    slot,
+                    Fact::Deshred,
+                    info.signature.as_ref(),
+                    takers(filters, |filter| filter.deshred(info)),
+                    || encode::deshred_most(info),
+                    |out| encode::deshred(out, slot, info),
+                );
+            }
+            ReplicaDeshredTransactionInfoVersions::V0_0_1(_) => {
+                unreadable(instance, slot, Fact::Deshred);
+            }
+        })
+    }
+
+    fn notify_contact_info(
+        &self,
+        info: ReplicaContactInfoVersions<'_>,
+        _is_startup: bool,
+    ) -> Result<()> {
+        let ReplicaContactInfoVersions::V0_0_1(info) = info;
+        self.contact_info(info.pubkey, |out| encode::contact_info(out, info))
+    }
+
+    fn notify_contact_info_removed(&self, pubkey: &[u8]) -> Result<()> {
+        self.contact_info(pubkey, |out| encode::contact_info_removed(out, pubkey))
+    }
+
     fn account_data_notifications_enabled(&self) -> bool {
         true
     }
@@ -431,45 +399,19 @@ impl GeyserPlugin for Plugin {
     fn entry_notifications_enabled(&self) -> bool {
         true
     }
+
+    fn deshred_transaction_notifications_enabled(&self) -> bool {
+        self.wanted.deshred
+    }
+
+    fn deshred_transaction_alt_resolution_enabled(&self) -> bool {
+        self.wanted.lookup_tables
+    }
+
+    fn contact_info_notifications_enabled(&self) -> bool {
+        self.wanted.contact_info
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_in_a_callback_stays_inside_and_is_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("plugin.json");
-        let text =
-            "{ libpath: 'x', validator_identity: 'So11111111111111111111111111111111111111112',
-            kafka: { brokers: '127.0.0.1:1' }, metrics: { listen: null }, unload_seconds: 1 }";
-        std::fs::write(&file, text).unwrap();
-        let mut plugin = Plugin::default();
-        plugin.on_load(file.to_str().unwrap(), false).unwrap();
-        for kind in [
-            Kind::Account,
-            Kind::Slot,
-            Kind::Transaction,
-            Kind::Entry,
-            Kind::BlockMeta,
-        ] {
-            assert!(plugin.observe(kind, 7, |_| panic!("injected")).is_ok());
-        }
-        let counters = std::sync::Arc::clone(&plugin.instance().unwrap().counters);
-        assert_eq!(
-            (counters.panics.get(), counters.lost_for(LossReason::Panic)),
-            (5, 5)
-        );
-        plugin
-            .update_slot_status(7, None, &SlotStatus::Processed)
-            .unwrap();
-        plugin.on_unload();
-        assert_eq!(counters.callbacks_total(), 6);
-        assert_eq!(counters.spill_pending() + counters.lost_total(), 6);
-        // After unloading, a straggler is harmless.
-        plugin
-            .update_slot_status(8, None, &SlotStatus::Processed)
-            .unwrap();
-    }
-}
+mod tests;

@@ -52,6 +52,16 @@ impl Lanes {
         )
     }
 
+    /// In the topic of slots, so that what is reported of one node keeps its order.
+    pub fn of_node(self, pubkey: &[u8]) -> Lane {
+        Lane(
+            self.first
+                + self.accounts
+                + self.transactions
+                + partition_of(pubkey, self.slots.into()) as u16,
+        )
+    }
+
     pub fn place(self, lane: Lane) -> (ObservedTopic, u32) {
         let number = lane.0 - self.first;
         if number < self.accounts {
@@ -96,6 +106,7 @@ mod tests {
             prop_assert_eq!(lanes.place(lanes.of_account(&key)), (ObservedTopic::Accounts, partition_of(&key, accounts.into())));
             prop_assert_eq!(lanes.place(lanes.of_transaction(&key)), (ObservedTopic::Transactions, partition_of(&key, transactions.into())));
             prop_assert_eq!(lanes.place(lanes.of_slot(slot)), (ObservedTopic::Slots, (slot % u64::from(slots)) as u32));
+            prop_assert_eq!(lanes.place(lanes.of_node(&key)), (ObservedTopic::Slots, partition_of(&key, slots.into())));
             prop_assert_eq!(lanes.at(ObservedTopic::Slots, slots.into()), None);
         }
     }

@@ -71,6 +71,10 @@ pub enum Fact {
     },
     /// All snapshot accounts were reported.
     EndOfStartup,
+    /// Out of shreds, before it is executed: of no block yet.
+    Deshred,
+    /// Of a node of the cluster: of no slot at all.
+    ContactInfo,
 }
 
 /// What a slot status means for the ledger.
@@ -95,6 +99,8 @@ impl Fact {
             Self::Transaction => Some(Kind::Transaction),
             Self::Entry { .. } => Some(Kind::Entry),
             Self::Block { .. } => Some(Kind::BlockMeta),
+            Self::Deshred => Some(Kind::Deshred),
+            Self::ContactInfo => Some(Kind::ContactInfo),
             Self::EndOfStartup => None,
         }
     }
@@ -112,6 +118,9 @@ impl Fact {
             Self::Status(Life::Settled) => 9,
             Self::Status(Life::Rooted) => 10,
             Self::Status(Life::Dead) => 11,
+            // 12 is a seal's, see `placing.rs`.
+            Self::Deshred => 13,
+            Self::ContactInfo => 14,
         }
     }
 
@@ -137,7 +146,7 @@ pub struct Observation<'a> {
     /// towards the completeness of its slot.
     pub seen: Outputs,
     pub key: &'a [u8],
-    /// The encoded `SubscribeUpdate`; empty when nobody records it.
+    /// The encoded message; empty when nobody records it.
     pub value: &'a [u8],
 }
 
@@ -246,6 +255,8 @@ fn fact_of(note: &Note, hash: [u8; 32]) -> Option<Fact> {
         9 => Fact::Status(Life::Settled),
         10 => Fact::Status(Life::Rooted),
         11 => Fact::Status(Life::Dead),
+        13 => Fact::Deshred,
+        14 => Fact::ContactInfo,
         _ => return None,
     })
 }
@@ -274,6 +285,8 @@ mod tests {
             Just(Fact::StartupAccount),
             Just(Fact::Transaction),
             Just(Fact::EndOfStartup),
+            Just(Fact::Deshred),
+            Just(Fact::ContactInfo),
             (any::<u64>(), any::<[u8; 32]>()).prop_map(|(index, hash)| Fact::Entry { index, hash }),
             (any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(
                 |(blockhash, transactions, entries)| Fact::Block {

@@ -13,6 +13,7 @@
 //! | a record or a loss after the seal | again, revision + 1, with the batch |
 //! | a status after the seal | not again: statuses are life, not content, and every slot gets several after its seal |
 //! | executed a second time (`CreatedBank` again) | again, when that execution is complete; the seal's range begins there |
+//! | a deshredded transaction, contact info | no: they belong to no block; nor are they counted where seals of others say how many |
 //! | the snapshot's accounts | when the validator says that was all, under the greatest slot among them |
 //!
 //! [`KEEP_AFTER_ROOT_SLOTS`] slots below the root are kept; what comes for an older one is numbered, but no seal counts it.
@@ -226,6 +227,10 @@ impl SlotLedger {
 
     /// `recorded`: lane, sequence and checksum.
     fn note(&mut self, slot: u64, fact: &Fact, recorded: Option<(Lane, u64, u32)>) {
+        // Numbered, and that is all. It must not open a slot, nor tell how far the validator is: it comes before execution.
+        if fact.kind().is_some_and(Kind::is_beside_blocks) {
+            return;
+        }
         if *fact == Fact::StartupAccount {
             if let Some((lane, sequence, checksum)) = recorded {
                 self.startup_slot = self.startup_slot.max(slot);
@@ -291,7 +296,7 @@ impl SlotLedger {
                 state.forced = true;
                 state.changed = true;
             }
-            Fact::Status(_) | Fact::EndOfStartup => {}
+            Fact::Status(_) | Fact::EndOfStartup | Fact::Deshred | Fact::ContactInfo => {}
         }
         state.changed |= !matches!(fact, Fact::Status(_));
         if state.is_due() {

@@ -1,4 +1,4 @@
-//! Matching allocates nothing: counted by the allocator itself, in a binary of its own.
+//! Matching allocates nothing, nor does encoding what no block holds (what blocks hold, the bench counts): counted by the allocator itself, in a binary of its own.
 
 // A counting allocator cannot be had otherwise.
 #![allow(unsafe_code)]
@@ -10,8 +10,10 @@ use std::{
 };
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    ReplicaAccountInfoV3, ReplicaTransactionInfoV3,
+    ReplicaAccountInfoV3, ReplicaContactInfoV0_0_1, ReplicaDeshredTransactionInfoV2,
+    ReplicaTransactionInfoV3,
 };
+use geyser_plugin::encode;
 use geyser_plugin::filter::{Filter, FilterConfig, Switch};
 use serde_json::{Value, json};
 use solana_address::Address;
@@ -168,4 +170,69 @@ fn matching_allocates_nothing() {
     assert_eq!(accounts, 5 * 50 + 100);
     assert_eq!(transactions, 5 * 50 + 2 * 100);
     assert_eq!(bytes, 100 * 2 * (5 * 8 + 2 * 300));
+}
+
+#[test]
+fn encoding_what_no_block_holds_allocates_nothing() {
+    let transaction = VersionedTransaction {
+        signatures: vec![Signature::default()],
+        message: VersionedMessage::V0(v0::Message {
+            account_keys: vec![Address::default(); 30],
+            ..Default::default()
+        }),
+    };
+    let loaded = LoadedAddresses {
+        writable: vec![Address::default(); 9],
+        readonly: vec![Address::default(); 9],
+    };
+    let deshred = ReplicaDeshredTransactionInfoV2 {
+        signature: &transaction.signatures[0],
+        is_vote: false,
+        transaction: &transaction,
+        loaded_addresses: Some(&loaded),
+        completed_data_set_starting_shred_index: 1,
+        completed_data_set_ending_shred_index_exclusive: 9,
+    };
+    let [four, six] = ["203.0.113.7:8001", "[2001:db8::1234:5678]:8001"].map(|s| s.parse().ok());
+    let node = ReplicaContactInfoV0_0_1 {
+        pubkey: &[1; 32],
+        wallclock: 1,
+        outset: 2,
+        shred_version: 3,
+        version_major: 4,
+        version_minor: 2,
+        version_patch: 2,
+        version_commit: 5,
+        version_feature_set: 6,
+        version_client_id: 3,
+        gossip: four,
+        tpu_quic: six,
+        tpu_forwards_quic: four,
+        tpu_vote_udp: six,
+        tpu_vote_quic: None,
+        tvu_udp: four,
+        tvu_quic: six,
+        serve_repair_udp: four,
+        serve_repair_quic: six,
+        rpc: four,
+        rpc_pubsub: None,
+        alpenglow: six,
+    };
+    let mut room = vec![0; encode::deshred_most(&deshred).max(encode::CONTACT_INFO_MOST)];
+    let mut written = 0;
+    let allocations = allocations_of(|| {
+        for _ in 0..100 {
+            let mut out = encode::Out::new(&mut room);
+            encode::deshred(&mut out, 7, &deshred);
+            written += out.finish().unwrap_or(0);
+            let mut out = encode::Out::new(&mut room);
+            encode::contact_info(&mut out, &node);
+            written += out.finish().unwrap_or(0);
+            let mut out = encode::Out::new(&mut room);
+            encode::contact_info_removed(&mut out, node.pubkey);
+            written += out.finish().unwrap_or(0);
+        }
+    });
+    assert_eq!(allocations, 0);
+    assert!(written > 100 * 2_000, "{written}");
 }

@@ -20,7 +20,11 @@ use event_schema::{
     partition_of_slot,
     proto::{
         Message as _,
-        geyser::{SubscribeUpdate, subscribe_update::UpdateOneof},
+        geyser::{
+            SubscribeUpdate, SubscribeUpdateDeshred, SubscribeUpdateGossip,
+            subscribe_update::UpdateOneof, subscribe_update_deshred::UpdateOneof as DeshredOneof,
+            subscribe_update_gossip::UpdateOneof as GossipOneof,
+        },
     },
 };
 use geyser_plugin::{Plugin, counters::Counters};
@@ -111,7 +115,9 @@ fn read_back(brokers: &str, prefix: &str) -> BTreeMap<SourceId, Partitions> {
                     let header = ObservedHeader::decode(&record.header).unwrap();
                     let partition = record.position.partition;
                     let place = match topic {
-                        ObservedTopic::Slots => partition_of_slot(header.slot, count),
+                        ObservedTopic::Slots if header.kind != Kind::ContactInfo => {
+                            partition_of_slot(header.slot, count)
+                        }
                         // Seals go to every partition of the slot, whatever their key.
                         _ if header.kind == Kind::Seal => partition,
                         _ => partition_of(&record.key, count),
@@ -168,6 +174,10 @@ fn verify(partitions: &Partitions) -> BTreeMap<u64, Content> {
                 );
                 assert_eq!(seal.hash, hash.value());
                 last_seals.insert((slot, *topic, *partition), seal);
+                continue;
+            }
+            if header.kind.is_beside_blocks() {
+                // Of no block; a test of its own looks into it.
                 continue;
             }
             let share =
@@ -277,6 +287,7 @@ fn through_a_real_broker() {
     let brokers = kafka.brokers();
     two_instances_in_one_process(dir.path(), &brokers);
     outputs_with_filters_of_their_own(dir.path(), &brokers);
+    what_no_block_holds(dir.path(), &brokers);
     a_broker_killed_in_the_middle(dir.path(), &mut kafka);
     a_broker_that_is_absent_at_start(dir.path(), &mut kafka);
     a_topic_with_other_partitions_is_refused(dir.path(), &brokers);
@@ -334,6 +345,101 @@ fn two_instances_in_one_process(dir: &Path, brokers: &str) {
     assert_eq!(read.len(), 2);
     for source in sources {
         assert_blocks(&verify(&read[&source]), 100..120, size);
+    }
+}
+
+/// Deshredded transactions and contact info: off unless asked for, as Yellowstone's messages, and blocks are whole beside them.
+fn what_no_block_holds(dir: &Path, brokers: &str) {
+    let size = Size {
+        transactions: 30,
+        accounts: 20,
+    };
+    for (switches, resolved) in [
+        ("", false),
+        ("deshred: true, contact_info: true", false),
+        (
+            "deshred: true, deshred_transaction_alt_resolution: true, contact_info: true, filters: { contact_info: false }",
+            true,
+        ),
+    ] {
+        let on = !switches.is_empty();
+        let file = write_config(dir, "beside", IDENTITIES[1], brokers, "beside");
+        let text = fs::read_to_string(&file).unwrap();
+        let end = text.rfind('}').unwrap();
+        fs::write(&file, format!("{} {switches} }}", &text[..end])).unwrap();
+        let mut plugin = loaded(&file);
+        assert_eq!(
+            [
+                plugin.deshred_transaction_notifications_enabled(),
+                plugin.deshred_transaction_alt_resolution_enabled(),
+                plugin.contact_info_notifications_enabled()
+            ],
+            [on, resolved, on]
+        );
+        if !on {
+            // Another plugin in the validator may have asked.
+            validator::deshred(&plugin, 3, 1);
+            validator::contact_info(&plugin, 3);
+        }
+        for slot in 50..60 {
+            run_slot(&plugin, slot, size, false);
+        }
+        let counters = counters(&plugin);
+        let source = plugin.instance().unwrap().source;
+        until("all is delivered and sealed", &counters, || {
+            counters.delivered_total() == counters.records_total()
+                && counters.seals_sealed.get() == 10
+        });
+        plugin.on_unload();
+        let beside = if on { 10 * (size.transactions + 2) } else { 0 };
+        let filtered = if resolved { 20 } else { 0 };
+        assert_eq!(counters.callbacks_total(), 10 * callbacks(size) + beside);
+        assert_eq!(counters.filtered_total(), filtered);
+        assert_eq!(counters.delivered_total(), counters.records_total());
+        let read = &read_back(brokers, "beside")[&source];
+        assert_blocks(&verify(read), 50..60, size);
+        let of = |topic, kind| -> Vec<(u64, &[u8])> {
+            let records = read.iter().filter(|((at, _), _)| *at == topic);
+            records
+                .flat_map(|(_, records)| records)
+                .filter(|(header, _)| header.kind == kind)
+                .map(|(header, value)| (header.slot.0, value.as_slice()))
+                .collect()
+        };
+        let deshreds = of(ObservedTopic::Transactions, Kind::Deshred);
+        assert_eq!(deshreds.len(), if on { 300 } else { 0 });
+        for (slot, value) in deshreds {
+            let update = SubscribeUpdateDeshred::decode(value).unwrap();
+            let Some(DeshredOneof::DeshredTransaction(update)) = update.update_oneof else {
+                panic!("{update:?}")
+            };
+            let transaction = update.transaction.unwrap();
+            let index = transaction.completed_data_set_starting_shred_index;
+            assert_eq!(update.slot, slot);
+            let signature = validator::signature(slot, index.into());
+            assert_eq!(transaction.signature, signature.as_ref());
+            assert_eq!(
+                transaction.loaded_writable_addresses.len(),
+                usize::from(resolved)
+            );
+        }
+        let infos = of(ObservedTopic::Slots, Kind::ContactInfo);
+        assert_eq!(infos.len(), if on && !resolved { 20 } else { 0 });
+        let mut nodes = std::collections::BTreeSet::new();
+        for (slot, value) in infos {
+            assert_eq!(slot, 0);
+            match SubscribeUpdateGossip::decode(value).unwrap().update_oneof {
+                Some(GossipOneof::Node(node)) => {
+                    assert_eq!(node.gossip.as_deref(), Some("10.0.0.1:8001"));
+                    assert_eq!(node.tpu_quic.as_deref(), Some("[::1]:8009"));
+                    assert!(nodes.insert(node.pubkey));
+                }
+                // In one partition, so in the order in which it was reported.
+                Some(GossipOneof::Removed(node)) => assert!(nodes.remove(&node.pubkey)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(nodes.is_empty());
     }
 }
 

@@ -45,12 +45,18 @@ impl Counters {
                 self.lost_for(reason),
             );
         }
-        let plain: [(&str, &str, &str, &Count); 25] = [
+        let plain: [(&str, &str, &str, &Count); 26] = [
             (
                 "lost_unplaced_total",
                 "counter",
                 "Of the lost, those the newest slot's seals state instead of their own.",
                 &self.lost_unplaced,
+            ),
+            (
+                "lost_beside_total",
+                "counter",
+                "Of the lost, those of no block (deshredded transactions, contact info), which no seal states.",
+                &self.lost_beside,
             ),
             (
                 "panics_total",

@@ -4,9 +4,11 @@
 //! taken back included.
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaTransactionInfoV3, SlotStatus,
+    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaDeshredTransactionInfoV2,
+    ReplicaTransactionInfoV3, SlotStatus,
 };
 use solana_message::{VersionedMessage, compiled_instruction::CompiledInstruction};
+use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_status::{Reward, TransactionStatusMeta, TransactionTokenBalance};
 
 const FIELD: usize = 8;
@@ -38,8 +40,23 @@ pub fn block_meta_most(block: &ReplicaBlockInfoV4<'_>) -> usize {
     block.blockhash.len() + block.parent_blockhash.len() + rewards + 8 * FIELD + 8 * NUMBER
 }
 
+/// Of a node, or of its end: a key and twelve addresses of at most 58 characters.
+pub const CONTACT_INFO_MOST: usize = 2 * FIELD + 32 + 9 * NUMBER + 12 * (FIELD + 58);
+
 pub fn transaction_most(info: &ReplicaTransactionInfoV3<'_>) -> usize {
-    let message = &info.transaction.message;
+    executable(info.transaction) + meta(info.transaction_status_meta)
+}
+
+pub fn deshred_most(info: &ReplicaDeshredTransactionInfoV2<'_>) -> usize {
+    let loaded = info
+        .loaded_addresses
+        .map_or(0, |loaded| loaded.writable.len() + loaded.readonly.len());
+    executable(info.transaction) + loaded * (32 + FIELD) + 2 * NUMBER
+}
+
+/// The transaction, and what frames it.
+fn executable(transaction: &VersionedTransaction) -> usize {
+    let message = &transaction.message;
     let instructions: usize = message.instructions().iter().map(instruction).sum();
     let by_version = match message {
         VersionedMessage::Legacy(_) => 0,
@@ -55,13 +72,12 @@ pub fn transaction_most(info: &ReplicaTransactionInfoV3<'_>) -> usize {
     // The first signature, the frames around the parts, slot and index.
     64 + 6 * FIELD
         + 4 * NUMBER
-        + info.transaction.signatures.len() * (64 + FIELD)
+        + transaction.signatures.len() * (64 + FIELD)
         + message.static_account_keys().len() * (32 + FIELD)
         // Header, blockhash, the mark of a version.
         + FIELD + 3 * NUMBER + 32 + FIELD + NUMBER
         + instructions
         + by_version
-        + meta(info.transaction_status_meta)
 }
 
 fn instruction(instruction: &CompiledInstruction) -> usize {

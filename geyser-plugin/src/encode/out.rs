@@ -90,6 +90,14 @@ impl<'a> Out<'a> {
     }
 }
 
+/// For what shows itself as text.
+impl std::fmt::Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// For foreign encoders that write to `io::Write`.
 impl std::io::Write for Out<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -1,17 +1,18 @@
 //! The oracle is prost: each input is turned into protobuf structs the plain way and encoded by prost. Same bytes, same
 //! meaning; and what prost decodes from our bytes is that struct again.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    net::{SocketAddr, SocketAddrV6},
+};
 
+use super::plain;
 use crate::filter::{DataSlices, Filter, FilterConfig, config::DataSliceConfig};
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
-    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaEntryInfoV2, ReplicaTransactionInfoV3,
-    SlotStatus,
+    ReplicaAccountInfoV3, ReplicaBlockInfoV4, ReplicaContactInfoV0_0_1,
+    ReplicaDeshredTransactionInfoV2, ReplicaEntryInfoV2, ReplicaTransactionInfoV3, SlotStatus,
 };
-use event_schema::proto::{
-    confirmed_block as storage,
-    geyser::{self, SubscribeUpdate, subscribe_update::UpdateOneof},
-};
+use event_schema::proto::geyser::{SubscribeUpdate, subscribe_update::UpdateOneof};
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
 use solana_account_decoder_client_types::token::UiTokenAmount;
@@ -43,174 +44,9 @@ fn encoded(most: usize, encode: impl FnOnce(&mut super::Out<'_>)) -> Vec<u8> {
     room
 }
 
-fn check(ours: &[u8], plain: UpdateOneof) {
-    let plain = SubscribeUpdate {
-        filters: Vec::new(),
-        created_at: None,
-        update_oneof: Some(plain),
-    };
-    assert_eq!(
-        SubscribeUpdate::decode(ours).expect("prost decodes our bytes"),
-        plain
-    );
+fn check<T: prost::Message + Default + PartialEq + std::fmt::Debug>(ours: &[u8], plain: &T) {
+    assert_eq!(&T::decode(ours).expect("prost decodes our bytes"), plain);
     assert_eq!(ours, plain.encode_to_vec());
-}
-
-// --- the plain way ---
-
-fn plain_transaction(transaction: &VersionedTransaction) -> storage::Transaction {
-    let message = &transaction.message;
-    let header = message.header();
-    storage::Transaction {
-        signatures: transaction
-            .signatures
-            .iter()
-            .map(|signature| signature.as_ref().to_vec())
-            .collect(),
-        message: Some(storage::Message {
-            header: Some(storage::MessageHeader {
-                num_required_signatures: header.num_required_signatures.into(),
-                num_readonly_signed_accounts: header.num_readonly_signed_accounts.into(),
-                num_readonly_unsigned_accounts: header.num_readonly_unsigned_accounts.into(),
-            }),
-            account_keys: message
-                .static_account_keys()
-                .iter()
-                .map(|key| key.as_ref().to_vec())
-                .collect(),
-            recent_blockhash: message.recent_blockhash().as_ref().to_vec(),
-            instructions: message
-                .instructions()
-                .iter()
-                .map(|instruction| storage::CompiledInstruction {
-                    program_id_index: instruction.program_id_index.into(),
-                    accounts: instruction.accounts.clone(),
-                    data: instruction.data.clone(),
-                })
-                .collect(),
-            versioned: !matches!(message, VersionedMessage::Legacy(_)),
-            address_table_lookups: message
-                .address_table_lookups()
-                .unwrap_or_default()
-                .iter()
-                .map(|lookup| storage::MessageAddressTableLookup {
-                    account_key: lookup.account_key.as_ref().to_vec(),
-                    writable_indexes: lookup.writable_indexes.clone(),
-                    readonly_indexes: lookup.readonly_indexes.clone(),
-                })
-                .collect(),
-            config: match message {
-                VersionedMessage::V1(message) => Some(storage::TransactionConfig {
-                    priority_fee: message.config.priority_fee,
-                    compute_unit_limit: message.config.compute_unit_limit,
-                    loaded_accounts_data_size_limit: message.config.loaded_accounts_data_size_limit,
-                    heap_size: message.config.heap_size,
-                }),
-                _ => None,
-            },
-        }),
-    }
-}
-
-fn plain_reward(reward: &Reward) -> storage::Reward {
-    storage::Reward {
-        pubkey: reward.pubkey.clone(),
-        lamports: reward.lamports,
-        post_balance: reward.post_balance,
-        reward_type: match reward.reward_type {
-            None => storage::RewardType::Unspecified,
-            Some(RewardType::Fee) => storage::RewardType::Fee,
-            Some(RewardType::Rent) => storage::RewardType::Rent,
-            Some(RewardType::Staking) => storage::RewardType::Staking,
-            Some(RewardType::Voting) => storage::RewardType::Voting,
-            Some(RewardType::DeactivatedStake) => storage::RewardType::DeactivatedStake,
-        }
-        .into(),
-        commission: reward
-            .commission
-            .map(|percent| percent.to_string())
-            .unwrap_or_default(),
-        commission_bps: reward
-            .commission_bps
-            .map(|points| points.to_string())
-            .unwrap_or_default(),
-    }
-}
-
-fn plain_balances(balances: &Option<Vec<TransactionTokenBalance>>) -> Vec<storage::TokenBalance> {
-    let balances = balances.iter().flatten();
-    balances
-        .map(|balance| storage::TokenBalance {
-            account_index: balance.account_index.into(),
-            mint: balance.mint.clone(),
-            ui_token_amount: Some(storage::UiTokenAmount {
-                ui_amount: balance.ui_token_amount.ui_amount.unwrap_or_default(),
-                decimals: balance.ui_token_amount.decimals.into(),
-                amount: balance.ui_token_amount.amount.clone(),
-                ui_amount_string: balance.ui_token_amount.ui_amount_string.clone(),
-            }),
-            owner: balance.owner.clone(),
-            program_id: balance.program_id.clone(),
-        })
-        .collect()
-}
-
-fn plain_meta(meta: &TransactionStatusMeta) -> storage::TransactionStatusMeta {
-    storage::TransactionStatusMeta {
-        err: meta
-            .status
-            .as_ref()
-            .err()
-            .map(|error| storage::TransactionError {
-                err: bincode::serialize(error).unwrap(),
-            }),
-        fee: meta.fee,
-        pre_balances: meta.pre_balances.clone(),
-        post_balances: meta.post_balances.clone(),
-        inner_instructions: meta
-            .inner_instructions
-            .iter()
-            .flatten()
-            .map(|inner| storage::InnerInstructions {
-                index: inner.index.into(),
-                instructions: inner
-                    .instructions
-                    .iter()
-                    .map(|inner| storage::InnerInstruction {
-                        program_id_index: inner.instruction.program_id_index.into(),
-                        accounts: inner.instruction.accounts.clone(),
-                        data: inner.instruction.data.clone(),
-                        stack_height: inner.stack_height,
-                    })
-                    .collect(),
-            })
-            .collect(),
-        inner_instructions_none: meta.inner_instructions.is_none(),
-        log_messages: meta.log_messages.clone().unwrap_or_default(),
-        log_messages_none: meta.log_messages.is_none(),
-        pre_token_balances: plain_balances(&meta.pre_token_balances),
-        post_token_balances: plain_balances(&meta.post_token_balances),
-        rewards: meta.rewards.iter().flatten().map(plain_reward).collect(),
-        loaded_writable_addresses: meta
-            .loaded_addresses
-            .writable
-            .iter()
-            .map(|key| key.as_ref().to_vec())
-            .collect(),
-        loaded_readonly_addresses: meta
-            .loaded_addresses
-            .readonly
-            .iter()
-            .map(|key| key.as_ref().to_vec())
-            .collect(),
-        return_data: meta.return_data.as_ref().map(|data| storage::ReturnData {
-            program_id: data.program_id.as_ref().to_vec(),
-            data: data.data.clone(),
-        }),
-        return_data_none: meta.return_data.is_none(),
-        compute_units_consumed: meta.compute_units_consumed,
-        cost_units: meta.cost_units,
-    }
 }
 
 fn check_transaction(
@@ -232,19 +68,7 @@ fn check_transaction(
     let ours = encoded(super::transaction_most(&info), |out| {
         super::transaction(out, slot, &info)
     });
-    check(
-        &ours,
-        UpdateOneof::Transaction(geyser::SubscribeUpdateTransaction {
-            transaction: Some(geyser::SubscribeUpdateTransactionInfo {
-                signature: signature.as_ref().to_vec(),
-                is_vote,
-                transaction: Some(plain_transaction(transaction)),
-                meta: Some(plain_meta(meta)),
-                index: index as u64,
-            }),
-            slot,
-        }),
-    );
+    check(&ours, &plain::transaction(slot, &info));
 }
 
 // --- any input ---
@@ -541,30 +365,58 @@ proptest! {
     #[test]
     fn statuses(slot: u64, parent: Option<u64>, error in ".{0,200}") {
         let statuses = [
-            (SlotStatus::Processed, geyser::SlotStatus::SlotProcessed),
-            (SlotStatus::Confirmed, geyser::SlotStatus::SlotConfirmed),
-            (SlotStatus::Rooted, geyser::SlotStatus::SlotFinalized),
-            (SlotStatus::FirstShredReceived, geyser::SlotStatus::SlotFirstShredReceived),
-            (SlotStatus::Completed, geyser::SlotStatus::SlotCompleted),
-            (SlotStatus::CreatedBank, geyser::SlotStatus::SlotCreatedBank),
-            (SlotStatus::Dead(error.clone()), geyser::SlotStatus::SlotDead),
+            SlotStatus::Processed, SlotStatus::Confirmed, SlotStatus::Rooted, SlotStatus::FirstShredReceived,
+            SlotStatus::Completed, SlotStatus::CreatedBank, SlotStatus::Dead(error),
         ];
-        for (status, plain) in statuses {
+        for status in statuses {
             let ours = encoded(super::slot_status_most(&status), |out| super::slot_status(out, slot, parent, &status));
-            let dead_error = matches!(status, SlotStatus::Dead(_)).then(|| error.clone());
-            check(&ours, UpdateOneof::Slot(geyser::SubscribeUpdateSlot { slot, parent, status: plain.into(), dead_error }));
+            check(&ours, &plain::slot_status(slot, parent, &status));
         }
     }
 
     #[test]
     fn entries(slot: u64, index in 0_usize..1000, num_hashes: u64, hash: [u8; 32], count: u64, start in 0_usize..100_000) {
-        let ours = encoded(super::ENTRY_MOST, |out| super::entry(out, &ReplicaEntryInfoV2 {
+        let entry = ReplicaEntryInfoV2 {
             slot, index, num_hashes, hash: &hash, executed_transaction_count: count, starting_transaction_index: start,
-        }));
-        check(&ours, UpdateOneof::Entry(geyser::SubscribeUpdateEntry {
-            slot, index: index as u64, num_hashes, hash: hash.to_vec(), executed_transaction_count: count,
-            starting_transaction_index: start as u64,
-        }));
+        };
+        let ours = encoded(super::ENTRY_MOST, |out| super::entry(out, &entry));
+        check(&ours, &plain::entry(&entry));
+    }
+
+    #[test]
+    fn deshredded_transactions(
+        slot: u64, is_vote: bool, transaction in transaction(), loaded in option::of((vec(address(), 0..9), vec(address(), 0..9))),
+        shreds: (u32, u32),
+    ) {
+        let loaded = loaded.map(|(writable, readonly)| LoadedAddresses { writable, readonly });
+        let info = ReplicaDeshredTransactionInfoV2 {
+            signature: &transaction.signatures.first().copied().unwrap_or_default(),
+            is_vote,
+            transaction: &transaction,
+            loaded_addresses: loaded.as_ref(),
+            completed_data_set_starting_shred_index: shreds.0,
+            completed_data_set_ending_shred_index_exclusive: shreds.1,
+        };
+        let ours = encoded(super::deshred_most(&info), |out| super::deshred(out, slot, &info));
+        check(&ours, &plain::deshred(slot, &info));
+    }
+
+    #[test]
+    fn contact_infos(pubkey: [u8; 32], times: (u64, u64), version: (u16, u16, u16, u16, u16), more: (u32, u32), sockets: [Option<SocketAddr>; 12]) {
+        let [
+            gossip, tpu_quic, tpu_forwards_quic, tpu_vote_udp, tpu_vote_quic, tvu_udp, tvu_quic, serve_repair_udp,
+            serve_repair_quic, rpc, rpc_pubsub, alpenglow,
+        ] = sockets;
+        let info = ReplicaContactInfoV0_0_1 {
+            pubkey: &pubkey, wallclock: times.0, outset: times.1, shred_version: version.0, version_major: version.1,
+            version_minor: version.2, version_patch: version.3, version_commit: more.0, version_feature_set: more.1,
+            version_client_id: version.4, gossip, tpu_quic, tpu_forwards_quic, tpu_vote_udp, tpu_vote_quic, tvu_udp,
+            tvu_quic, serve_repair_udp, serve_repair_quic, rpc, rpc_pubsub, alpenglow,
+        };
+        let ours = encoded(super::CONTACT_INFO_MOST, |out| super::contact_info(out, &info));
+        check(&ours, &plain::contact_info(&info));
+        let ours = encoded(super::CONTACT_INFO_MOST, |out| super::contact_info_removed(out, &pubkey));
+        check(&ours, &plain::contact_info_removed(&pubkey));
     }
 
     #[test]
@@ -601,25 +453,7 @@ fn check_account(slot: u64, is_startup: bool, account: &ReplicaAccountInfoV3<'_>
     let ours = encoded(super::account_most(account), |out| {
         super::account(out, slot, is_startup, account, &DataSlices::default())
     });
-    check(
-        &ours,
-        UpdateOneof::Account(geyser::SubscribeUpdateAccount {
-            account: Some(geyser::SubscribeUpdateAccountInfo {
-                pubkey: account.pubkey.to_vec(),
-                lamports: account.lamports,
-                owner: account.owner.to_vec(),
-                executable: account.executable,
-                rent_epoch: account.rent_epoch,
-                data: account.data.to_vec(),
-                write_version: account.write_version,
-                txn_signature: account
-                    .txn
-                    .map(|transaction| transaction.signature().as_ref().to_vec()),
-            }),
-            slot,
-            is_startup,
-        }),
-    );
+    check(&ours, &plain::account(slot, is_startup, account));
 }
 
 fn check_block(
@@ -645,25 +479,48 @@ fn check_block(
     let ours = encoded(super::block_meta_most(&block), |out| {
         super::block_meta(out, &block)
     });
-    check(
-        &ours,
-        UpdateOneof::BlockMeta(geyser::SubscribeUpdateBlockMeta {
-            slot,
-            blockhash: blockhash.into(),
-            rewards: Some(storage::Rewards {
-                rewards: rewards.rewards.iter().map(plain_reward).collect(),
-                num_partitions: rewards
-                    .num_partitions
-                    .map(|num_partitions| storage::NumPartitions { num_partitions }),
-            }),
-            block_time: block_time.map(|timestamp| storage::UnixTimestamp { timestamp }),
-            block_height: block_height.map(|block_height| storage::BlockHeight { block_height }),
-            parent_slot,
-            parent_blockhash: parent_blockhash.into(),
-            executed_transaction_count: transactions,
-            entries_count: entries,
-        }),
-    );
+    check(&ours, &plain::block_meta(&block));
+}
+
+/// The longest address there is, in every place.
+#[test]
+fn the_longest_contact_info_fits() {
+    let longest: SocketAddr = SocketAddrV6::new(
+        "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap(),
+        65_535,
+        0,
+        u32::MAX,
+    )
+    .into();
+    let socket = Some(longest);
+    let info = ReplicaContactInfoV0_0_1 {
+        pubkey: &[1; 32],
+        wallclock: u64::MAX,
+        outset: u64::MAX,
+        shred_version: u16::MAX,
+        version_major: u16::MAX,
+        version_minor: u16::MAX,
+        version_patch: u16::MAX,
+        version_commit: u32::MAX,
+        version_feature_set: u32::MAX,
+        version_client_id: u16::MAX,
+        gossip: socket,
+        tpu_quic: socket,
+        tpu_forwards_quic: socket,
+        tpu_vote_udp: socket,
+        tpu_vote_quic: socket,
+        tvu_udp: socket,
+        tvu_quic: socket,
+        serve_repair_udp: socket,
+        serve_repair_quic: socket,
+        rpc: socket,
+        rpc_pubsub: socket,
+        alpenglow: socket,
+    };
+    let ours = encoded(super::CONTACT_INFO_MOST, |out| {
+        super::contact_info(out, &info)
+    });
+    check(&ours, &plain::contact_info(&info));
 }
 
 #[test]
@@ -678,7 +535,7 @@ fn every_transaction_error_survives() {
             ..TransactionStatusMeta::default()
         };
         check_transaction(1, 0, false, &VersionedTransaction::default(), &meta);
-        let plain = plain_meta(&meta).err.unwrap();
+        let plain = plain::status_meta(&meta).err.unwrap();
         assert_eq!(
             bincode::deserialize::<TransactionError>(&plain.err).unwrap(),
             error
@@ -740,7 +597,7 @@ fn an_empty_v1_config_still_tells_v1_from_v0() {
     };
     check_transaction(1, 0, false, &transaction, &TransactionStatusMeta::default());
     assert!(
-        plain_transaction(&transaction)
+        plain::executable(&transaction)
             .message
             .unwrap()
             .config

@@ -3,6 +3,8 @@
 //! A nested message is written in one pass: its length is guessed to need `width` bytes, and only a wrong guess moves
 //! the body. The result is what prost writes, byte for byte, when fields are written in tag order.
 
+use std::fmt::{self, Write as _};
+
 use super::Out;
 
 const VARINT: u32 = 0;
@@ -122,6 +124,14 @@ pub(super) fn message(
     }
 }
 
+/// What is shown in a few bytes, as a string: written even when empty.
+pub(super) fn display(out: &mut Out<'_>, field: u32, value: &impl fmt::Display) {
+    message(out, field, 1, |out| {
+        // Too little room is remembered by `out` itself.
+        let _ = write!(out, "{value}");
+    });
+}
+
 /// A small unsigned number as a decimal string; nothing for `None`.
 pub(super) fn decimal(out: &mut Out<'_>, field: u32, value: Option<u16>) {
     let Some(mut value) = value else { return };
@@ -201,6 +211,14 @@ mod tests {
             });
             let mut theirs = before;
             encoding::bytes::encode(3, &body, &mut theirs);
+            prop_assert_eq!(ours, theirs);
+        }
+
+        #[test]
+        fn what_is_shown_is_a_string(address: std::net::SocketAddr) {
+            let ours = written(|out| display(out, 17, &address));
+            let mut theirs = Vec::new();
+            encoding::string::encode(17, &address.to_string(), &mut theirs);
             prop_assert_eq!(ours, theirs);
         }
 

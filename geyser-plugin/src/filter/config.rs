@@ -19,6 +19,8 @@ pub struct FilterConfig {
     pub entries: bool,
     pub block_meta: bool,
     pub slots: bool,
+    pub deshred: bool,
+    pub contact_info: bool,
     pub accounts_data_slice: Vec<DataSliceConfig>,
 }
 
@@ -88,6 +90,8 @@ impl Default for FilterConfig {
             entries: true,
             block_meta: true,
             slots: true,
+            deshred: true,
+            contact_info: true,
             accounts_data_slice: Vec::new(),
         }
     }

@@ -140,6 +140,16 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "true or false: whether slot statuses are sent",
     ),
     (
+        "filters.deshred",
+        "true",
+        "true or false: whether deshredded transactions are sent, if `deshred` is true; of the conditions under `transactions` all but `failed` must hold for them too",
+    ),
+    (
+        "filters.contact_info",
+        "true",
+        "true or false: whether contact info is sent, if `contact_info` is true",
+    ),
+    (
         "filters.accounts_data_slice",
         "[]",
         "a list of at most 64 objects with offset and length, sorted and not overlapping: only these pieces of an account's data are sent, one after the other; empty means all, a single piece of length 0 means none",

@@ -1,5 +1,6 @@
 use event_schema::Pubkey;
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use solana_transaction::versioned::VersionedTransaction;
 
 use super::*;
 
@@ -73,6 +74,19 @@ fn a_key_of_another_length_is_in_no_list() {
     assert!(takes_account(&filter(excluded), &[1; 32], &[1; 31]));
 }
 
+/// A vote of nobody.
+fn deshred() -> ReplicaDeshredTransactionInfoV2<'static> {
+    let transaction: &'static VersionedTransaction = Box::leak(Box::default());
+    ReplicaDeshredTransactionInfoV2 {
+        signature: Box::leak(Box::default()),
+        is_vote: true,
+        transaction,
+        loaded_addresses: None,
+        completed_data_set_starting_shred_index: 0,
+        completed_data_set_ending_shred_index_exclusive: 0,
+    }
+}
+
 #[test]
 fn kinds_are_switched_off_one_by_one() {
     let kinds = |text| {
@@ -83,6 +97,8 @@ fn kinds_are_switched_off_one_by_one() {
             filter.entries(),
             filter.block_meta(),
             filter.slots(),
+            filter.deshred(&deshred()),
+            filter.contact_info(),
         ]
     };
     for (text, off) in [
@@ -91,9 +107,13 @@ fn kinds_are_switched_off_one_by_one() {
         ("{ entries: false }", 2),
         ("{ block_meta: false }", 3),
         ("{ slots: false }", 4),
+        ("{ deshred: false }", 5),
+        ("{ contact_info: false }", 6),
     ] {
-        let mut expected = [true; 5];
+        let mut expected = [true; 7];
         expected[off] = false;
+        // A deshredded transaction is one.
+        expected[5] &= expected[1];
         assert_eq!(kinds(text), expected, "{text}");
     }
 }

@@ -1,6 +1,9 @@
 //! Does an output take this transaction?
 
-use agave_geyser_plugin_interface::geyser_plugin_interface::ReplicaTransactionInfoV3;
+use agave_geyser_plugin_interface::geyser_plugin_interface::{
+    ReplicaDeshredTransactionInfoV2, ReplicaTransactionInfoV3,
+};
+use solana_message::{VersionedMessage, v0::LoadedAddresses};
 
 use super::{FilterError, config::TransactionsConfig, key_set::KeySet};
 
@@ -67,20 +70,44 @@ impl TransactionFilter {
     }
 
     pub fn takes(&self, transaction: &ReplicaTransactionInfoV3<'_>) -> bool {
-        let failed = transaction.transaction_status_meta.status.is_err();
+        let meta = transaction.transaction_status_meta;
+        self.failed
+            .is_none_or(|wanted| wanted == meta.status.is_err())
+            && self.takes_before_execution(Unexecuted {
+                is_vote: transaction.is_vote,
+                message: &transaction.transaction.message,
+                loaded: Some(&meta.loaded_addresses),
+            })
+    }
+
+    /// Whether it will fail is not known yet: that condition is left out. What lookup tables load is known if the validator
+    /// was asked for it.
+    pub fn takes_deshred(&self, transaction: &ReplicaDeshredTransactionInfoV2<'_>) -> bool {
+        self.takes_before_execution(Unexecuted {
+            is_vote: transaction.is_vote,
+            message: &transaction.transaction.message,
+            loaded: transaction.loaded_addresses,
+        })
+    }
+
+    #[inline]
+    fn takes_before_execution(&self, transaction: Unexecuted<'_>) -> bool {
         self.enabled
             && self.vote.is_none_or(|wanted| wanted == transaction.is_vote)
-            && self.failed.is_none_or(|wanted| wanted == failed)
-            && (self.include.is_empty() || keys(transaction).any(|key| self.include.contains(key)))
-            && (self.exclude.is_empty() || !keys(transaction).any(|key| self.exclude.contains(key)))
+            && (self.include.is_empty() || transaction.keys().any(|key| self.include.contains(key)))
+            && (self.exclude.is_empty()
+                || !transaction.keys().any(|key| self.exclude.contains(key)))
             && (self.required.is_empty() || self.names_all_required(transaction))
     }
 
     /// One pass with a bit per required key: a key that comes twice counts once.
-    fn names_all_required(&self, transaction: &ReplicaTransactionInfoV3<'_>) -> bool {
+    fn names_all_required(&self, transaction: Unexecuted<'_>) -> bool {
         let mut seen = [0_u64; ACCOUNTS_MAX / 64];
         let mut missing = self.required.len();
-        for position in keys(transaction).filter_map(|key| self.required.position(key)) {
+        for position in transaction
+            .keys()
+            .filter_map(|key| self.required.position(key))
+        {
             let bit = 1 << (position % 64);
             // A position is below the set's length, and that is at most 256.
             if let Some(word) = seen.get_mut(position as usize / 64)
@@ -101,17 +128,27 @@ impl TransactionFilter {
     }
 }
 
-/// In the message, then those that its lookup tables loaded. The tables' own addresses are not among them.
-fn keys<'a>(transaction: &ReplicaTransactionInfoV3<'a>) -> impl Iterator<Item = &'a [u8; 32]> {
-    let loaded = &transaction.transaction_status_meta.loaded_addresses;
-    transaction
-        .transaction
-        .message
-        .static_account_keys()
-        .iter()
-        .chain(&loaded.writable)
-        .chain(&loaded.readonly)
-        .map(|key| key.as_array())
+/// What is known of a transaction before it is executed.
+#[derive(Clone, Copy)]
+struct Unexecuted<'a> {
+    is_vote: bool,
+    message: &'a VersionedMessage,
+    loaded: Option<&'a LoadedAddresses>,
+}
+
+impl<'a> Unexecuted<'a> {
+    /// In the message, then those that its lookup tables loaded. The tables' own addresses are not among them.
+    fn keys(self) -> impl Iterator<Item = &'a [u8; 32]> {
+        let (writable, readonly) = self.loaded.map_or((&[][..], &[][..]), |loaded| {
+            (&loaded.writable, &loaded.readonly)
+        });
+        self.message
+            .static_account_keys()
+            .iter()
+            .chain(writable)
+            .chain(readonly)
+            .map(|key| key.as_array())
+    }
 }
 
 #[cfg(test)]

@@ -108,9 +108,12 @@ impl Log {
                         slot,
                         sequence,
                         checksum,
-                        ..
+                        fact,
                     } => {
                         assert_eq!(*sequence, place as u64, "sequences are contiguous");
+                        if is_beside(fact) {
+                            continue;
+                        }
                         let share =
                             so_far
                                 .entry(*slot)
@@ -160,7 +163,7 @@ impl Log {
             let lane_id = Lane(number as u16);
             let content = lane
                 .iter()
-                .filter(|written| matches!(written, Written::Record { slot: of, fact, .. } if *of == slot && !matches!(fact, Fact::Status(_))))
+                .filter(|written| matches!(written, Written::Record { slot: of, fact, .. } if *of == slot && !matches!(fact, Fact::Status(_)) && !is_beside(fact)))
                 .count() as u64;
             let lost = self.lost.get(&(slot, lane_id)).copied().unwrap_or(0);
             match last.get(&lane_id) {
@@ -182,6 +185,10 @@ impl Log {
     }
 }
 
+fn is_beside(fact: &Fact) -> bool {
+    matches!(fact, Fact::Deshred | Fact::ContactInfo)
+}
+
 #[derive(Debug, Clone)]
 struct Plan {
     accounts: u8,
@@ -191,6 +198,8 @@ struct Plan {
     led: bool,
     dead: bool,
     late_accounts: u8,
+    /// Deshredded transactions and contact info, before, among and after the rest.
+    beside: u8,
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -201,17 +210,30 @@ fn plan() -> impl Strategy<Value = Plan> {
         any::<bool>(),
         proptest::bool::weighted(0.1),
         0..3_u8,
+        0..5_u8,
     )
         .prop_map(
-            |(accounts, transactions, entries, led, dead, late_accounts)| Plan {
+            |(accounts, transactions, entries, led, dead, late_accounts, beside)| Plan {
                 accounts,
                 transactions,
                 entries,
                 led,
                 dead,
                 late_accounts,
+                beside,
             },
         )
+}
+
+fn beside(slot: u64, plan: &Plan) -> impl Iterator<Item = (u64, Lane, Fact)> {
+    let facts = (0..plan.beside).map(move |i| {
+        let key = [i, slot as u8, 9];
+        [
+            (slot, LANES.of_transaction(&key), Fact::Deshred),
+            (0, LANES.of_node(&key), Fact::ContactInfo),
+        ]
+    });
+    facts.flatten()
 }
 
 fn hash(slot: u64, index: u64) -> [u8; 32] {
@@ -277,6 +299,7 @@ proptest! {
             if plan.dead {
                 events.push((slot, LANES.of_slot(slot), Fact::Status(Life::Dead)));
             }
+            events.extend(beside(slot, plan));
         }
         shuffle(&mut events, &mut seed);
         for (i, plan) in plans.iter().enumerate() {
@@ -286,11 +309,13 @@ proptest! {
             for i in 0..plan.late_accounts {
                 events.push((slot, LANES.of_account(&[i, 200]), Fact::Account));
             }
+            events.splice(0..0, beside(slot, plan));
+            events.extend(beside(slot, plan));
         }
         let mut log = Log::new();
         for (i, (slot, lane, fact)) in events.into_iter().enumerate() {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if lossy > 0 && (seed >> 33) % lossy == 0 {
+            if lossy > 0 && (seed >> 33) % lossy == 0 && !is_beside(&fact) {
                 log.lose(slot, lane, fact);
             } else {
                 log.record(slot, lane, fact);
@@ -323,9 +348,18 @@ proptest! {
         shuffle(&mut facts, &mut seed);
         let content: usize = facts.iter().filter(|(_, fact)| *fact != Fact::Account).count();
         let mut log = Log::new();
+        let note_beside = |log: &mut Log| {
+            for (slot, lane, fact) in beside(slot, &plan) {
+                log.record(slot, lane, fact);
+            }
+            log.end_batch()
+        };
+        note_beside(&mut log);
+        prop_assert_eq!(log.ledger.slots_held(), 0, "no slot is opened by what is in none");
         status(&mut log, slot, Life::Created);
         let mut seen = 0;
         for (lane, fact) in facts {
+            prop_assert_eq!(note_beside(&mut log), 0);
             seen += usize::from(fact != Fact::Account);
             log.record(slot, lane, fact);
             let seals = log.end_batch();
@@ -349,6 +383,7 @@ fn whole_block(log: &mut Log, slot: u64) {
         led: false,
         dead: false,
         late_accounts: 0,
+        beside: 0,
     };
     status(log, slot, Life::Created);
     for (lane, fact) in block_facts(slot, &plan) {
@@ -367,6 +402,7 @@ fn a_slot_whose_beginning_was_not_seen_is_sealed_as_partial() {
         led: false,
         dead: false,
         late_accounts: 0,
+        beside: 0,
     };
     for (lane, fact) in block_facts(10, &plan) {
         log.record(10, lane, fact);
@@ -508,6 +544,7 @@ fn a_jump_of_the_numbers_hurries_nothing() {
         led: false,
         dead: false,
         late_accounts: 0,
+        beside: 0,
     };
     let facts = block_facts(18_144_001, &plan);
     let (early, trailing) = facts.split_at(3);
@@ -596,6 +633,7 @@ fn a_shred_of_a_far_slot_hurries_nothing() {
         led: false,
         dead: false,
         late_accounts: 0,
+        beside: 0,
     };
     for (lane, fact) in block_facts(10, &plan) {
         if fact != Fact::Transaction {

@@ -140,7 +140,10 @@ impl<O: Outlet> Worker<O> {
         if kind == Kind::Seal {
             return;
         }
-        self.around.counters.lost(LossReason::Delivery, 1);
+        self.around.counters.lost_one(LossReason::Delivery, kind);
+        if kind.is_beside_blocks() {
+            return;
+        }
         if let Some(ledger) = self.ledger_of(lane) {
             ledger.lost_after_numbering(slot, lane);
         }

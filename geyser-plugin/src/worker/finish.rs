@@ -58,7 +58,7 @@ impl<O: Outlet> Worker<O> {
                 (Kind::Seal, true) => counters.spilled_seals.add(1),
                 (Kind::Seal, false) => {}
                 (_, true) => counters.spilled.add(1),
-                (_, false) => counters.lost(LossReason::Unload, 1),
+                (kind, false) => counters.lost_one(LossReason::Unload, kind),
             }
         }
     }

@@ -124,7 +124,9 @@ impl<O: Outlet> Worker<O> {
             }
             if self.leaving {
                 if record.kind != Kind::Seal && record.last {
-                    self.around.counters.lost(LossReason::Unload, 1);
+                    self.around
+                        .counters
+                        .lost_one(LossReason::Unload, record.kind);
                 }
                 return true;
             }

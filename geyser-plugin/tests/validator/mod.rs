@@ -2,11 +2,12 @@
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     GeyserPlugin, ReplicaAccountInfoV3, ReplicaAccountInfoVersions, ReplicaBlockInfoV4,
-    ReplicaBlockInfoVersions, ReplicaEntryInfoV2, ReplicaEntryInfoVersions,
-    ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions, SlotStatus,
+    ReplicaBlockInfoVersions, ReplicaContactInfoV0_0_1, ReplicaContactInfoVersions,
+    ReplicaDeshredTransactionInfoV2, ReplicaDeshredTransactionInfoVersions, ReplicaEntryInfoV2,
+    ReplicaEntryInfoVersions, ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions, SlotStatus,
 };
 use solana_hash::Hash;
-use solana_message::{VersionedMessage, v1};
+use solana_message::{VersionedMessage, v0::LoadedAddresses, v1};
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_status::{RewardsAndNumPartitions, TransactionStatusMeta};
@@ -34,7 +35,8 @@ fn entry_hash(slot: u64, index: u64) -> Hash {
     Hash::new_from_array(bytes)
 }
 
-/// Runs one slot through the plugin: accounts on two threads, metadata on the replay thread, transactions and entries
+/// Runs one slot through the plugin, and what no block holds if the plugin asks for it: shreds come first, contact info from
+/// gossip's own thread; accounts on two threads, metadata on the replay thread, transactions and entries
 /// trailing on their own. `led`: as the leader's own block, whose metadata counts no entries.
 pub fn run_slot(plugin: &dyn GeyserPlugin, slot: u64, size: Size, led: bool) {
     let status = |status: SlotStatus| {
@@ -42,8 +44,16 @@ pub fn run_slot(plugin: &dyn GeyserPlugin, slot: u64, size: Size, led: bool) {
             .update_slot_status(slot, Some(slot - 1), &status)
             .unwrap()
     };
+    if plugin.deshred_transaction_notifications_enabled() {
+        for index in 0..size.transactions {
+            deshred(plugin, slot, index);
+        }
+    }
     status(SlotStatus::CreatedBank);
     std::thread::scope(|scope| {
+        if plugin.contact_info_notifications_enabled() {
+            scope.spawn(move || contact_info(plugin, slot));
+        }
         for half in 0..2 {
             scope.spawn(move || {
                 for index in (half..size.accounts).step_by(2) {
@@ -110,6 +120,65 @@ pub fn transaction(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
     plugin
         .notify_transaction(ReplicaTransactionInfoVersions::V0_0_3(&info), slot)
         .unwrap();
+}
+
+/// As it is executed afterwards, with what its lookup tables load if the plugin asks for that.
+pub fn deshred(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {
+    let signature = signature(slot, index);
+    let transaction = VersionedTransaction {
+        signatures: vec![signature],
+        message: VersionedMessage::V1(v1::Message::default()),
+    };
+    let loaded = LoadedAddresses {
+        writable: vec![[7; 32].into()],
+        readonly: Vec::new(),
+    };
+    let resolved = plugin.deshred_transaction_alt_resolution_enabled();
+    let info = ReplicaDeshredTransactionInfoV2 {
+        signature: &signature,
+        is_vote: false,
+        transaction: &transaction,
+        loaded_addresses: resolved.then_some(&loaded),
+        completed_data_set_starting_shred_index: index as u32,
+        completed_data_set_ending_shred_index_exclusive: index as u32 + 1,
+    };
+    plugin
+        .notify_deshred_transaction(ReplicaDeshredTransactionInfoVersions::V0_0_2(&info), slot)
+        .unwrap();
+}
+
+/// One node comes in every slot, and goes.
+pub fn contact_info(plugin: &dyn GeyserPlugin, slot: u64) {
+    let mut pubkey = [5; 32];
+    pubkey[..8].copy_from_slice(&slot.to_le_bytes());
+    let info = ReplicaContactInfoV0_0_1 {
+        pubkey: &pubkey,
+        wallclock: slot,
+        outset: 1,
+        shred_version: 2,
+        version_major: 4,
+        version_minor: 2,
+        version_patch: 2,
+        version_commit: 0,
+        version_feature_set: 3,
+        version_client_id: 3,
+        gossip: "10.0.0.1:8001".parse().ok(),
+        tpu_quic: "[::1]:8009".parse().ok(),
+        tpu_forwards_quic: None,
+        tpu_vote_udp: None,
+        tpu_vote_quic: None,
+        tvu_udp: None,
+        tvu_quic: None,
+        serve_repair_udp: None,
+        serve_repair_quic: None,
+        rpc: None,
+        rpc_pubsub: None,
+        alpenglow: None,
+    };
+    plugin
+        .notify_contact_info(ReplicaContactInfoVersions::V0_0_1(&info), slot % 2 == 0)
+        .unwrap();
+    plugin.notify_contact_info_removed(&pubkey).unwrap();
 }
 
 pub fn entry(plugin: &dyn GeyserPlugin, slot: u64, index: u64) {

@@ -31,7 +31,7 @@ fn every_key_is_read() {
             lamports: [{{ eq: 1 }}, {{ ne: 2 }}, {{ lt: 18446744073709551615 }}, {{ gt: 4 }}] }},
           transactions: {{ enabled: false, vote: false, failed: true, account_include: ['{KEY}'],
             account_exclude: [], account_required: ['{KEY}'] }},
-          entries: false, block_meta: false, slots: false,
+          entries: false, block_meta: false, slots: false, deshred: false, contact_info: false,
           accounts_data_slice: [{{ offset: 0, length: 32 }}, {{ offset: 32, length: 8 }}] }}"
     );
     let value: Value = json5::from_str(&text).unwrap();

@@ -17,7 +17,7 @@ use solana_transaction_status::TransactionStatusMeta;
 use super::*;
 use crate::filter::tests::{config, key, keys, of_ten_thousand};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Transaction {
     is_vote: bool,
     transaction: VersionedTransaction,
@@ -151,6 +151,29 @@ fn compile(config: &TransactionsConfig) -> TransactionFilter {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// As the executed one that did not fail and loaded the same, by all conditions but `failed`.
+    #[test]
+    fn deshredded_transactions_are_taken_as_executed_ones(
+        config in transactions_config(), transaction in transaction(), resolved: bool,
+    ) {
+        let filter = compile(&config);
+        let info = ReplicaDeshredTransactionInfoV2 {
+            signature: &Signature::default(),
+            is_vote: transaction.is_vote,
+            transaction: &transaction.transaction,
+            loaded_addresses: resolved.then_some(&transaction.meta.loaded_addresses),
+            completed_data_set_starting_shred_index: 0,
+            completed_data_set_ending_shred_index_exclusive: 1,
+        };
+        let mut executed = transaction.clone();
+        executed.meta.status = Ok(());
+        if !resolved {
+            executed.meta.loaded_addresses = LoadedAddresses::default();
+        }
+        let config = TransactionsConfig { failed: None, ..config };
+        prop_assert_eq!(filter.takes_deshred(&info), plainly_takes_transaction(&config, &executed));
+    }
 
     #[test]
     fn transactions_are_taken_as_the_plain_way_takes_them(
