@@ -2,9 +2,11 @@
 //!
 //! The threads share each block's transactions; before each transaction its accounts are updated on the same thread. The
 //! first thread reports the rest as a validator does: *CreatedBank* before anything else of the slot; entries, metadata,
-//! *Processed* and *Confirmed* after it; *Rooted* two slots behind. Each round's slots follow those of the one before.
+//! *Processed* and *Confirmed* after it; *Rooted* two slots behind. A plugin that asks for them gets the slot's deshredded
+//! transactions before *CreatedBank*, and some contact info with them. Each round's slots follow those of the one before.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,8 +17,10 @@ use std::{
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     GeyserPlugin, ReplicaAccountInfoV3, ReplicaAccountInfoVersions, ReplicaBlockInfoV4,
-    ReplicaBlockInfoVersions, ReplicaEntryInfoV2, ReplicaEntryInfoVersions,
-    ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions, Result as PluginResult, SlotStatus,
+    ReplicaBlockInfoVersions, ReplicaContactInfoV0_0_1, ReplicaContactInfoVersions,
+    ReplicaDeshredTransactionInfoV2, ReplicaDeshredTransactionInfoVersions, ReplicaEntryInfoV2,
+    ReplicaEntryInfoVersions, ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions,
+    Result as PluginResult, SlotStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +33,8 @@ use super::{
 
 /// *Rooted* follows this many slots behind.
 const ROOT_LAG: u64 = 2;
+/// One contact info with so many deshredded transactions; mainnet's nodes say each second how they are reached.
+const TRANSACTIONS_PER_CONTACT_INFO: usize = 8;
 /// How long a thread sleeps that is ahead of its rate, or of its window; and when it stops to believe in the reader.
 const NAP: Duration = Duration::from_millis(1);
 const WINDOW_NAP: Duration = Duration::from_micros(200);
@@ -220,6 +226,8 @@ impl<'a, P: Probe> Caller<'a, P> {
             if self.number == 0 && shared.goes_on(nth) {
                 shared.slots.store(nth + 1, Ordering::Relaxed);
                 let slot = shared.first_slot + nth;
+                let blocks = &shared.workload.blocks;
+                self.beside(&blocks[nth as usize % blocks.len()], slot);
                 self.status(slot, Some(slot - 1), &SlotStatus::CreatedBank);
             }
             shared.barrier.wait();
@@ -238,6 +246,72 @@ impl<'a, P: Probe> Caller<'a, P> {
                 self.finish(block, slot);
             }
         }
+    }
+
+    /// What no block holds, as far as the plugin asks for it.
+    fn beside(&mut self, block: &PreparedBlock, slot: u64) {
+        let plugin = self.shared.plugin;
+        let (deshred, lookup_tables, contact_info) = (
+            plugin.deshred_transaction_notifications_enabled(),
+            plugin.deshred_transaction_alt_resolution_enabled(),
+            plugin.contact_info_notifications_enabled(),
+        );
+        for (nth, recorded) in block.block.transactions.iter().enumerate() {
+            let signature = recorded.transaction.signatures.first();
+            if let Some(signature) = signature.filter(|_| deshred) {
+                let set = nth as u32 / 32;
+                let info = ReplicaDeshredTransactionInfoV2 {
+                    signature,
+                    is_vote: recorded.is_vote,
+                    transaction: &recorded.transaction,
+                    loaded_addresses: lookup_tables.then_some(&recorded.meta.loaded_addresses),
+                    completed_data_set_starting_shred_index: set,
+                    completed_data_set_ending_shred_index_exclusive: set + 1,
+                };
+                if self.shared.touched {
+                    touch::deshred(&recorded.transaction);
+                }
+                self.call(Kind::Deshred, |plugin| {
+                    let info = ReplicaDeshredTransactionInfoVersions::V0_0_2(&info);
+                    plugin.notify_deshred_transaction(info, slot)
+                });
+            }
+            if contact_info && nth % TRANSACTIONS_PER_CONTACT_INFO == 0 {
+                self.contact_info(slot, nth as u64);
+            }
+        }
+    }
+
+    /// As an Agave node advertises itself.
+    fn contact_info(&mut self, slot: u64, nth: u64) {
+        let socket = |port| Some(SocketAddr::from(([203, 0, 113, nth as u8], port)));
+        let info = ReplicaContactInfoV0_0_1 {
+            pubkey: self.shared.workload.accounts.node(nth),
+            wallclock: 1_700_000_000_000 + slot * 400,
+            outset: 1_699_999_000_000_000,
+            shred_version: 50_093,
+            version_major: 4,
+            version_minor: 2,
+            version_patch: 2,
+            version_commit: 0x0102_0304,
+            version_feature_set: 0x0506_0708,
+            version_client_id: 3,
+            gossip: socket(8_000),
+            tpu_quic: socket(8_009),
+            tpu_forwards_quic: socket(8_010),
+            tpu_vote_udp: socket(8_005),
+            tpu_vote_quic: socket(8_011),
+            tvu_udp: socket(8_001),
+            tvu_quic: None,
+            serve_repair_udp: socket(8_012),
+            serve_repair_quic: socket(8_013),
+            rpc: None,
+            rpc_pubsub: None,
+            alpenglow: socket(8_014),
+        };
+        self.call(Kind::ContactInfo, |plugin| {
+            plugin.notify_contact_info(ReplicaContactInfoVersions::V0_0_1(&info), false)
+        });
     }
 
     /// A transaction, after the accounts it wrote.

@@ -25,10 +25,13 @@ pub enum Kind {
     Entry,
     BlockMeta,
     SlotStatus,
+    /// Of all transactions, votes and others. This and the next only for plugins that ask for them.
+    Deshred,
+    ContactInfo,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::AccountEmpty,
         Self::Account165,
         Self::Account1k,
@@ -39,6 +42,8 @@ impl Kind {
         Self::Entry,
         Self::BlockMeta,
         Self::SlotStatus,
+        Self::Deshred,
+        Self::ContactInfo,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -53,6 +58,8 @@ impl Kind {
             Self::Entry => "entry",
             Self::BlockMeta => "block_meta",
             Self::SlotStatus => "slot_status",
+            Self::Deshred => "deshred",
+            Self::ContactInfo => "contact_info",
         }
     }
 }
@@ -142,6 +149,11 @@ impl Accounts {
             owners: (0..OWNERS).map(|_| random.random()).collect(),
             data,
         }
+    }
+
+    /// The identity of the `n`th node of a cluster.
+    pub fn node(&self, n: u64) -> &[u8; 32] {
+        &self.keys[n as usize % self.keys.len()]
     }
 
     /// The `n`th update of an endless series.

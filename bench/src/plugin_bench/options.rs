@@ -58,6 +58,9 @@ pub struct PluginArgs {
     /// calls back from the thread that has just executed or built it
     #[arg(long)]
     cold: bool,
+    /// Let our plugin also ask for deshredded transactions and contact info
+    #[arg(long)]
+    beside: bool,
     /// Transactions per round, at least; three account updates come with each
     #[arg(long, default_value_t = 4_000)]
     transactions: usize,
@@ -162,7 +165,8 @@ impl PluginArgs {
             "plugin",
             json!({
                 "blocks": blocks, "rounds": self.rounds, "threads": self.threads,
-                "pause_micros": self.pause_micros, "cold": self.cold, "transactions": self.transactions,
+                "pause_micros": self.pause_micros, "cold": self.cold, "beside": self.beside,
+                "transactions": self.transactions,
                 "account_mix": table::mix(), "timer_p50_ns": timer_p50, "timer_p99_ns": timer_p99,
             }),
         );
@@ -184,7 +188,7 @@ impl PluginArgs {
         let mut subjects = vec![Subject::floor(), Subject::clock(), Subject::baseline()];
         let settings = Settings {
             brokers: broker.address().into(),
-            others: json!({}),
+            others: json!({"deshred": self.beside, "contact_info": self.beside}),
         };
         if !self.without_ours {
             let plugin = self.our_plugin()?;

@@ -62,7 +62,7 @@ pub const TIMED_ONE_IN: u64 = 64;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turns {
     /// Callbacks so far of each kind that the plugin counts.
-    made: [u64; 5],
+    made: [u64; 7],
     /// By kind of the table: those in turn, and the others.
     times: [[TotalTime; 2]; Kind::ALL.len()],
 }
@@ -118,6 +118,8 @@ const fn counted_as(kind: Kind) -> usize {
         Kind::Entry => 2,
         Kind::BlockMeta => 3,
         Kind::SlotStatus => 4,
+        Kind::Deshred => 5,
+        Kind::ContactInfo => 6,
     }
 }
 

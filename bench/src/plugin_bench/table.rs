@@ -66,10 +66,17 @@ pub fn text(outcomes: &[Outcome]) -> String {
         }
         text.push('\n');
         for kind in Kind::ALL {
+            // Some only come to plugins that ask for them.
+            if outcomes.iter().all(|of| of.of(kind, plan).count == 0) {
+                continue;
+            }
             let _ = write!(text, "{:<22}", kind.as_str());
             for outcome in outcomes {
                 let of = outcome.of(kind, plan);
-                let _ = write!(text, " | {:>8} {:>9} {:>11}", of.p50, of.p99, of.max);
+                let _ = match of.count {
+                    0 => write!(text, " | {:>30}", "not asked for"),
+                    _ => write!(text, " | {:>8} {:>9} {:>11}", of.p50, of.p99, of.max),
+                };
             }
             text.push('\n');
         }
@@ -87,9 +94,17 @@ pub fn text(outcomes: &[Outcome]) -> String {
     }
     text.push('\n');
     for kind in Kind::ALL {
+        let callbacks = |outcome: &Outcome| {
+            let allocated = outcome.allocated.as_ref();
+            allocated.map_or(1, |allocated| allocated[kind as usize].callbacks)
+        };
+        if outcomes.iter().all(|outcome| callbacks(outcome) == 0) {
+            continue;
+        }
         let _ = write!(text, "{:<22}", kind.as_str());
         for outcome in outcomes {
             let stated = match &outcome.allocated {
+                Some(_) if callbacks(outcome) == 0 => "not asked for".into(),
                 Some(allocated) => {
                     let of = &allocated[kind as usize];
                     format!("{:.4} (most {})", of.per_callback(), of.most)

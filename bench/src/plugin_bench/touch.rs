@@ -38,9 +38,14 @@ pub fn account(account: &Account<'_>, writer: &SanitizedTransaction) {
     );
 }
 
-pub fn transaction(transaction: &VersionedTransaction, meta: &TransactionStatusMeta) {
+/// A transaction that is not executed yet.
+pub fn deshred(transaction: &VersionedTransaction) {
+    black_box(executable(transaction));
+}
+
+fn executable(transaction: &VersionedTransaction) -> u64 {
     let message = &transaction.message;
-    let mut sum: u64 = transaction
+    transaction
         .signatures
         .iter()
         .map(|signature| bytes(signature.as_ref()))
@@ -56,7 +61,11 @@ pub fn transaction(transaction: &VersionedTransaction, meta: &TransactionStatusM
                 .iter()
                 .map(|instruction| bytes(&instruction.accounts) + bytes(&instruction.data)),
         )
-        .sum();
+        .sum()
+}
+
+pub fn transaction(transaction: &VersionedTransaction, meta: &TransactionStatusMeta) {
+    let mut sum = executable(transaction);
     sum ^= numbers(&meta.pre_balances) ^ numbers(&meta.post_balances);
     for inner in meta.inner_instructions.iter().flatten() {
         for inner in &inner.instructions {

@@ -18,6 +18,11 @@ enum Seen {
         index: usize,
         signature: String,
     },
+    Deshred {
+        slot: u64,
+        signature: String,
+    },
+    ContactInfo,
     Entry {
         slot: u64,
         index: usize,
@@ -35,7 +40,7 @@ enum Seen {
 }
 
 #[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<Seen>>);
+struct Recorder(Mutex<Vec<Seen>>, bool);
 
 impl Recorder {
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -97,6 +102,38 @@ impl GeyserPlugin for Recorder {
             index: info.index,
             signature: info.signature.to_string(),
         })
+    }
+
+    fn deshred_transaction_notifications_enabled(&self) -> bool {
+        self.1
+    }
+
+    fn contact_info_notifications_enabled(&self) -> bool {
+        self.1
+    }
+
+    fn notify_deshred_transaction(
+        &self,
+        transaction: ReplicaDeshredTransactionInfoVersions,
+        slot: u64,
+    ) -> PluginResult<()> {
+        let ReplicaDeshredTransactionInfoVersions::V0_0_2(info) = transaction else {
+            panic!("another version")
+        };
+        assert!(info.loaded_addresses.is_none());
+        self.note(Seen::Deshred {
+            slot,
+            signature: info.signature.to_string(),
+        })
+    }
+
+    fn notify_contact_info(
+        &self,
+        _: ReplicaContactInfoVersions,
+        startup: bool,
+    ) -> PluginResult<()> {
+        assert!(!startup);
+        self.note(Seen::ContactInfo)
     }
 
     fn notify_entry(&self, entry: ReplicaEntryInfoVersions) -> PluginResult<()> {
@@ -171,7 +208,7 @@ fn check_slot(seen: &[Seen], slot: u64, block: &PreparedBlock) {
         | Seen::Transaction { slot: s, .. }
         | Seen::Entry { slot: s, .. }
         | Seen::Block { slot: s, .. } => *s == slot,
-        Seen::Status { .. } => false,
+        Seen::Status { .. } | Seen::Deshred { .. } | Seen::ContactInfo => false,
     });
     let created = status(SlotStatus::CreatedBank).unwrap();
     let processed = status(SlotStatus::Processed).unwrap();
@@ -204,6 +241,51 @@ fn check_slot(seen: &[Seen], slot: u64, block: &PreparedBlock) {
         entries: entries.len() as u64,
     };
     assert_eq!(seen.iter().filter(|seen| **seen == meta).count(), 1);
+}
+
+#[test]
+fn what_no_block_holds_comes_first_and_only_if_asked_for() {
+    let workload = shipped();
+    for asks in [false, true] {
+        let recorder = Recorder(Mutex::default(), asks);
+        let plan = Plan {
+            threads: 2,
+            pace: Pace::Busy,
+            until: Until::Passes(1),
+            touched: true,
+        };
+        let (driven, _, next_slot) =
+            drive(&recorder, &workload, plan, FIRST, None, Latencies::default);
+        let seen = recorder.seen();
+        assert_eq!(driven.callbacks, seen.len() as u64);
+        for slot in FIRST..next_slot {
+            let block = &workload.blocks[(slot - FIRST) as usize];
+            let deshreds: Vec<(usize, &String)> = seen
+                .iter()
+                .enumerate()
+                .filter_map(|(at, seen)| match seen {
+                    Seen::Deshred {
+                        slot: of,
+                        signature,
+                    } if *of == slot => Some((at, signature)),
+                    _ => None,
+                })
+                .collect();
+            let recorded = &block.block.transactions;
+            assert_eq!(deshreds.len(), if asks { recorded.len() } else { 0 });
+            let created = Seen::Status {
+                slot,
+                parent: Some(slot - 1),
+                status: SlotStatus::CreatedBank,
+            };
+            let created = seen.iter().position(|seen| *seen == created).unwrap();
+            for ((at, signature), recorded) in deshreds.into_iter().zip(recorded) {
+                assert!(at < created);
+                assert_eq!(*signature, recorded.transaction.signatures[0].to_string());
+            }
+        }
+        assert_eq!(seen.contains(&Seen::ContactInfo), asks);
+    }
 }
 
 #[test]
