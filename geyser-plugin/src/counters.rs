@@ -302,10 +302,11 @@ impl Counters {
     }
 
     pub fn lost_total(&self) -> u64 {
+        // Of a killed instance's memory too, which is not taken on trust.
         LossReason::ALL
             .into_iter()
             .map(|reason| self.lost_for(reason))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 
     /// Observations of this instance that wait on disk.

@@ -24,6 +24,9 @@ use crate::{
     spill::{Spill, SpillError},
 };
 
+/// No lane comes so far in any time; what is greater is damage.
+const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// What was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -54,9 +57,10 @@ pub fn recover(
     };
     let mut recovered = take_over(&memory, outputs, spill);
     let header = memory.header();
-    recovered.killed_lost = recovered.lost
-        + header.inherited_lost.0.load(Ordering::Relaxed)
-        + header.killed_lost.0.load(Ordering::Relaxed);
+    recovered.killed_lost = recovered
+        .lost
+        .saturating_add(header.inherited_lost.0.load(Ordering::Relaxed))
+        .saturating_add(header.killed_lost.0.load(Ordering::Relaxed));
     Ok(recovered)
 }
 
@@ -74,7 +78,7 @@ fn take_over(
             "heliograph: {left} records of a killed instance are lost, because `partitions` or `outputs` were changed since"
         );
         return Recovered {
-            lost: before + left,
+            lost: before.saturating_add(left),
             ..Recovered::default()
         };
     }
@@ -90,10 +94,12 @@ fn take_over(
                 .filter_map(|number| handoff.seals.get(number))
                 .filter_map(|held| Some((held.is_expecting(), Placed::seal(held)?))),
         )
-        // Its lane is read from memory that another process wrote.
+        // Its lane and sequence are read from memory that another process wrote.
         .filter(|(_, placed)| {
             let output = outputs.get(placed.output);
-            placed.sequence != DONE && output.is_some_and(|lanes| lanes.contains(placed.lane))
+            placed.sequence != DONE
+                && (placed.sequence == UNNUMBERED || placed.sequence < SEQUENCE_MAX)
+                && output.is_some_and(|lanes| lanes.contains(placed.lane))
         })
         .partition(|(held, placed)| *held && placed.sequence != UNNUMBERED);
     let mut held: Vec<Placed<'_>> = held.into_iter().map(|(_, placed)| placed).collect();
@@ -104,7 +110,7 @@ fn take_over(
         .header()
         .sequences
         .iter()
-        .map(|next| next.load(Ordering::Acquire))
+        .map(|next| next.load(Ordering::Acquire).min(SEQUENCE_MAX))
         .collect();
     let numbered = rest.iter().filter(|placed| placed.sequence != UNNUMBERED);
     for placed in held.iter().chain(numbered) {
@@ -124,7 +130,7 @@ fn take_over(
     if placing::prepend(spill.as_deref_mut(), outputs, source, &mut held) {
         recovered.records += count;
     } else {
-        recovered.lost += observations;
+        recovered.lost = recovered.lost.saturating_add(observations);
     }
     let mut buffer = Vec::new();
     for mut placed in rest {
@@ -141,7 +147,10 @@ fn take_over(
         };
         match kept {
             Ok(()) => recovered.records += 1,
-            Err(_) => recovered.lost += u64::from(is_observation(&placed)),
+            Err(_) => {
+                let lost = u64::from(is_observation(&placed));
+                recovered.lost = recovered.lost.saturating_add(lost);
+            }
         }
     }
     recovered
@@ -156,4 +165,63 @@ fn left(ring: &Ring) -> impl Iterator<Item = u64> {
         (number != end).then_some(number)
     })
     .take(ring.capacity_records())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        observation::{Fact, Front, Outputs},
+        shared_memory::Sizes,
+    };
+    use event_schema::SourceId;
+
+    const LANES: Lanes = Lanes {
+        accounts: 1,
+        transactions: 1,
+        slots: 1,
+        first: 0,
+    };
+
+    /// Found by the fuzz target: sums over what is not a number of anything.
+    #[test]
+    fn numbers_that_cannot_be_are_not_reckoned_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        let sizes = Sizes {
+            records: 16,
+            record_bytes: 4096,
+            seals: 4,
+            seal_bytes: 1024,
+        };
+        let memory = SharedMemory::create(&path, sizes, SourceId::default(), &[LANES], 5).unwrap();
+        let memory = Arc::new(memory);
+        let counters = Arc::new(Counters::new(Arc::clone(&memory)));
+        let handoff = Handoff::new(&memory, Box::new([LANES]), counters);
+        for sequence in [u64::MAX - 2, 1 << 62, UNNUMBERED, 7] {
+            let front = Front {
+                slot: 1,
+                fact: Fact::Account,
+                recorded: Outputs(1),
+                seen: Outputs(1),
+                key: &[1; 32],
+            };
+            handoff.offer(front, 4, |out| out.extend_from_slice(b"four"));
+            let last = left(&handoff.records).last().unwrap();
+            let held = handoff.records.get(last).unwrap();
+            held.word(0).unwrap().store(sequence, Ordering::Release);
+        }
+        for lost in &memory.header().lost {
+            lost.0.store(u64::MAX / 2, Ordering::Release);
+        }
+        memory.header().sequences[0].store(u64::MAX, Ordering::Release);
+        drop((handoff, memory));
+        let mut spill = Spill::open(&dir.path().join("spill"), 1 << 20).unwrap();
+        let recovered = recover(&path, &[LANES], Some(&mut spill)).unwrap();
+        assert_eq!(
+            recovered.records, 2,
+            "the one with a number, and the one without"
+        );
+        assert_eq!(recovered.killed_lost, u64::MAX);
+    }
 }
