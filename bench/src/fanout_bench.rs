@@ -108,10 +108,7 @@ pub fn run(args: &FanoutArgs) -> anyhow::Result<()> {
     })?;
     let brokers = broker.brokers();
     let plugin = plugin(&so, &brokers, scratch.path())?;
-    let options = RouterOptions {
-        grpc: true,
-        ..RouterOptions::new(&binary, &brokers, PREFIX, scratch.path())
-    };
+    let options = RouterOptions::new(&binary, &brokers, PREFIX, scratch.path());
     let mut router = Router::start(&options)?;
     let mut scene = Scene {
         runtime: &runtime,

@@ -97,10 +97,7 @@ pub fn run(args: &ResumeArgs) -> anyhow::Result<()> {
     })?;
     let brokers = broker.brokers();
     let stage = runtime.block_on(Stage::open(&brokers, PREFIX))?;
-    let options = RouterOptions {
-        grpc: true,
-        ..RouterOptions::new(&binary, &brokers, PREFIX, scratch.path())
-    };
+    let options = RouterOptions::new(&binary, &brokers, PREFIX, scratch.path());
     let mut router = Router::start(&options)?;
     let mut scene = Scene {
         runtime: &runtime,

@@ -29,8 +29,6 @@ pub struct RouterOptions<'a> {
     /// Milliseconds; `None`: its default.
     pub gap_after_ms: Option<u64>,
     pub settle_ms: Option<u64>,
-    /// Whether the gRPC door is open.
-    pub grpc: bool,
     /// Further lines of TOML, whole sections.
     pub more: &'a str,
 }
@@ -44,7 +42,6 @@ impl<'a> RouterOptions<'a> {
             scratch,
             gap_after_ms: None,
             settle_ms: None,
-            grpc: false,
             more: "",
         }
     }
@@ -63,17 +60,13 @@ impl<'a> RouterOptions<'a> {
         let limit = |name: &str, value: Option<u64>| {
             value.map_or(String::new(), |value| format!("{name} = {value}\n"))
         };
-        let grpc = if self.grpc {
-            format!("[grpc]\nenabled = true\nlisten = \"127.0.0.1:{grpc}\"\n")
-        } else {
-            String::new()
-        };
         format!(
             "listen = \"127.0.0.1:{websocket}\"\ntopic_prefix = \"{}\"\n\
              [kafka]\nbrokers = \"{}\"\n\
              [topics]\naccounts = {accounts}\ntransactions = {transactions}\nslots = {slots}\ncanonical = {CANONICAL_PARTITIONS}\n\
              [limits]\n{}{}\
-             [host]\nadmin = \"127.0.0.1:{admin}\"\n{grpc}{}",
+             [grpc]\nenabled = true\nlisten = \"127.0.0.1:{grpc}\"\n\
+             [host]\nadmin = \"127.0.0.1:{admin}\"\n{}",
             self.prefix,
             self.brokers,
             limit("gap_after_ms", self.gap_after_ms),
@@ -226,12 +219,8 @@ mod tests {
         let scratch = Path::new("/tmp");
         let options = RouterOptions::new(Path::new("router"), "b:1", "p", scratch);
         let text = options.toml(1, 2, 3);
-        assert!(!text.contains("gap_after_ms") && !text.contains("[grpc]"));
-        let options = RouterOptions {
-            grpc: true,
-            ..options.impatient()
-        };
-        let text = options.toml(1, 2, 3);
+        assert!(!text.contains("gap_after_ms"));
+        let text = options.impatient().toml(1, 2, 3);
         assert!(text.contains("gap_after_ms = 1200\n"), "{text}");
         assert!(text.contains("[grpc]\nenabled = true\nlisten = \"127.0.0.1:2\"\n"));
     }

@@ -1,4 +1,4 @@
-//! A router that has nothing to do, and ten clients that wait: its processor time.
+//! A router that has nothing to do, and ten clients that wait, at either door: its processor time.
 
 use std::{thread, time::Duration};
 
@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Scene, websocket::Listener};
 use crate::{
+    fanout_bench::subscriber::{RequestExtension, Subscriber, all_accounts, connect},
     observed::{
         log::Stage,
         services::{Router, RouterOptions},
@@ -14,6 +15,8 @@ use crate::{
 };
 
 const CLIENTS: usize = 10;
+/// So many of them at the WebSocket door, the others at the gRPC one.
+const BY_WEBSOCKET: usize = 5;
 const PERCENT_OF_A_CORE: f64 = 1.0;
 /// What starting costs is not what waiting costs.
 const WARM: Duration = Duration::from_secs(2);
@@ -24,7 +27,7 @@ pub fn run(scene: &mut Scene<'_>, seconds: u64, report: &mut Report) -> anyhow::
     let options = RouterOptions::new(scene.router, &brokers, "idle", scene.scratch);
     let mut router = Router::start(&options)?;
     let mut listening = Vec::new();
-    for _ in 0..CLIENTS {
+    for _ in 0..BY_WEBSOCKET {
         let request = r#"{"jsonrpc":"2.0","id":1,"method":"slotSubscribe"}"#;
         let subscribed = Listener::subscribe(router.websocket, request);
         let mut listener = scene.runtime.block_on(subscribed)?;
@@ -32,6 +35,21 @@ pub fn run(scene: &mut Scene<'_>, seconds: u64, report: &mut Report) -> anyhow::
             scene
                 .runtime
                 .spawn(async move { while let Ok(Some(_)) = listener.next().await {} }),
+        );
+    }
+    for _ in BY_WEBSOCKET..CLIENTS {
+        let address = router.grpc;
+        let subscribed = async move {
+            let channel = connect(address).await?;
+            let (request, extension) = (all_accounts(), RequestExtension::default());
+            let subscribed = Subscriber::subscribe(&channel, &request, &extension).await;
+            anyhow::Ok(subscribed?)
+        };
+        let mut subscriber = scene.runtime.block_on(subscribed)?;
+        listening.push(
+            scene
+                .runtime
+                .spawn(async move { while let Ok(Some(_)) = subscriber.next().await {} }),
         );
     }
     thread::sleep(WARM);
