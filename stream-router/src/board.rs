@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     commitment::Standing,
+    repair::Happening,
     router::{Effect, Router},
 };
 
@@ -38,6 +39,8 @@ pub struct Status {
     pub duplicates_dropped: u64,
     /// Blocks that no source had whole, published from several.
     pub repaired: u64,
+    /// Slots that no source had, asked of RPC nodes.
+    pub repairs: RepairsView,
     pub late: u64,
     pub dead_letters: u64,
     pub open_slots: usize,
@@ -48,6 +51,17 @@ pub struct Status {
     pub gap_count: u64,
     /// The newest of them.
     pub gaps: VecDeque<GapView>,
+}
+
+/// Counts of this life, in slots; refused counts replies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RepairsView {
+    pub asked: u64,
+    pub done: u64,
+    pub known: u64,
+    pub skipped: u64,
+    pub refused: u64,
+    pub failed: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -129,6 +143,20 @@ impl Board {
         status.open_bytes = router.open_bytes();
         status.remembered_blocks = router.remembered_blocks();
         status.sources = router.sources().map(|source| source.to_string()).collect();
+    }
+
+    pub fn repair(&self, happening: Happening, slots: u64) {
+        let mut face = self.face();
+        let repairs = &mut face.status.repairs;
+        let count = match happening {
+            Happening::Asked => &mut repairs.asked,
+            Happening::Done => &mut repairs.done,
+            Happening::Known => &mut repairs.known,
+            Happening::Skipped => &mut repairs.skipped,
+            Happening::Refused => &mut repairs.refused,
+            Happening::Failed => &mut repairs.failed,
+        };
+        *count += slots;
     }
 
     pub fn effects(&self, effects: &[Effect]) {

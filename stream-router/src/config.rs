@@ -7,7 +7,9 @@ use event_schema::Topics;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
-use crate::{publication::Settings, router::Limits, yellowstone::config::GrpcConfig};
+use crate::{
+    publication::Settings, repair::RepairConfig, router::Limits, yellowstone::config::GrpcConfig,
+};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,6 +24,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub websocket: WebSocketConfig,
     pub grpc: GrpcConfig,
+    pub repair: RepairConfig,
 }
 
 impl Default for Config {
@@ -35,6 +38,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             websocket: WebSocketConfig::default(),
             grpc: GrpcConfig::default(),
+            repair: RepairConfig::default(),
         }
     }
 }
@@ -241,6 +245,7 @@ impl Config {
                 return refuse(field, "is 0", "write a positive number");
             }
         }
+        self.repair.check()?;
         self.grpc.check()
     }
 }

@@ -10,13 +10,14 @@
 //! * Then its standing: confirmed, finalized or abandoned, inferred from reports, descendants and roots.
 //! * A value longer than a record comes and goes in chunks; in between it is one event.
 //! * A hole is a gap record with its exact extent, never a silent publication.
+//! * What no source has is asked of RPC nodes, if any are configured, and published behind the gap record, marked as repaired.
 //! * After SIGKILL at any point the next life continues: nothing lost, nothing twice.
 //!
-//! What this crate deliberately does not do: it asks no validator for anything, keeps no history beyond what fork choice
+//! What this crate deliberately does not do: it asks no validator for anything it can have from a log, keeps no history beyond what fork choice
 //! and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
-//! `router` (all pure); `canonical`, `state`, `publication`; `subscription`, `encoding`, `live`, `fanout`; `intake`,
+//! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `intake`,
 //! `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
 
 pub mod announce;
@@ -38,6 +39,7 @@ pub mod metrics;
 pub mod observation;
 pub mod pipeline;
 pub mod publication;
+pub mod repair;
 pub mod router;
 pub mod sequence;
 pub mod server;

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub queue_bytes: IntGauge,
     pub notifications: IntCounterVec,
     pub disconnects: IntCounterVec,
+    /// By [`crate::repair::Happening`].
+    pub repairs: IntCounterVec,
 }
 
 impl Metrics {
@@ -87,8 +89,13 @@ impl Metrics {
                 "Connections ended by the router, by reason",
                 "reason",
             )?,
+            repairs: counters(
+                "router_repairs_total",
+                "Slots that no source had, by what became of them at RPC nodes; refused counts replies",
+                "outcome",
+            )?,
         };
-        let all: [Box<dyn Collector>; 13] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(metrics.events.clone()),
             Box::new(metrics.blocks.clone()),
             Box::new(metrics.lag.clone()),
@@ -102,6 +109,7 @@ impl Metrics {
             Box::new(metrics.queue_bytes.clone()),
             Box::new(metrics.notifications.clone()),
             Box::new(metrics.disconnects.clone()),
+            Box::new(metrics.repairs.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
@@ -164,6 +172,7 @@ impl Metrics {
             ("forgotten_slot", totals.forgotten),
             ("covered_slot", totals.covered),
             ("repaired_block", totals.repaired),
+            ("fetched_block", totals.fetched),
             ("dead_letter", dead_letters),
         ] {
             self.totals.with_label_values(&[outcome]).set(count as i64);

@@ -5,6 +5,7 @@
 //! | reader → loop, one per observed topic | 2 batches of 4,000 records | the topic is not read further |
 //! | open slots in the core | `limits.open_mebibytes` | from half on, a topic ahead of the others by `limits.skew_ms` waits; at the limit the oldest incomplete slot becomes a gap |
 //! | loop → transaction | one in flight, one of 256 MiB waiting | nothing is read until the log has taken it |
+//! | repair → loop | 1 block | no further block is offered; the loop never waits for a repair |
 //! | loop → fan-outs | 256 batches of effects each | the loop waits: a fan-out never waits for a subscriber |
 //! | fan-out → subscriber | `websocket.queue_*` | the subscriber is disconnected with the reason |
 //!
@@ -30,6 +31,7 @@ use crate::{
     metrics::Metrics,
     observation::Lane,
     publication::{Publication, Settings},
+    repair::{Asks, Hole, Offer},
     router::Effect,
     yellowstone::{door::Door, engine::News},
 };
@@ -51,6 +53,8 @@ pub struct Outlets {
     pub stream: Option<Stream>,
     pub board: Board,
     pub metrics: Metrics,
+    /// To RPC nodes, when some are configured.
+    pub asks: Option<Asks>,
 }
 
 /// The way to Yellowstone subscribers.
@@ -70,17 +74,19 @@ impl Outlets {
     }
 }
 
-/// Runs lives of the publication until drained; fails only when a newer router has taken over.
+/// Runs lives of the publication until drained; fails only when a newer router has taken over. `offers`: blocks from RPC
+/// nodes.
 pub async fn run(
     config: &Config,
     log: Arc<dyn EventLog>,
     outlets: Outlets,
+    mut offers: Option<mpsc::Receiver<Offer>>,
     host: Host,
 ) -> anyhow::Result<()> {
     let drain = host.drain();
     tokio::pin!(drain);
     loop {
-        let life = one_life(config, &log, &outlets, &host);
+        let life = one_life(config, &log, &outlets, &mut offers, &host);
         let ended = tokio::select! {
             ended = life => ended,
             () = &mut drain => return Ok(()),
@@ -115,6 +121,7 @@ async fn one_life(
     config: &Config,
     log: &Arc<dyn EventLog>,
     outlets: &Outlets,
+    offers: &mut Option<mpsc::Receiver<Offer>>,
     host: &Host,
 ) -> anyhow::Result<()> {
     let settings = config.settings();
@@ -143,12 +150,22 @@ async fn one_life(
         host,
     };
     tokio::select! {
-        ended = body.run(accounts, transactions, slots) => ended,
+        ended = body.run(accounts, transactions, slots, offers) => ended,
         Some(ended) = readers.join_next() => match ended {
             Ok(ended) => ended,
             Err(error) => Err(error.into()),
         },
     }
+}
+
+/// Forever when there are no RPC nodes.
+async fn next_offer(offers: &mut Option<mpsc::Receiver<Offer>>) -> Offer {
+    if let Some(queue) = offers
+        && let Some(offer) = queue.recv().await
+    {
+        return offer;
+    }
+    std::future::pending().await
 }
 
 fn lanes(settings: &Settings) -> Vec<Lane> {
@@ -175,11 +192,13 @@ impl Loop<'_> {
         mut accounts: mpsc::Receiver<Batch>,
         mut transactions: mpsc::Receiver<Batch>,
         mut slots: mpsc::Receiver<Batch>,
+        offers: &mut Option<mpsc::Receiver<Offer>>,
     ) -> anyhow::Result<()> {
         let committer = self.publication.take_committer();
         let mut commits = Commits::new(committer.context("a publication has one committer")?);
         let restored = self.publication.take_restored();
         self.tell_stream(News::Restored(restored)).await;
+        self.ask_again();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_commit = tokio::time::Instant::now();
@@ -190,6 +209,7 @@ impl Loop<'_> {
                 batch = accounts.recv(), if room && self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
                 batch = transactions.recv(), if room && self.may_read(ObservedTopic::Transactions) => batches.extend(batch),
                 batch = slots.recv(), if room && self.may_read(ObservedTopic::Slots) => batches.extend(batch),
+                offer = next_offer(offers), if room => self.mend(offer).await,
                 ended = commits.ended() => self.committed(ended?).await,
                 _ = tick.tick() => {
                     let effects = self.publication.tick(self.time.now_ms());
@@ -245,6 +265,27 @@ impl Loop<'_> {
         }
     }
 
+    /// What earlier lives found missing and nobody has given since.
+    fn ask_again(&mut self) {
+        let Some(asks) = &self.outlets.asks else {
+            return;
+        };
+        for (first, last) in self.publication.told_holes() {
+            asks.ask(Hole {
+                first,
+                last,
+                named: true,
+            });
+        }
+    }
+
+    async fn mend(&mut self, Offer { block, verdict }: Offer) {
+        let (mended, effects) = self.publication.mend(*block);
+        self.tell(effects).await;
+        // Nobody waits for the verdict when the process ends.
+        let _ = verdict.send(mended);
+    }
+
     async fn tell_stream(&self, news: News) {
         if let Some(stream) = &self.outlets.stream {
             // Closed only when the process ends.
@@ -268,6 +309,11 @@ impl Loop<'_> {
         }
         self.outlets.metrics.effects(&effects);
         self.outlets.board.effects(&effects);
+        if let Some(asks) = &self.outlets.asks {
+            for hole in effects.iter().filter_map(Hole::of) {
+                asks.ask(hole);
+            }
+        }
         if self.outlets.stream.is_some() {
             let early = |effect: &&Effect| {
                 matches!(

@@ -13,6 +13,7 @@ use crate::{
     fanout::{self, Fanout},
     metrics::Metrics,
     pipeline::{self, Outlets, Stream},
+    repair::{Asks, Offer, Repairs, Tally},
     server,
     yellowstone::{
         door::{self, Door, DoorMetrics},
@@ -76,6 +77,23 @@ impl Service for StreamRouter {
         (
             "limits.skew_ms",
             "How far ahead of the others a topic is read while memory is tight",
+        ),
+        (
+            "repair.rpc_urls",
+            "RPC nodes (http) asked by getBlock, in turn, for blocks that no source has; empty: gaps stay",
+        ),
+        ("repair.concurrency", "Slots asked for at once"),
+        (
+            "repair.requests_per_second",
+            "Requests to all RPC nodes together",
+        ),
+        (
+            "repair.reply_mebibytes",
+            "Longer replies are not read; a mainnet block is 5-20 MB of JSON",
+        ),
+        (
+            "repair.deadline_seconds",
+            "A slot that could not be had this long after it was first asked for is given up",
         ),
         ("grpc.listen", "Yellowstone gRPC"),
         (
@@ -147,14 +165,42 @@ impl Service for StreamRouter {
             None
         };
         host.started();
+        let (asks, offers) = open_repairs(&config, &board, &metrics, &host)?.unzip();
         let outlets = Outlets {
             fanout: effects,
             stream,
             board,
             metrics,
+            asks,
         };
-        pipeline::run(&config, log, outlets, host.clone()).await
+        pipeline::run(&config, log, outlets, offers, host.clone()).await
     }
+}
+
+/// What asks RPC nodes for blocks that no source has, if any node is configured.
+fn open_repairs(
+    config: &Config,
+    board: &Board,
+    metrics: &Metrics,
+    host: &Host,
+) -> anyhow::Result<Option<(Asks, mpsc::Receiver<Offer>)>> {
+    if config.repair.rpc_urls.is_empty() {
+        return Ok(None);
+    }
+    let (asks, holes) = Asks::channel();
+    let (offers, offer_queue) = mpsc::channel(1);
+    let tally = Tally {
+        metrics: metrics.clone(),
+        board: board.clone(),
+    };
+    let slots_max = config.limits.gap_slots.max(1);
+    let repairs = Repairs::new(&config.repair, slots_max, holes, offers, tally)?;
+    let drain = host.drain();
+    host.spawn("repair", async move {
+        repairs.run(drain).await;
+        Ok(())
+    });
+    Ok(Some((asks, offer_queue)))
 }
 
 /// The Yellowstone door and what feeds it.

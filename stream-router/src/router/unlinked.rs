@@ -84,12 +84,9 @@ impl Router {
         let mut due = Vec::new();
         for (block, since) in &mut self.unlinked.waiting {
             let since = *since.get_or_insert(log_ms);
-            let linked = self
-                .published
-                .get(*block)
-                .is_none_or(|published| {
-                    published.gap_told || self.published.contains(published.parent)
-                });
+            let linked = self.published.get(*block).is_none_or(|published| {
+                published.gap_told || self.published.contains(published.parent)
+            });
             if linked || log_ms.saturating_sub(since) >= self.limits.gap_after_ms {
                 due.push((*block, linked));
             }

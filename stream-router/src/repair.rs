@@ -1,0 +1,140 @@
+//! Holes that no source fills are filled from RPC nodes, by `getBlock`, and marked as repaired.
+//!
+//! ```text
+//! router ─▶ gaps ─▶ book (which slots, when) ─▶ nodes (HTTP) ─▶ reply ─▶ convert ─▶ router: checked, published
+//! ```
+//!
+//! * A gap record is told first and stays told; the block follows it, with `repaired` and `rpc:HOST` in its seal.
+//! * Asked is for what is finalized, from the newest slot of a hole downwards: so each block's hash is named by the one above it.
+//! * A block that contradicts the finalized chain, or itself, is refused, and the next node is asked.
+//! * Nothing is kept on disk: a next life finds what is missing in the stream itself.
+//!
+//! What an RPC node does not have: account updates and entries. Such a block has none, and says so in its seal.
+//!
+//! Reading order: `reply`, `meta`, `convert`, `book` (all pure), `nodes`, `task`.
+
+use event_schema::Slot;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    assembly::Block,
+    board::Board,
+    metrics::Metrics,
+    router::{Effect, Mended},
+};
+
+pub mod book;
+pub mod config;
+pub mod convert;
+pub mod meta;
+pub mod nodes;
+pub mod reply;
+pub mod task;
+
+pub use config::RepairConfig;
+pub use task::Repairs;
+
+/// Gaps that wait to be entered into the book.
+const ASKS: usize = 4_096;
+
+/// Slots that no source has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    pub first: Slot,
+    /// Inclusive.
+    pub last: Slot,
+    /// The block above names one in the last slot: there is one, whatever a node says.
+    pub named: bool,
+}
+
+impl Hole {
+    /// What the gap, if it is one, leaves to be filled.
+    pub fn of(effect: &Effect) -> Option<Self> {
+        let (gap, named) = match effect {
+            Effect::Gap(gap) => (gap, false),
+            Effect::ParentGap { gap, .. } => (gap, true),
+            _ => return None,
+        };
+        Some(Self {
+            first: Slot(gap.first_slot),
+            last: Slot(gap.last_slot),
+            named,
+        })
+    }
+}
+
+/// A block for the router, which answers what became of it.
+#[derive(Debug)]
+pub struct Offer {
+    pub block: Box<Block>,
+    pub verdict: oneshot::Sender<Mended>,
+}
+
+/// Where the router's loop leaves holes. Never waits.
+#[derive(Debug, Clone)]
+pub struct Asks(mpsc::Sender<Hole>);
+
+impl Asks {
+    /// The other end is [`Repairs`].
+    pub fn channel() -> (Self, mpsc::Receiver<Hole>) {
+        let (sender, receiver) = mpsc::channel(ASKS);
+        (Self(sender), receiver)
+    }
+
+    pub fn ask(&self, hole: Hole) {
+        if self.0.try_send(hole).is_err() {
+            // The loop must not wait for a repair, or each would wait for the other.
+            tracing::warn!(
+                slots = format!("{}..={}", hole.first, hole.last),
+                "too many gaps at once: these slots are not asked for before the router starts again"
+            );
+        }
+    }
+}
+
+/// What happened to repairs, for metrics and the status page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// Slots asked for.
+    Asked,
+    /// Blocks published.
+    Done,
+    /// Slots whose block had come from a source meanwhile.
+    Known,
+    /// Slots without a block.
+    Skipped,
+    /// Replies not believed.
+    Refused,
+    /// Slots given up: the hole stays.
+    Failed,
+}
+
+impl Happening {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Done => "done",
+            Self::Known => "known",
+            Self::Skipped => "skipped",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Counts what happens.
+#[derive(Clone)]
+pub struct Tally {
+    pub metrics: Metrics,
+    pub board: Board,
+}
+
+impl Tally {
+    pub fn count(&self, happening: Happening, slots: u64) {
+        self.metrics
+            .repairs
+            .with_label_values(&[happening.as_str()])
+            .inc_by(slots);
+        self.board.repair(happening, slots);
+    }
+}
