@@ -155,6 +155,8 @@ pub struct Counters {
     pub kafka_ready: Count,
     pub seals_sealed: Count,
     pub seals_amended: Count,
+    /// Given up while there was room for them nowhere.
+    pub seals_dropped: Count,
     /// Records of slots so old that no seal counts them any more.
     pub unsealed: Count,
 }
@@ -218,6 +220,7 @@ impl Counters {
             kafka_ready: Count::default(),
             seals_sealed: Count::default(),
             seals_amended: Count::default(),
+            seals_dropped: Count::default(),
             unsealed: Count::default(),
         }
     }

@@ -57,6 +57,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const STUCK: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 1_000 });
 /// A record that the client refuses this often is given up.
 const REFUSALS_MAX: u32 = 3;
+/// Seals that wait for room, about 500 bytes each. After an outage with ring and disk full, the first root closes every slot of
+/// that time at once: 65,536 seals are 7,000 slots, 50 minutes. The oldest beyond that are given up: their slots stay
+/// unsealed, which readers tell as gaps, too.
+const WAITING_SEALS_MAX: usize = if cfg!(test) { 512 } else { 65_536 };
 /// Blocks whose seals are waited for, to tell the lag.
 const UNSEALED_BLOCKS_MAX: usize = 4096;
 
@@ -354,6 +358,9 @@ impl<O: Outlet> Worker<O> {
             self.waiting_seals
                 .extend(due.into_iter().map(|seal| (output, seal)));
         }
+        let too_many = self.waiting_seals.len().saturating_sub(WAITING_SEALS_MAX);
+        self.waiting_seals.drain(..too_many);
+        self.around.counters.seals_dropped.add(too_many as u64);
         let mut done = 0;
         while let Some((output, DueSeal { lane, seal })) = self.waiting_seals.pop_front() {
             let value = seal.encode_to_vec();

@@ -45,7 +45,7 @@ impl Counters {
                 self.lost_for(reason),
             );
         }
-        let plain: [(&str, &str, &str, &Count); 26] = [
+        let plain: [(&str, &str, &str, &Count); 27] = [
             (
                 "lost_unplaced_total",
                 "counter",
@@ -195,6 +195,12 @@ impl Counters {
                 "counter",
                 "Slots sealed again, because a record came late.",
                 &self.seals_amended,
+            ),
+            (
+                "dropped_seals_total",
+                "counter",
+                "Seals given up because ring and disk were full for too long; readers tell their slots as gaps.",
+                &self.seals_dropped,
             ),
             (
                 "unsealed_total",

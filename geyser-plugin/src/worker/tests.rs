@@ -414,6 +414,35 @@ fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
 }
 
 #[test]
+fn a_flood_of_seals_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(dir.path(), 256, 40_000, 1, false);
+    // So many slots with losses that their seals exceed what may wait, once a root closes them all.
+    for slot in 1..1_500 {
+        bed.block(slot, 3);
+        thread::sleep(Duration::from_micros(300));
+    }
+    assert!(bed.counters.lost_total() > 1_000, "{:?}", bed.counters);
+    bed.broker.lock().unwrap().up = true;
+    bed.until("the queue is empty", |bed| bed.handoff.records.is_empty());
+    bed.offer(
+        5000,
+        Fact::Status(crate::observation::Life::Rooted),
+        b"root",
+    );
+    bed.until("the rest is delivered", |bed| {
+        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
+            && bed.counters.kafka_in_flight.get() == 0
+    });
+    let (broker, counters, offered) = bed.stop();
+    balance(&counters, offered);
+    let (records, stated) = check_partitions(&broker);
+    assert!(counters.seals_dropped.get() > 0, "{counters:?}");
+    assert_eq!(records + counters.lost_total(), offered);
+    assert!(stated < counters.lost_total());
+}
+
+#[test]
 fn what_an_earlier_life_spilled_is_delivered_under_its_own_name() {
     let dir = tempfile::tempdir().unwrap();
     let mut bed = Bed::start(dir.path(), 16_384, 8 << 20, 1, false);
