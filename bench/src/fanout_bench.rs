@@ -70,6 +70,9 @@ pub struct FanoutArgs {
     /// Only the parts that are named: a subscriber that stops reading for so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "600")]
     stall: Option<u64>,
+    /// A librdkafka option for the plugin's producer, such as linger.ms=0; repeat for each [default: as the plugin has it]
+    #[arg(long, value_name = "KEY=VALUE")]
+    kafka_option: Vec<String>,
     /// Accounts per second of --crowd and --stall
     #[arg(long, default_value_t = 20_000)]
     rate: u32,
@@ -107,7 +110,7 @@ pub fn run(args: &FanoutArgs) -> anyhow::Result<()> {
         ..KafkaOptions::default()
     })?;
     let brokers = broker.brokers();
-    let plugin = plugin(&so, &brokers, scratch.path())?;
+    let plugin = plugin(&so, &brokers, scratch.path(), &args.kafka_option)?;
     let options = RouterOptions::new(&binary, &brokers, PREFIX, scratch.path());
     let mut router = Router::start(&options)?;
     let mut scene = Scene {
@@ -116,7 +119,10 @@ pub fn run(args: &FanoutArgs) -> anyhow::Result<()> {
         driver: &mut Driver::new(plugin),
     };
     let parts = args.parts();
-    let mut report = Report::new("fanout", json!({"quick": args.quick, "rate": args.rate}));
+    let mut report = Report::new(
+        "fanout",
+        json!({"quick": args.quick, "rate": args.rate, "kafka_options": args.kafka_option}),
+    );
     if let Some(options) = &parts.latency {
         latency::run(&mut scene, options, &mut report).context("latency")?;
     }
@@ -137,10 +143,24 @@ pub fn run(args: &FanoutArgs) -> anyhow::Result<()> {
 }
 
 /// As an operator loads it, but for its name and where the broker is.
-fn plugin(so: &Path, brokers: &str, scratch: &Path) -> anyhow::Result<LoadedPlugin> {
+fn plugin(
+    so: &Path,
+    brokers: &str,
+    scratch: &Path,
+    kafka_options: &[String],
+) -> anyhow::Result<LoadedPlugin> {
+    let mut options = serde_json::Map::new();
+    for option in kafka_options {
+        let Some((key, value)) = option.split_once('=') else {
+            bail!(
+                "--kafka-option {option}: no `=` in it. Fix: write KEY=VALUE, such as linger.ms=0"
+            );
+        };
+        options.insert(key.into(), value.into());
+    }
     let settings = Settings {
         brokers: brokers.into(),
-        others: json!({}),
+        others: json!({"kafka": {"options": options}}),
     };
     let subject = Subject::ours(NAME, so, scratch, &settings)?;
     let Origin::SharedObject { so, config } = subject.origin else {
@@ -197,7 +217,7 @@ impl FanoutArgs {
             crowd: chosen(&self.crowd, all, crowds).map(|subscribers| crowd::Options {
                 subscribers,
                 seconds: or(6, 2),
-                rounds: self.rounds.unwrap_or(1),
+                rounds: self.rounds.unwrap_or(if quick { 1 } else { 2 }),
                 rate,
             }),
             large_filter: chosen(&self.large_filter, all, addresses),

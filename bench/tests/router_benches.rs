@@ -33,12 +33,13 @@ fn run(name: &str, arguments: &[&str]) -> Value {
 }
 
 /// Speed, memory and processor time.
-const MEASURED: [&str; 10] = [
+const MEASURED: [&str; 11] = [
     "_per_second",
     "_ms",
     "_percent_of_a_core",
     "_cost_of_one",
     "_cost_of_1",
+    "_cost_of_taking",
     "_scan_adds",
     "_of_budget",
     "_growth",

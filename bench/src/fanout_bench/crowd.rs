@@ -10,6 +10,7 @@ use yellowstone_grpc_proto::geyser::CommitmentLevel;
 
 use super::{
     Scene,
+    driver::OWNER,
     scan::{ClientFilters, seconds_per_million},
     subscriber::{RequestExtension, Subscriber, accounts, connect},
 };
@@ -63,7 +64,8 @@ pub fn run(scene: &mut Scene<'_>, options: &Options, report: &mut Report) -> any
             let events: Vec<[u8; 32]> = (0..SCANNED_EVENTS as u64)
                 .map(|number| scene.driver.key(number))
                 .collect();
-            cost.scan.push(seconds_per_million(&clients, &events).0);
+            cost.scan
+                .push(seconds_per_million(&clients, &events, &OWNER).0);
         }
     }
     println!(

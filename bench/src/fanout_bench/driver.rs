@@ -25,6 +25,8 @@ const FIRST_SLOT: u64 = 2_000_000_000;
 /// As a token account has.
 const DATA_BYTES: usize = 165;
 const KEYS: usize = 4_096;
+/// Of all its accounts.
+pub const OWNER: [u8; 32] = [9; 32];
 /// Above this rate accounts come in bursts, one per nap.
 const NAP: Duration = Duration::from_micros(500);
 
@@ -125,7 +127,7 @@ impl Driver {
         let account = ReplicaAccountInfoV3 {
             pubkey: &pubkey,
             lamports: 2_039_280,
-            owner: &[9; 32],
+            owner: &OWNER,
             executable: false,
             rent_epoch: u64::MAX,
             data: &self.data,

@@ -61,12 +61,14 @@ struct Replayed {
 pub fn run(scene: &mut Scene<'_>, slots: usize, report: &mut Report) -> anyhow::Result<()> {
     let begin = Instant::now();
     let (stage, reporter) = (scene.stage, &mut *scene.reporter);
-    scene.runtime.block_on(reporter.fill(stage, slots))?;
+    // Some more: there is something before the first slot that is asked for.
+    let filled = slots + slots / 10 + 10;
+    scene.runtime.block_on(reporter.fill(stage, filled))?;
     let events = reporter.truth.events();
     let counted = stage.count_events(events, Duration::from_secs(20), scene.router);
     scene.runtime.block_on(counted)?;
     eprintln!(
-        "{slots} slots with {events} events are published after {:.0?}",
+        "{filled} slots with {events} events are published after {:.0?}",
         begin.elapsed()
     );
     let (clock, address, last) = (reporter.clock, scene.router.grpc, reporter.newest());
