@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use event_log::{EventLog, KafkaLog};
+use serde_json::json;
 use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
@@ -236,6 +237,16 @@ async fn open_yellowstone(
     });
     let metrics = DoorMetrics::new(host.metrics())?;
     let door = Door::new(config.grpc.clone(), commands, tips, metrics);
+    let asked = door.clone();
+    host.page("subscribers", move || {
+        let door = asked.clone();
+        async move {
+            match door.who().await {
+                Ok(visitors) => json!(visitors),
+                Err(gone) => json!({ "error": gone.to_string() }),
+            }
+        }
+    });
     let (served, drain) = (door.clone(), host.drain());
     host.spawn(
         "grpc",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::sync::watch;
@@ -22,8 +22,12 @@ struct Shared {
     registry: Registry,
     tasks: Mutex<BTreeMap<u64, Task>>,
     next_task: std::sync::atomic::AtomicU64,
+    pages: Mutex<BTreeMap<&'static str, Page>>,
     failure: Mutex<Option<String>>,
 }
+
+/// Makes a page's content when it is asked for.
+type Page = Arc<dyn Fn() -> BoxFuture<'static, serde_json::Value> + Send + Sync>;
 
 struct Task {
     name: String,
@@ -40,6 +44,7 @@ impl Host {
             registry: Registry::new(),
             tasks: Mutex::default(),
             next_task: Default::default(),
+            pages: Mutex::default(),
             failure: Mutex::default(),
         }))
     }
@@ -91,6 +96,23 @@ impl Host {
     /// Where the service registers its metrics.
     pub fn metrics(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// Serves `/NAME` at the admin address: what `content` makes at each request, as JSON. For operators only.
+    pub fn page<F>(&self, name: &'static str, content: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = serde_json::Value> + Send + 'static,
+    {
+        let page: Page = Arc::new(move || content().boxed());
+        self.0.pages.lock().insert(name, page);
+    }
+
+    pub(crate) fn page_named(&self, name: &str) -> Option<Page> {
+        self.0.pages.lock().get(name).cloned()
+    }
+
+    pub(crate) fn page_names(&self) -> Vec<&'static str> {
+        self.0.pages.lock().keys().copied().collect()
     }
 
     /// Runs a named task beside the service. Its failure or panic stops the service: the process drains and exits with
