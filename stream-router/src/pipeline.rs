@@ -271,11 +271,7 @@ impl Loop<'_> {
             return;
         };
         for (first, last) in self.publication.told_holes() {
-            asks.ask(Hole {
-                first,
-                last,
-                named: true,
-            });
+            asks.ask(Hole::new(self.publication.router(), first, last));
         }
     }
 
@@ -310,7 +306,8 @@ impl Loop<'_> {
         self.outlets.metrics.effects(&effects);
         self.outlets.board.effects(&effects);
         if let Some(asks) = &self.outlets.asks {
-            for hole in effects.iter().filter_map(Hole::of) {
+            let router = self.publication.router();
+            for hole in effects.iter().filter_map(|effect| Hole::of(router, effect)) {
                 asks.ask(hole);
             }
         }

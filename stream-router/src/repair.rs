@@ -20,7 +20,7 @@ use crate::{
     assembly::Block,
     board::Board,
     metrics::Metrics,
-    router::{Effect, Mended},
+    router::{Effect, Mended, Router},
 };
 
 pub mod book;
@@ -43,23 +43,27 @@ pub struct Hole {
     pub first: Slot,
     /// Inclusive.
     pub last: Slot,
-    /// The block above names one in the last slot: there is one, whatever a node says.
+    /// The finalized chain has a block in the last slot, whatever a node says.
     pub named: bool,
 }
 
 impl Hole {
+    pub fn new(router: &Router, first: Slot, last: Slot) -> Self {
+        Self {
+            first,
+            last,
+            named: router.is_on_chain(last),
+        }
+    }
+
     /// What the gap, if it is one, leaves to be filled.
-    pub fn of(effect: &Effect) -> Option<Self> {
-        let (gap, named) = match effect {
-            Effect::Gap(gap) => (gap, false),
-            Effect::ParentGap { gap, .. } => (gap, true),
-            _ => return None,
-        };
-        Some(Self {
-            first: Slot(gap.first_slot),
-            last: Slot(gap.last_slot),
-            named,
-        })
+    pub fn of(router: &Router, effect: &Effect) -> Option<Self> {
+        match effect {
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => {
+                Some(Self::new(router, Slot(gap.first_slot), Slot(gap.last_slot)))
+            }
+            _ => None,
+        }
     }
 }
 

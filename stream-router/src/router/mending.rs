@@ -100,6 +100,11 @@ impl Router {
         holes
     }
 
+    /// The finalized chain has a block in this slot, though it may not be here.
+    pub fn is_on_chain(&self, slot: Slot) -> bool {
+        self.commitments.finalized_at(slot).is_some()
+    }
+
     /// The slot was given up, but its block is here now, and it holds everything of this kind. Account updates and entries no
     /// RPC node gives: late ones are kept as dead letters.
     pub(super) fn is_mended(&self, (slot, source): SlotKey, kind: Kind) -> bool {

@@ -1,0 +1,11 @@
+//! Holes filled from RPC nodes: recorded replies, random histories with crashes, and real HTTP servers, good and bad.
+
+#[allow(dead_code)] // More of the model than these tests need.
+#[path = "../router/chain.rs"]
+mod chain;
+mod crash;
+mod history;
+mod node;
+mod oracle;
+mod recorded;
+mod server;
