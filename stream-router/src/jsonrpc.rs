@@ -58,7 +58,11 @@ fn response(outcome: Result<Value, RpcError>, id: Value) -> String {
 
 fn call(mut value: Value) -> Call {
     let id = value.get("id").cloned();
-    let Some(Value::String(method)) = value.get("method").cloned() else {
+    let structured = value
+        .get("params")
+        .is_none_or(|params| params.is_null() || params.is_array() || params.is_object());
+    let method = value.get("method").and_then(Value::as_str);
+    let Some(method) = method.map(str::to_owned).filter(|_| structured) else {
         return Call {
             id: Some(id.unwrap_or(Value::Null)),
             ask: Err(RpcError::invalid_request()),
@@ -109,6 +113,10 @@ mod tests {
         assert_eq!(
             answer(r#"{"id":1,"method":"slotSubscribe"}"#).unwrap(),
             r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Unsupported JSON-RPC protocol version"},"id":1}"#
+        );
+        assert_eq!(
+            answer(r#"{"jsonrpc":"2.0","id":3,"method":"slotSubscribe","params":5}"#).unwrap(),
+            r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid request"},"id":3}"#
         );
         assert_eq!(
             answer(r#"{"jsonrpc":"2.0","method":"slotSubscribe"}"#),

@@ -28,15 +28,19 @@ pub(super) fn arguments<A: DeserializeOwned, C: DeserializeOwned>(
     }
 }
 
+/// The answer's `data` shows what came in the way the validator's library prints it.
 pub(super) fn no_arguments(params: Value) -> Result<(), RpcError> {
-    match params {
-        Value::Null => Ok(()),
-        Value::Array(values) if values.is_empty() => Ok(()),
-        other => Err(RpcError {
-            data: Some(Value::String(other.to_string())),
-            ..RpcError::invalid_params("Invalid parameters: No parameters were expected")
-        }),
-    }
+    let came = match params {
+        Value::Null => return Ok(()),
+        Value::Array(values) if values.is_empty() => return Ok(()),
+        Value::Array(values) => format!("Array({values:?})"),
+        Value::Object(members) => format!("Map({members:?})"),
+        other => other.to_string(),
+    };
+    Err(RpcError {
+        data: Some(Value::String(came)),
+        ..RpcError::invalid_params("Invalid parameters: No parameters were expected")
+    })
 }
 
 pub(super) fn read<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {

@@ -188,6 +188,13 @@ fn refusals_say_what_the_validator_says() {
             refusal(method, json!([1])).1,
             "Invalid parameters: No parameters were expected"
         );
+        for (params, data) in [
+            (json!([1, "x"]), r#"Array([Number(1), String("x")])"#),
+            (json!({"a": true}), r#"Map({"a": Bool(true)})"#),
+        ] {
+            let error = ask(method, params).expect_err("refused");
+            assert_eq!(error.data, Some(json!(data)));
+        }
     }
     let five = json!([KEY, {"filters": [{"dataSize": 1}, {"dataSize": 1}, {"dataSize": 1}, {"dataSize": 1}, {"dataSize": 1}]}]);
     assert_eq!(
