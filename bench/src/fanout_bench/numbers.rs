@@ -73,7 +73,7 @@ mod tests {
         assert!(numbers.is_complete_to(13));
         let expected = Account {
             due: 9,
-            missing: 3,
+            missing: 4,
             repeated: 1,
         };
         assert_eq!(numbers.account(18), expected);
