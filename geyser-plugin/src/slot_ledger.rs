@@ -114,19 +114,21 @@ impl SlotState {
     /// The validator executes the slot anew: what it reported before is another attempt's, and not counted any more. Losses
     /// that no seal has stated yet are kept: which attempt they hit does not matter to who misses them.
     fn start_over(&mut self, forced: bool) {
-        let mut shares = BTreeMap::new();
-        if self.changed {
-            let with_losses = self.shares.iter().filter(|(_, share)| share.lost > 0);
-            shares.extend(with_losses.map(|(lane, share)| {
-                (
-                    *lane,
-                    Share {
-                        lost: share.lost,
-                        ..Share::default()
-                    },
-                )
-            }));
-        }
+        let shares = self.shares.iter().map(|(lane, share)| {
+            // A lane that gets nothing this time is sealed, too: its seal says that what lies there is another attempt's.
+            let begun_anew = Share {
+                lost: if self.changed { share.lost } else { 0 },
+                first: if share.records > 0 {
+                    share.last + 1
+                } else {
+                    share.first
+                },
+                last: share.last,
+                ..Share::default()
+            };
+            (*lane, begun_anew)
+        });
+        let shares = shares.collect();
         *self = Self {
             shares,
             revision: self.revision,

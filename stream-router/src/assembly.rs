@@ -1,7 +1,7 @@
 //! Pure: collects what one source wrote for one slot until its seals prove that all of it is here.
 //!
-//! The seal's table counts the records of every partition, so one seal suffices to know the whole extent. A record that
-//! comes after the seal makes the slot wait for the amended one. A slot that a source replays after its block was
+//! The seal's table counts the records of every partition; a partition's own seal tells where the slot's last execution begins
+//! in it. A record that comes after the seal makes the slot wait for the amended one. A slot that a source replays after its block was
 //! published starts over from where the published block ended. Chunks count as the records they are and are joined as
 //! soon as their set is whole, in whatever order they came.
 
@@ -319,13 +319,18 @@ impl SourceSlot {
         if row.lost > 0 {
             return Some(false);
         }
+        // Only a partition's own seal tells where this execution of the slot begins in it: what lies before is another's.
+        let begun = self.lane_seal(lane, seal.revision).is_some();
+        let holds = self
+            .lanes
+            .get(&lane)
+            .is_some_and(|slot| !slot.contents.is_empty() || slot.chunks.last().is_some());
+        if !begun && (row.records > 0 || holds) {
+            return Some(false);
+        }
         // Slot statuses travel in this topic and go on after the seal; its content is checked by the seal's totals.
         if lane.topic == ObservedTopic::Slots {
             return Some(true);
-        }
-        let base = self.base.lane(lane);
-        if base.is_some() && row.records > 0 && self.lane_seal(lane, seal.revision).is_none() {
-            return Some(false);
         }
         Some(self.held(lane) == row.records.saturating_sub(self.counted_before(lane, seal)))
     }

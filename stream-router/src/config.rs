@@ -114,7 +114,7 @@ impl Default for LimitsConfig {
 pub struct WebSocketConfig {
     pub connections_max: usize,
     pub subscriptions_per_connection_max: usize,
-    /// A request may have this many bytes. Agave allows 4,096; filters and batches may need more.
+    /// A request may have this many bytes. Agave allows 4,096; 50,000 addresses in one filter are 2.4 MB.
     pub request_bytes_max: usize,
     /// A subscriber whose unsent notifications exceed either bound is disconnected with the reason.
     pub queue_items_max: usize,
@@ -130,7 +130,7 @@ impl Default for WebSocketConfig {
         Self {
             connections_max: 2_000,
             subscriptions_per_connection_max: 10_000,
-            request_bytes_max: 65_536,
+            request_bytes_max: 4 << 20,
             queue_items_max: 65_536,
             queue_bytes_max: 32 << 20,
             ping_seconds: 20,

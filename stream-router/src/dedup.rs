@@ -89,13 +89,15 @@ impl PublishedBlocks {
         self.blocks.range(first..).map(|(block, _)| *block)
     }
 
-    /// The highest published block below the slot that is not abandoned.
+    /// The highest published block below the slot that is on the chain as far as anyone knows. One that is only processed may
+    /// be a fork of what is missing: it counts when there is no other.
     pub fn below(&self, slot: Slot) -> Option<BlockId> {
         let end = BlockId::new(slot, Blockhash::default());
-        self.blocks
-            .range(..end)
-            .rev()
-            .find(|(_, published)| published.told != Standing::Abandoned)
+        let below = || self.blocks.range(..end).rev();
+        let on_chain = |told| matches!(told, Standing::Confirmed | Standing::Finalized);
+        below()
+            .find(|(_, published)| on_chain(published.told))
+            .or_else(|| below().find(|(_, published)| published.told != Standing::Abandoned))
             .map(|(block, _)| *block)
     }
 

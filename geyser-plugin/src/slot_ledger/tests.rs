@@ -495,6 +495,36 @@ fn a_slot_executed_again_is_sealed_again_and_only_for_that_execution() {
 }
 
 #[test]
+fn a_lane_that_the_second_execution_leaves_out_is_sealed_as_empty() {
+    let mut log = Log::new();
+    status(&mut log, 10, Life::Created);
+    // The block has two transactions: at least one of these three lanes gets none of them.
+    let lanes = [Lane(2), Lane(3), Lane(4)];
+    for lane in lanes {
+        log.record(10, lane, Fact::Transaction);
+    }
+    whole_block(&mut log, 10);
+    log.end_batch();
+    let seals: BTreeMap<Lane, Seal> = log.seals(10).into_iter().collect();
+    let mut empty = 0;
+    for lane in lanes {
+        let seal = &seals[&lane];
+        assert!(seal.first_sequence > 0, "what lies before is not counted");
+        if seal.records == 0 {
+            empty += 1;
+            assert_eq!(seal.first_sequence, 1);
+        }
+        let place = LANES.place(lane);
+        let stated = seals.values().all(|other| {
+            let mut rows = other.table.iter();
+            rows.any(|row| (row.topic, row.partition, row.records) == (place.0 as u32, place.1, seal.records))
+        });
+        assert!(stated, "{seals:?}");
+    }
+    assert!(empty > 0);
+}
+
+#[test]
 fn a_loss_of_an_abandoned_execution_is_still_stated() {
     let mut log = Log::new();
     status(&mut log, 10, Life::Created);

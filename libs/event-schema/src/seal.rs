@@ -19,7 +19,8 @@ pub struct Seal {
     /// Records of this slot in this partition: each chunk is one, seals are none.
     #[prost(uint64, tag = "3")]
     pub records: u64,
-    /// Sequence of the first of them.
+    /// Sequence of the first of them. What lies before it in the partition belongs to an earlier execution of the slot, and is
+    /// not part of its block; a partition that only such records lie in is sealed with 0 records and the sequence after them.
     #[prost(uint64, tag = "4")]
     pub first_sequence: u64,
     /// Sequence of the last of them.

@@ -58,10 +58,11 @@ impl SourceSlot {
                 .unwrap_or_default();
             lost += row.lost;
             missing += match topic {
-                // Counted in values: an unfinished one lacks only some of its chunks.
+                // Counted in values: an unfinished one lacks only some of its chunks. What was lost is due, too, and counted
+                // above.
                 ObservedTopic::Slots => {
-                    due.saturating_sub(held).saturating_sub(unfinished.values)
-                        + unfinished.chunks_lacking
+                    let lacking = due.saturating_sub(held).saturating_sub(unfinished.values);
+                    lacking.saturating_sub(row.lost) + unfinished.chunks_lacking
                 }
                 // Counted in records, chunks included. A set that something else interrupts lacks chunks all the same.
                 _ => match due.saturating_sub(held) {

@@ -156,6 +156,8 @@ pub struct Source {
     losing: Option<(f64, StdRng)>,
     current: BlockId,
     shares: BTreeMap<Lane, Share>,
+    /// Last sequences of executions of the slot that were given up.
+    left: BTreeMap<Lane, u64>,
 }
 
 impl Source {
@@ -178,6 +180,7 @@ impl Source {
             losing: None,
             current: BlockId::default(),
             shares: BTreeMap::new(),
+            left: BTreeMap::new(),
         }
     }
 
@@ -248,9 +251,27 @@ impl Source {
 
     /// One block as a validator makes it: accounts, transactions and entries around its metadata, then its seals.
     pub fn block(&mut self, block: &TrueBlock) {
+        self.held.insert(block.id);
+        self.content(block);
+        self.seal(block, 0);
+        self.left.clear();
+        let parent = Some(block.parent.slot);
+        self.status(block.id.slot, parent, SlotStatus::SlotProcessed);
+    }
+
+    /// An execution of the slot that the validator gives up: the next [`Source::block`] is another one of the same slot.
+    pub fn attempt(&mut self, block: &TrueBlock) {
+        self.content(block);
+        for (lane, share) in &self.shares {
+            if share.records > 0 {
+                self.left.insert(*lane, share.last);
+            }
+        }
+    }
+
+    fn content(&mut self, block: &TrueBlock) {
         let slot = block.id.slot;
         self.shares.clear();
-        self.held.insert(block.id);
         self.current = block.id;
         self.status(slot, Some(block.parent.slot), SlotStatus::SlotCreatedBank);
         for index in 0..block.accounts {
@@ -297,8 +318,6 @@ impl Source {
         if !metadata_first {
             self.metadata(block);
         }
-        self.seal(block, 0);
-        self.status(slot, Some(block.parent.slot), SlotStatus::SlotProcessed);
     }
 
     fn metadata(&mut self, block: &TrueBlock) {
@@ -423,7 +442,14 @@ impl Source {
 
     /// Appends the slot's seals, for the records since the last call of `block`.
     pub fn seal(&mut self, block: &TrueBlock, revision: u32) {
-        let shares = self.shares.clone();
+        let mut shares = self.shares.clone();
+        for (lane, last) in &self.left {
+            shares.entry(*lane).or_insert(Share {
+                first: Some(last + 1),
+                last: *last,
+                ..Share::default()
+            });
+        }
         let table: Vec<SealedPartition> = shares
             .iter()
             .map(|(lane, share)| SealedPartition {
