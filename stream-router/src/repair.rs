@@ -14,11 +14,13 @@
 //! Reading order: `reply`, `meta`, `convert`, `book` (all pure), `nodes`, `task`.
 
 use event_schema::Slot;
+use service_host::Host;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     assembly::Block,
     board::Board,
+    config::Config,
     metrics::Metrics,
     router::{Effect, Mended, Router},
 };
@@ -94,6 +96,32 @@ impl Asks {
             );
         }
     }
+}
+
+/// Starts the task, if any node is configured. Returns the two ends that the router's loop holds.
+pub fn open(
+    config: &Config,
+    board: &Board,
+    metrics: &Metrics,
+    host: &Host,
+) -> anyhow::Result<Option<(Asks, mpsc::Receiver<Offer>)>> {
+    if config.repair.rpc_urls.is_empty() {
+        return Ok(None);
+    }
+    let (asks, holes) = Asks::channel();
+    let (offers, offer_queue) = mpsc::channel(1);
+    let tally = Tally {
+        metrics: metrics.clone(),
+        board: board.clone(),
+    };
+    let slots_max = config.limits.gap_slots.max(1);
+    let repairs = Repairs::new(&config.repair, slots_max, holes, offers, tally)?;
+    let drain = host.drain();
+    host.spawn("repair", async move {
+        repairs.run(drain).await;
+        Ok(())
+    });
+    Ok(Some((asks, offer_queue)))
 }
 
 /// What happened to repairs, for metrics and the status page.

@@ -14,8 +14,7 @@ use crate::{
     fanout::{self, Fanout},
     metrics::Metrics,
     pipeline::{self, Outlets, Stream},
-    repair::{Asks, Offer, Repairs, Tally},
-    server,
+    repair, server,
     yellowstone::{
         door::{self, Door, DoorMetrics},
         engine::{self, Engine, EngineMetrics},
@@ -166,7 +165,7 @@ impl Service for StreamRouter {
             None
         };
         host.started();
-        let (asks, offers) = open_repairs(&config, &board, &metrics, &host)?.unzip();
+        let (asks, offers) = repair::open(&config, &board, &metrics, &host)?.unzip();
         let outlets = Outlets {
             fanout: effects,
             stream,
@@ -176,32 +175,6 @@ impl Service for StreamRouter {
         };
         pipeline::run(&config, log, outlets, offers, host.clone()).await
     }
-}
-
-/// What asks RPC nodes for blocks that no source has, if any node is configured.
-fn open_repairs(
-    config: &Config,
-    board: &Board,
-    metrics: &Metrics,
-    host: &Host,
-) -> anyhow::Result<Option<(Asks, mpsc::Receiver<Offer>)>> {
-    if config.repair.rpc_urls.is_empty() {
-        return Ok(None);
-    }
-    let (asks, holes) = Asks::channel();
-    let (offers, offer_queue) = mpsc::channel(1);
-    let tally = Tally {
-        metrics: metrics.clone(),
-        board: board.clone(),
-    };
-    let slots_max = config.limits.gap_slots.max(1);
-    let repairs = Repairs::new(&config.repair, slots_max, holes, offers, tally)?;
-    let drain = host.drain();
-    host.spawn("repair", async move {
-        repairs.run(drain).await;
-        Ok(())
-    });
-    Ok(Some((asks, offer_queue)))
 }
 
 /// The Yellowstone door and what feeds it.

@@ -5,6 +5,7 @@
 mod chain;
 mod crash;
 mod history;
+mod life;
 mod node;
 mod oracle;
 mod recorded;

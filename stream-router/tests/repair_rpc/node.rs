@@ -136,7 +136,7 @@ fn config(nodes: &[&Node]) -> RepairConfig {
 }
 
 /// Blocks of these slots, one on the other.
-fn blocks(slots: &[u64]) -> History {
+pub fn blocks(slots: &[u64]) -> History {
     let id = |slot: u64| BlockId::new(Slot(slot), blockhash(slot, 0));
     let mut parent = id(slots[0] - 1);
     let blocks = slots
@@ -154,7 +154,7 @@ fn blocks(slots: &[u64]) -> History {
 }
 
 /// The source of the history, without the slots.
-fn source_without(history: &History, lost: impl Fn(u64) -> bool) -> Source {
+pub fn source_without(history: &History, lost: impl Fn(u64) -> bool) -> Source {
     let mut source = Source::new(1);
     source.observe(history, |_| true);
     source.written.retain(|record| !lost(record.slot.0));
@@ -162,7 +162,7 @@ fn source_without(history: &History, lost: impl Fn(u64) -> bool) -> Source {
 }
 
 /// A node that knows the chain.
-async fn good(history: &History) -> Node {
+pub async fn good(history: &History) -> Node {
     let chain = Arc::new(Chain::of(history));
     Node::start(move |slot, _, _| {
         let reply = chain.reply(slot, slot);
@@ -180,11 +180,11 @@ async fn saying(reply: impl Fn() -> Response + Send + Sync + 'static) -> Node {
     .await
 }
 
-async fn failing(code: i64) -> Node {
+pub async fn failing(code: i64) -> Node {
     saying(move || Json(oracle::error(code, "no")).into_response()).await
 }
 
-fn assert_repaired(canonical: &Canonical, block: &TrueBlock) {
+pub fn assert_repaired(canonical: &Canonical, block: &TrueBlock) {
     let key = (block.id.slot, block.id.blockhash);
     let published = &canonical.blocks[&key];
     assert!(published.seal.repaired);
