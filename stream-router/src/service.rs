@@ -88,6 +88,14 @@ impl Service for StreamRouter {
             "Requests to all RPC nodes together",
         ),
         (
+            "repair.timeout_ms",
+            "A node that has not sent its whole reply after this long is left for this time",
+        ),
+        (
+            "repair.backoff_ms",
+            "Pause before a slot is asked for again; it doubles up to repair.backoff_max_ms",
+        ),
+        (
             "repair.reply_mebibytes",
             "Longer replies are not read; a mainnet block is 5-20 MB of JSON",
         ),
