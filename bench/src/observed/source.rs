@@ -194,8 +194,22 @@ impl Source {
         self.writes += values.accounts.len() as u64;
         let state = self.slots.entry(slot).or_default();
         if state.has_content {
-            // A second execution: the seals' ranges begin here.
+            // A second execution: the seals' ranges begin here, also in partitions that it leaves out.
+            let left = state.shares.iter().map(|(lane, share)| {
+                let first = if share.records > 0 {
+                    share.last + 1
+                } else {
+                    share.first
+                };
+                let anew = Share {
+                    first,
+                    last: share.last,
+                    ..Share::default()
+                };
+                (*lane, anew)
+            });
             *state = SlotState {
+                shares: left.collect(),
                 revision: state.revision,
                 ..SlotState::default()
             };
