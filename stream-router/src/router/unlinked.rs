@@ -66,6 +66,28 @@ impl Unlinked {
         ranges.any(|(first, last)| (*first..=*last).contains(&slot))
     }
 
+    /// What of the hole is not told yet, as holes of its own.
+    fn untold(&self, first: Slot, last: Slot) -> Vec<(Slot, Slot)> {
+        let mut open = vec![(first, last)];
+        for (told_first, told_last) in &self.ranges {
+            open = open
+                .into_iter()
+                .flat_map(|(first, last)| {
+                    let below = (first, last.min(Slot(told_first.0.saturating_sub(1))));
+                    let above = (first.max(Slot(told_last.0.saturating_add(1))), last);
+                    let apart = *told_first > last || *told_last < first;
+                    let parts = if apart {
+                        [(first, last), (Slot(1), Slot(0))]
+                    } else {
+                        [below, above]
+                    };
+                    parts.into_iter().filter(|(first, last)| first <= last)
+                })
+                .collect();
+        }
+        open
+    }
+
     pub fn gap_told(&mut self, slot: Slot) {
         if self.told.insert(slot, ()).is_none() {
             self.order.push_back(slot);
@@ -102,23 +124,25 @@ impl Router {
             if let Some(published) = self.published.get_mut(block) {
                 published.gap_told = true;
             }
-            self.totals.gaps += 1;
-            self.unlinked.hole_told(first, last);
-            out.push(Effect::ParentGap {
-                block,
-                gap: Gap {
-                    first_slot: first.0,
-                    last_slot: last.0,
-                    records: 0,
-                    reason: GapReason::MissingRecords as i32,
-                    source: String::new(),
-                    detail: format!(
-                        "no source has block {last}, on which the finalized block of slot {} is built; \
-                         slots without a block may be among these",
-                        block.slot
-                    ),
-                },
-            });
+            for (first, last) in self.unlinked.untold(first, last) {
+                self.totals.gaps += 1;
+                self.unlinked.hole_told(first, last);
+                out.push(Effect::ParentGap {
+                    block,
+                    gap: Gap {
+                        first_slot: first.0,
+                        last_slot: last.0,
+                        records: 0,
+                        reason: GapReason::MissingRecords as i32,
+                        source: String::new(),
+                        detail: format!(
+                            "no source has what lies below the finalized block of slot {}; slots without a block may be \
+                             among these",
+                            block.slot
+                        ),
+                    },
+                });
+            }
         }
     }
 
@@ -153,5 +177,22 @@ impl Router {
         };
         let length = last.0.saturating_sub(below.slot.0);
         (first <= last && length <= self.limits.gap_slots).then_some((first, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_is_told_once_however_it_is_cut() {
+        let mut unlinked = Unlinked::default();
+        let hole = |first, last| (Slot(first), Slot(last));
+        assert_eq!(unlinked.untold(Slot(5), Slot(9)), [hole(5, 9)]);
+        unlinked.hole_told(Slot(6), Slot(7));
+        unlinked.hole_told(Slot(9), Slot(12));
+        assert_eq!(unlinked.untold(Slot(5), Slot(9)), [hole(5, 5), hole(8, 8)]);
+        assert_eq!(unlinked.untold(Slot(6), Slot(7)), []);
+        assert_eq!(unlinked.untold(Slot(13), Slot(13)), [hole(13, 13)]);
     }
 }
