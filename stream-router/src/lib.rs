@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! observed topics ─▶ intake ─▶ observation ─▶ router (pure) ─▶ publication ─▶ canonical topic   (one Kafka transaction)
-//!                                                      └─▶ fan-out ─▶ WebSocket subscribers    (at once)
+//!                                                      ├─▶ fan-out ─▶ WebSocket subscribers    (at once)
+//!                                                      └─▶ yellowstone ─▶ gRPC subscribers     (at once, and after the commit)
 //! ```
 //!
 //! * A block is published once, whole, in canonical order, when a source's seals prove that all of it is here.
@@ -13,12 +14,12 @@
 //! * What no source has is asked of RPC nodes, if any are configured, and published behind the gap record, marked as repaired.
 //! * After SIGKILL at any point the next life continues: nothing lost, nothing twice.
 //!
-//! What this crate deliberately does not do: it asks no validator for anything it can have from a log, keeps no history beyond what fork choice
-//! and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
+//! What this crate deliberately does not do: it asks no validator for anything it can have from a log, keeps no history beyond
+//! what fork choice and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
-//! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `intake`,
-//! `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
+//! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
+//! `yellowstone`; `intake`, `commits`, `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
 
 pub mod announce;
 pub mod archive;

@@ -517,7 +517,9 @@ fn a_lane_that_the_second_execution_leaves_out_is_sealed_as_empty() {
         let place = LANES.place(lane);
         let stated = seals.values().all(|other| {
             let mut rows = other.table.iter();
-            rows.any(|row| (row.topic, row.partition, row.records) == (place.0 as u32, place.1, seal.records))
+            rows.any(|row| {
+                (row.topic, row.partition, row.records) == (place.0 as u32, place.1, seal.records)
+            })
         });
         assert!(stated, "{seals:?}");
     }

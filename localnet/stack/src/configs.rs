@@ -31,10 +31,7 @@ pub fn router(wiring: &Wiring) -> String {
         wiring.ports.router
     );
     text += &kafka(wiring);
-    text += &format!(
-        "\n[grpc]\nlisten = \"127.0.0.1:{}\"\n",
-        wiring.ports.grpc
-    );
+    text += &format!("\n[grpc]\nlisten = \"127.0.0.1:{}\"\n", wiring.ports.grpc);
     text + &host(wiring.ports.router_admin)
 }
 
