@@ -381,6 +381,21 @@ fn an_outage_goes_to_disk_and_comes_back_in_order() {
     assert_eq!(check_partitions(&broker), (offered, 0));
 }
 
+/// Lost metadata leaves slots open; a root far above closes them.
+fn broker_returns_and_a_root_closes_all(bed: &mut Bed) {
+    bed.broker.lock().unwrap().up = true;
+    bed.until("the queue is empty", |bed| bed.handoff.records.is_empty());
+    bed.offer(
+        5000,
+        Fact::Status(crate::observation::Life::Rooted),
+        b"root",
+    );
+    bed.until("the rest is delivered", |bed| {
+        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
+            && bed.counters.kafka_in_flight.get() == 0
+    });
+}
+
 #[test]
 fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
     let dir = tempfile::tempdir().unwrap();
@@ -394,18 +409,7 @@ fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
         thread::sleep(Duration::from_millis(1));
     }
     assert!(full(&bed), "{:?}", bed.counters);
-    bed.broker.lock().unwrap().up = true;
-    // Lost metadata leaves slots open; a root far above closes them.
-    bed.until("the queue is empty", |bed| bed.handoff.records.is_empty());
-    bed.offer(
-        5000,
-        Fact::Status(crate::observation::Life::Rooted),
-        b"root",
-    );
-    bed.until("the rest is delivered", |bed| {
-        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
-            && bed.counters.kafka_in_flight.get() == 0
-    });
+    broker_returns_and_a_root_closes_all(&mut bed);
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
     let (records, stated) = check_partitions(&broker);
@@ -423,17 +427,7 @@ fn a_flood_of_seals_is_bounded() {
         thread::sleep(Duration::from_micros(300));
     }
     assert!(bed.counters.lost_total() > 1_000, "{:?}", bed.counters);
-    bed.broker.lock().unwrap().up = true;
-    bed.until("the queue is empty", |bed| bed.handoff.records.is_empty());
-    bed.offer(
-        5000,
-        Fact::Status(crate::observation::Life::Rooted),
-        b"root",
-    );
-    bed.until("the rest is delivered", |bed| {
-        bed.counters.delivered_total() + bed.counters.lost_total() == bed.offered
-            && bed.counters.kafka_in_flight.get() == 0
-    });
+    broker_returns_and_a_root_closes_all(&mut bed);
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);
     let (records, stated) = check_partitions(&broker);

@@ -7,53 +7,24 @@ use std::{
     time::Duration,
 };
 
-use event_log::{CommitFault, EventLog, MemoryLog, NewRecord, ReaderSpec, Start};
+use event_log::{CommitFault, EventLog, MemoryLog, ReaderSpec, Start};
 use event_schema::{
-    Blockhash, CanonicalEvent, Commitment, ObservedTopic, Slot, SlotAssembler, SlotBlock, Topics,
+    Blockhash, CanonicalEvent, Commitment, ObservedTopic, Slot, SlotAssembler, SlotBlock,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{
-    config::TopicsConfig,
     observation::Lane,
-    publication::{Publication, Settings},
+    publication::Publication,
     repair::{Hole, book::Book},
-    router::{Effect, Limits, Mended},
+    router::{Effect, Mended},
 };
 
 use crate::{
-    chain::{History, PARTITIONS, Source, Written, interleave, signature},
+    chain::{History, Source, Written, interleave, signature},
     history::{lose, rules},
+    on_the_log::{new_record, settings},
     oracle::Chain,
 };
-
-pub fn settings() -> Settings {
-    Settings {
-        topics: Topics::new("t"),
-        partitions: TopicsConfig {
-            accounts: PARTITIONS,
-            transactions: PARTITIONS,
-            slots: 1,
-            canonical: 2,
-            replication: 1,
-        },
-        transactional_id: "t-router".to_owned(),
-        limits: Limits {
-            gap_after_ms: 1_000,
-            settle_ms: 100,
-            ..Limits::default()
-        },
-    }
-}
-
-pub fn new_record(topics: &Topics, record: &Written) -> NewRecord {
-    NewRecord {
-        topic: topics.observed(record.lane.topic).clone(),
-        partition: record.lane.partition,
-        key: record.key.clone(),
-        header: record.header.clone(),
-        value: record.value.clone(),
-    }
-}
 
 /// What readers of the canonical topic end up with.
 #[derive(Debug, Default)]

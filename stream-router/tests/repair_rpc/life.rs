@@ -17,8 +17,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use crate::{
     chain::{Source, interleave},
-    crash::{Canonical, new_record, read_canonical, settings},
+    crash::{Canonical, read_canonical},
     node::{assert_repaired, blocks, failing, good, source_without},
+    on_the_log::{new_record, settings},
     server::Node,
 };
 

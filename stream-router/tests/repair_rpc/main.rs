@@ -7,6 +7,8 @@ mod crash;
 mod history;
 mod life;
 mod node;
+#[path = "../router/on_the_log.rs"]
+mod on_the_log;
 mod oracle;
 mod recorded;
 mod server;

@@ -28,7 +28,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     chain::{History, Source, TrueBlock, blockhash, interleave},
-    crash::{Canonical, new_record, read_canonical, settings},
+    crash::{Canonical, read_canonical},
+    on_the_log::{new_record, settings},
     oracle::{self, Chain},
     recorded,
     server::Node,

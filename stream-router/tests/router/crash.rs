@@ -8,43 +8,12 @@ use event_schema::{
     Blockhash, CanonicalEvent, Commitment, ObservedTopic, Slot, SlotAssembler, SlotBlock, Topics,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use stream_router::{
-    config::TopicsConfig,
-    observation::Lane,
-    publication::{Publication, Settings},
-    router::Limits,
+use stream_router::{observation::Lane, publication::Publication};
+
+use crate::{
+    chain::{History, Source, Written, interleave},
+    on_the_log::{new_record, settings},
 };
-
-use crate::chain::{History, PARTITIONS, Source, Written, interleave};
-
-pub fn settings() -> Settings {
-    Settings {
-        topics: Topics::new("t"),
-        partitions: TopicsConfig {
-            accounts: PARTITIONS,
-            transactions: PARTITIONS,
-            slots: 1,
-            canonical: 2,
-            replication: 1,
-        },
-        transactional_id: "t-router".to_owned(),
-        limits: Limits {
-            gap_after_ms: 1_000,
-            settle_ms: 100,
-            ..Limits::default()
-        },
-    }
-}
-
-pub fn new_record(topics: &Topics, record: &Written) -> NewRecord {
-    NewRecord {
-        topic: topics.observed(record.lane.topic).clone(),
-        partition: record.lane.partition,
-        key: record.key.clone(),
-        header: record.header.clone(),
-        value: record.value.clone(),
-    }
-}
 
 /// What readers of the canonical topic end up with.
 #[derive(Debug, Default)]

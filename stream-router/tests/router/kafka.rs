@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     chain::{History, Source, TrueBlock, Written, blockhash, interleave, signature},
-    crash::{assert_exactly, new_record, read_canonical, settings},
+    crash::{assert_exactly, read_canonical},
+    on_the_log::{new_record, settings},
 };
 
 const KILLS: u32 = 10;

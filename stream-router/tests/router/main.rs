@@ -5,6 +5,7 @@ mod chain;
 mod chunks;
 mod crash;
 mod kafka;
+mod on_the_log;
 mod oracle;
 mod oversize;
 mod repair;

@@ -20,7 +20,8 @@ use stream_router::publication::Publication;
 
 use crate::{
     chain::{History, Source, TrueBlock},
-    crash::{new_record, read_canonical, settings},
+    crash::read_canonical,
+    on_the_log::{new_record, settings},
 };
 
 /// Kafka's own default for `message.max.bytes`.

@@ -38,7 +38,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     chain::{History, Source, interleave},
-    crash::{Canonical, new_record, read_canonical, settings},
+    crash::{Canonical, read_canonical},
+    on_the_log::{new_record, settings},
 };
 
 const QUIET: Duration = Duration::from_millis(150);

@@ -118,11 +118,6 @@ impl Chronicle {
         self.blocks.keys().next().map(|block| block.slot)
     }
 
-    pub fn item(&self, number: u64) -> Option<Item> {
-        let (level, block) = self.tellings.get(&number)?;
-        self.as_item(number, *level, *block)
-    }
-
     /// Every telling after that one.
     pub fn after(&self, number: u64) -> Result<Vec<Item>, TooOld> {
         if number < self.forgotten {
@@ -269,7 +264,7 @@ mod tests {
         let mut chronicle = Chronicle::new(10);
         chronicle.restore(&[restored(2, 1, Some(20)), restored(3, 2, None)], |_| 0);
         assert_eq!(numbers(chronicle.after(0)), [1, 2, 6, 7]);
-        let item = chronicle.item(2).unwrap();
+        let item = chronicle.after(1).unwrap()[0];
         assert_eq!((item.offset, item.not_before), (None, 20));
     }
 }
