@@ -13,5 +13,6 @@ use std::path::PathBuf;
 ///
 /// On a platform for which `protoc-bin-vendored` has no program: set `PROTOC` there, then nobody asks this function.
 pub fn protoc() -> PathBuf {
-    protoc_bin_vendored::protoc_bin_path().expect("no protoc for this platform: set the variable PROTOC to one")
+    protoc_bin_vendored::protoc_bin_path()
+        .expect("no protoc for this platform: set the variable PROTOC to one")
 }
