@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{Child, ChildSpec, free_port, provision, workspace_binary};
+use crate::{Child, ChildSpec, free_port, provision, scratch::Scratch, workspace_binary};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ pub struct DoorOptions {
 pub struct ClickHouseDoor {
     child: Child,
     port: u16,
-    scratch: Option<tempfile::TempDir>,
+    scratch: Option<Scratch>,
 }
 
 impl ClickHouseDoor {
@@ -41,9 +41,7 @@ impl ClickHouseDoor {
         let (dir, scratch) = match options.dir {
             Some(dir) => (dir, None),
             None => {
-                let scratch = tempfile::Builder::new()
-                    .prefix("heliograph-door-")
-                    .tempdir()?;
+                let scratch = Scratch::new(&std::env::temp_dir(), "door")?;
                 (scratch.path().to_owned(), Some(scratch))
             }
         };

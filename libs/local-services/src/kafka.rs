@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{Child, ChildSpec, free_port, kafka_probe, provision};
+use crate::{Child, ChildSpec, free_port, kafka_probe, provision, scratch::Scratch};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ pub struct Kafka {
     child: Child,
     port: u16,
     // Kept for its Drop; its presence also says that nothing of this broker outlives it.
-    scratch: Option<tempfile::TempDir>,
+    scratch: Option<Scratch>,
 }
 
 impl Kafka {
@@ -51,9 +51,7 @@ impl Kafka {
         let (dir, scratch) = match options.dir {
             Some(dir) => (dir, None),
             None => {
-                let scratch = tempfile::Builder::new()
-                    .prefix("heliograph-kafka-")
-                    .tempdir()?;
+                let scratch = Scratch::new(&std::env::temp_dir(), "kafka")?;
                 (scratch.path().to_owned(), Some(scratch))
             }
         };
@@ -67,7 +65,13 @@ impl Kafka {
             format_storage(&jars, &properties)?;
         }
 
+        // The JVM unpacks native libraries here, and leaves them when it is killed.
+        let unpacked = dir.join("tmp");
+        let _ = std::fs::remove_dir_all(&unpacked);
+        std::fs::create_dir(&unpacked).with_context(|| format!("Kafka: {}", unpacked.display()))?;
+
         let spec = ChildSpec::new("Kafka", "java", dir.join("kafka.log"))
+            .arg(format!("-Djava.io.tmpdir={}", unpacked.display()))
             .arg(format!("-Xms{}m", options.heap_mb.min(256)))
             .arg(format!("-Xmx{}m", options.heap_mb))
             // Start time and footprint of a developer's broker; a deployed one has its own flags.

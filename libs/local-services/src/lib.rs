@@ -16,6 +16,7 @@ mod ports;
 mod postgres;
 mod postgres_wire;
 pub mod provision;
+mod scratch;
 
 pub use cache::{cache_dir, workspace_binary};
 pub use child::{Child, ChildSpec};

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::process::Signal;
 
-use crate::{Child, ChildSpec, free_port, postgres_wire, provision};
+use crate::{Child, ChildSpec, free_port, postgres_wire, provision, scratch::Scratch};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ pub struct Postgres {
     child: Child,
     port: u16,
     data: PathBuf,
-    scratch: Option<tempfile::TempDir>,
+    scratch: Option<Scratch>,
 }
 
 impl Postgres {
@@ -45,9 +45,7 @@ impl Postgres {
                 (reachable(&dir, run_as.is_some())?, None)
             }
             None => {
-                let scratch = tempfile::Builder::new()
-                    .prefix("heliograph-postgres-")
-                    .tempdir_in("/tmp")?;
+                let scratch = Scratch::new(Path::new("/tmp"), "postgres")?;
                 (scratch.path().to_owned(), Some(scratch))
             }
         };
