@@ -4,6 +4,7 @@
 mod accounts;
 mod blocks;
 mod failures;
+mod gaps;
 mod mints;
 mod native;
 mod slots;
@@ -14,6 +15,7 @@ mod votes;
 pub use accounts::{BankAccount, keyed_account, ui_account};
 pub use blocks::{ShownTransaction, block_update};
 pub use failures::ui_error;
+pub use gaps::gap_value;
 pub use mints::Mints;
 pub use native::{Unreadable, native_transaction};
 pub use slots::{FrozenSlots, slot_update};

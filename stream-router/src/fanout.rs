@@ -233,6 +233,7 @@ impl Fanout {
                     self.live.abandon(change.block);
                 }
             },
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => self.tell_gap(gap),
             _ => {}
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     observation::{self, Lane, Place},
     router::{Effect, Limits, Mended, Router},
     slot_tree::BlockId,
-    state::{History, RestoredBlock, StateReader, StateWriter},
+    state::{Earlier, History, StateReader, StateWriter},
 };
 
 /// What a publication needs to know.
@@ -89,7 +89,7 @@ pub struct Publication {
     pending: Pending,
     /// Of the published blocks that are remembered.
     histories: HashMap<BlockId, History>,
-    restored: Vec<RestoredBlock>,
+    restored: Earlier,
     /// Could not be committed by [`Publication::commit`].
     unsent: Option<Batch>,
     dead_letters: u64,
@@ -154,6 +154,7 @@ impl Publication {
         let canonical =
             CanonicalWriter::new(settings.topics.clone(), settings.partitions.canonical);
         let histories = restored
+            .earlier
             .blocks
             .iter()
             .map(|restored| (restored.block, restored.history));
@@ -167,7 +168,7 @@ impl Publication {
             committed: restored.positions.clone(),
             pending: Pending::default(),
             histories: histories.collect(),
-            restored: restored.blocks,
+            restored: restored.earlier,
             unsent: None,
             dead_letters: 0,
         };
@@ -175,8 +176,8 @@ impl Publication {
         Ok(publication)
     }
 
-    /// What earlier lives published, oldest first; given away once.
-    pub fn take_restored(&mut self) -> Vec<RestoredBlock> {
+    /// What earlier lives told; given away once.
+    pub fn take_restored(&mut self) -> Earlier {
         std::mem::take(&mut self.restored)
     }
 
@@ -203,13 +204,13 @@ impl Publication {
                         low - 1
                     );
                     warn!(%detail, "raise the observed topics' retention");
-                    let gap = self.canonical.gap(&Gap {
+                    let gap = Gap {
                         records: (low - wanted) as u64,
                         reason: GapReason::MissingRecords as i32,
                         detail,
                         ..Gap::default()
-                    });
-                    self.pending.push(gap);
+                    };
+                    self.tell_gap(&Effect::Gap(gap.clone()), &gap);
                 }
                 self.next
                     .insert(lane, wanted.map_or(low, |wanted| wanted.max(low)));
@@ -347,14 +348,10 @@ impl Publication {
                     self.histories.remove(block);
                     self.pending.push(self.state.forget_block(*block));
                 }
-                Effect::Gap(gap) => {
-                    self.tell(effect);
-                    self.pending.push(self.canonical.gap(gap));
-                }
+                Effect::Gap(gap) => self.tell_gap(effect, gap),
                 Effect::ParentGap { block, gap } => {
                     warn!(slots = format!("{}..={}", gap.first_slot, gap.last_slot), detail = %gap.detail, "gap");
-                    self.tell(effect);
-                    self.pending.push(self.canonical.gap(gap));
+                    self.tell_gap(effect, gap);
                     self.remember(*block);
                 }
                 Effect::Late {
@@ -394,6 +391,12 @@ impl Publication {
                 | Effect::Rooted(_) => {}
             }
         }
+    }
+
+    fn tell_gap(&mut self, effect: &Effect, gap: &Gap) {
+        let number = self.tell(effect);
+        self.pending.push(self.canonical.gap(gap));
+        self.pending.add(|out| self.state.gap(number, gap, out));
     }
 
     /// Notes that the records that follow tell this effect.

@@ -3,11 +3,11 @@
 //! One record per remembered thing, the newest per key counts, an empty value forgets. They are written in the same Kafka
 //! transaction as the canonical records they belong to, so that state and stream never disagree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_log::{NewRecord, Record};
-use event_schema::{ObservedTopic, Slot, SourceId};
+use event_schema::{Gap, ObservedTopic, Slot, SourceId, proto::Message};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 const POSITIONS: u8 = b'p';
 const BLOCK: u8 = b'b';
 const CLOSED: u8 = b'c';
+const GAP: u8 = b'g';
+
+/// The newest gaps are remembered, so that they can be told again: about 200 bytes each.
+pub const GAPS_MAX: usize = 4_096;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LanePosition {
@@ -59,6 +63,14 @@ pub struct RestoredBlock {
     pub history: History,
 }
 
+/// What earlier lives told, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Earlier {
+    pub blocks: Vec<RestoredBlock>,
+    /// With the numbers of their tellings.
+    pub gaps: Vec<(u64, Gap)>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct ClosedState {
     slot: Slot,
@@ -84,6 +96,8 @@ pub struct StateError {
 pub struct StateWriter {
     topic: std::sync::Arc<str>,
     number: u64,
+    /// Numbers of the gaps that are remembered.
+    gaps: VecDeque<u64>,
 }
 
 impl StateWriter {
@@ -141,6 +155,17 @@ impl StateWriter {
         self.record(closed_key(slot, source), &state)
     }
 
+    /// A gap, by the number of its telling; the oldest is forgotten for it.
+    pub fn gap(&mut self, number: u64, gap: &Gap, out: &mut Vec<NewRecord>) {
+        out.push(self.raw(gap_key(number), gap.encode_to_vec().into()));
+        self.gaps.push_back(number);
+        while self.gaps.len() > GAPS_MAX {
+            if let Some(oldest) = self.gaps.pop_front() {
+                out.push(self.raw(gap_key(oldest), Bytes::new()));
+            }
+        }
+    }
+
     pub fn forget_block(&self, block: BlockId) -> NewRecord {
         self.raw(block_key(block), Bytes::new())
     }
@@ -170,7 +195,7 @@ impl StateWriter {
 #[derive(Debug)]
 pub struct Restored {
     pub positions: BTreeMap<Lane, i64>,
-    pub blocks: Vec<RestoredBlock>,
+    pub earlier: Earlier,
     pub writer: StateWriter,
 }
 
@@ -189,8 +214,7 @@ impl StateReader {
         }
     }
 
-    /// Fills the router. Returns the positions to read the observed topics from, the blocks that were published, oldest
-    /// first, and the writer that continues.
+    /// Fills the router. Returns the positions to read the observed topics from, what was told, and the writer that continues.
     pub fn restore(
         self,
         topic: std::sync::Arc<str>,
@@ -199,6 +223,7 @@ impl StateReader {
         let mut positions = BTreeMap::new();
         let mut blocks: Vec<BlockState> = Vec::new();
         let mut closed: Vec<ClosedState> = Vec::new();
+        let mut gaps: BTreeMap<u64, Gap> = BTreeMap::new();
         for record in self.newest.into_values() {
             match record.key.first() {
                 Some(&POSITIONS) => {
@@ -218,6 +243,7 @@ impl StateReader {
                 }
                 Some(&BLOCK) => blocks.push(read(&record)?),
                 Some(&CLOSED) => closed.push(read(&record)?),
+                Some(&GAP) => drop(gaps.insert(gap_number(&record)?, gap(&record)?)),
                 _ => {
                     return Err(StateError {
                         position: record.position.to_string(),
@@ -232,6 +258,7 @@ impl StateReader {
         let number = [
             blocks.iter().map(|block| block.number).max(),
             closed.last().map(|closed| closed.number),
+            gaps.keys().next_back().copied(),
         ]
         .into_iter()
         .flatten()
@@ -251,8 +278,15 @@ impl StateReader {
         }
         Ok(Restored {
             positions,
-            blocks: blocks.collect(),
-            writer: StateWriter { topic, number },
+            writer: StateWriter {
+                topic,
+                number,
+                gaps: gaps.keys().copied().collect(),
+            },
+            earlier: Earlier {
+                blocks: blocks.collect(),
+                gaps: gaps.into_iter().collect(),
+            },
         })
     }
 }
@@ -262,6 +296,28 @@ fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StateError> {
         position: record.position.to_string(),
         problem: error.to_string(),
     })
+}
+
+fn gap(record: &Record) -> Result<Gap, StateError> {
+    Gap::decode(record.value.clone()).map_err(|error| StateError {
+        position: record.position.to_string(),
+        problem: error.to_string(),
+    })
+}
+
+fn gap_number(record: &Record) -> Result<u64, StateError> {
+    let number = record.key.get(1..).and_then(|key| key.try_into().ok());
+    number.map(u64::from_be_bytes).ok_or_else(|| StateError {
+        position: record.position.to_string(),
+        problem: format!("a gap's key has {} bytes, expected 9", record.key.len()),
+    })
+}
+
+fn gap_key(number: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(GAP);
+    key.put_u64(number);
+    key.freeze()
 }
 
 fn block_key(block: BlockId) -> Bytes {

@@ -1,6 +1,6 @@
 //! Pure: what a subscriber asks for. Parameters are read with the types of Agave's own client crate, so that what it
 //! accepts and how it refuses is what Solana clients know. `transactionSubscribe` is not Agave's: it is read as users of
-//! managed providers know it.
+//! managed providers know it. `gapSubscribe` is ours.
 
 use serde_json::Value;
 use solana_pubkey::Pubkey;
@@ -95,6 +95,8 @@ pub enum Subscription {
     Slot,
     SlotsUpdates,
     Root,
+    /// What is missing in the stream. Not Agave's.
+    Gap,
 }
 
 impl Subscription {
@@ -111,6 +113,7 @@ impl Subscription {
             Self::Slot => "slotNotification",
             Self::SlotsUpdates => "slotsUpdatesNotification",
             Self::Root => "rootNotification",
+            Self::Gap => "gapNotification",
         }
     }
 }
@@ -139,6 +142,7 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
         "slotSubscribe" => plain(params, Subscription::Slot)?,
         "slotsUpdatesSubscribe" => plain(params, Subscription::SlotsUpdates)?,
         "rootSubscribe" => plain(params, Subscription::Root)?,
+        "gapSubscribe" => plain(params, Subscription::Gap)?,
         "accountUnsubscribe"
         | "programUnsubscribe"
         | "logsUnsubscribe"
@@ -148,7 +152,8 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
         | "voteUnsubscribe"
         | "slotUnsubscribe"
         | "slotsUpdatesUnsubscribe"
-        | "rootUnsubscribe" => {
+        | "rootUnsubscribe"
+        | "gapUnsubscribe" => {
             let (id,) = read::<(u64,)>(params)?;
             return Ok(Ask::Unsubscribe(id));
         }

@@ -6,5 +6,6 @@ pub mod cursor;
 pub mod door;
 pub mod engine;
 pub mod filter;
+pub mod gap;
 pub mod outbox;
 pub mod tips;

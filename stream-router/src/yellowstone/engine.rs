@@ -31,7 +31,7 @@ use super::{
     tips::Tips,
 };
 use crate::{
-    archive::Archive, publication::Told, router::Effect, state::RestoredBlock, subscription::Level,
+    archive::Archive, publication::Told, router::Effect, state::Earlier, subscription::Level,
 };
 
 mod blocks;
@@ -45,7 +45,7 @@ mod stamp;
 
 use blocks::RecentBlocks;
 pub use blocks::weight;
-pub use chronicle::{Chronicle, Item, TooOld};
+pub use chronicle::{Chronicle, Item, Reached, TooOld, What};
 pub use delivery::frame as delivered;
 pub use early::{EarlySlots, Had};
 pub use emission::{Delivery, Scratch, telling};
@@ -126,8 +126,8 @@ pub enum CaughtUp {
 /// What the router's loop sends.
 #[derive(Debug)]
 pub enum News {
-    /// A life of the publication begins; what earlier ones published, oldest first.
-    Restored(Vec<RestoredBlock>),
+    /// A life of the publication begins; what earlier ones told.
+    Restored(Earlier),
     /// [`Effect::Early`], [`Effect::SlotUpdate`], and [`Effect::Closed`] of slots without a block; at once.
     Early(Vec<Effect>),
     /// On the log, in the order of their numbers.
@@ -421,7 +421,12 @@ impl Engine {
             Ok(items) => items,
             Err(too_old) => return CaughtUp::TooOld(too_old),
         };
-        let in_memory = |item: &Item| item.level != level || self.recent.get(item.block).is_some();
+        let in_memory = |item: &Item| match &item.what {
+            What::Reached(reached) if reached.level == level => {
+                self.recent.get(reached.block).is_some()
+            }
+            What::Reached(_) | What::Gap(_) => true,
+        };
         if items.len() > HANDED_OVER_MAX || !items.iter().all(in_memory) {
             return self.more(id, number, (items, 0), had);
         }

@@ -18,7 +18,11 @@ use event_schema::{
     },
 };
 
-use super::{chronicle::Item, composed::ComposedBlocks, early::Had};
+use super::{
+    chronicle::{Item, What},
+    composed::ComposedBlocks,
+    early::Had,
+};
 use crate::{
     assembly::Block,
     dedup::EventId,
@@ -59,24 +63,52 @@ pub fn telling(
     scratch: &mut Scratch,
 ) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
+    let reached = match &item.what {
+        What::Reached(reached) => reached,
+        What::Gap(update) => {
+            if from == 0 {
+                gap(index.subscribers(), update, |delivery| {
+                    deliveries.push(delivery);
+                });
+            }
+            return deliveries;
+        }
+    };
     let mut last = 0;
     if let Some(published) = published
-        && item.level == own
+        && reached.level == own
     {
-        let had = had.get(&item.block.slot);
+        let had = had.get(&reached.block.slot);
         let needed = |event: EventId| !had.is_some_and(|had| had.contains(&event));
         block(index, own, published, from, scratch, needed, |delivery| {
             deliveries.push(delivery);
         });
         last = published.contents.len() as u32 + 2;
     }
-    let slot = (item.block.slot, Some(item.parent));
+    let slot = (reached.block.slot, Some(reached.parent));
     if from <= last {
-        status(index, item.level, slot, last, scratch, |delivery| {
+        status(index, reached.level, slot, last, scratch, |delivery| {
             deliveries.push(delivery);
         });
     }
     deliveries
+}
+
+/// Gives out that something is missing: to everyone, because nobody knows whose filters it would have passed.
+pub fn gap(
+    subscribers: impl Iterator<Item = SubscriberId>,
+    update: &Bytes,
+    mut give: impl FnMut(Delivery),
+) {
+    for subscriber in subscribers {
+        give(Delivery {
+            subscriber,
+            head: Bytes::new(),
+            body: update.clone(),
+            item: 0,
+            event: None,
+        });
+    }
 }
 
 /// Gives out what the block contains, the block itself, and its metadata. Items before `from` are left out, and events that
