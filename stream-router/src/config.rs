@@ -112,7 +112,12 @@ impl Default for LimitsConfig {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocketConfig {
+    /// The keys of `grpc.x_tokens`, their limits, and `grpc.anonymous` hold here, too. Otherwise everyone may come in.
+    pub x_tokens: bool,
+    /// Connections served at a time. Those beyond are told so and closed.
     pub connections_max: usize,
+    /// A connection that has not sent its first request after this long is closed.
+    pub first_request_seconds: u64,
     pub subscriptions_per_connection_max: usize,
     /// A request may have this many bytes. Agave allows 4,096; 50,000 addresses in one filter are 2.4 MB.
     pub request_bytes_max: usize,
@@ -128,7 +133,9 @@ pub struct WebSocketConfig {
 impl Default for WebSocketConfig {
     fn default() -> Self {
         Self {
+            x_tokens: true,
             connections_max: 2_000,
+            first_request_seconds: 30,
             subscriptions_per_connection_max: 10_000,
             request_bytes_max: 4 << 20,
             queue_items_max: 65_536,
@@ -240,6 +247,10 @@ impl Config {
             ("websocket.queue_bytes_max", websocket.queue_bytes_max),
             ("websocket.live_blocks_max", websocket.live_blocks_max),
             ("websocket.ping_seconds", websocket.ping_seconds as usize),
+            (
+                "websocket.first_request_seconds",
+                websocket.first_request_seconds as usize,
+            ),
         ] {
             if value == 0 {
                 return refuse(field, "is 0", "write a positive number");

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod accounts;
+mod allowance;
 mod blocks;
 mod executions;
 mod index;
@@ -31,6 +32,7 @@ mod slots;
 mod value;
 mod votes;
 
+pub use allowance::Allowance;
 use index::{Index, Interest};
 use queue::Outgoing;
 pub use queue::{Inbox, Outbox, Texts, queue};
@@ -45,7 +47,7 @@ pub type SubscriptionId = u64;
 /// What connections send.
 #[derive(Debug)]
 pub enum Command {
-    Connect(ConnectionId, Outbox),
+    Connect(ConnectionId, Outbox, Arc<Allowance>),
     Request(ConnectionId, Request),
     Disconnect(ConnectionId),
 }
@@ -53,6 +55,7 @@ pub enum Command {
 #[derive(Debug)]
 struct Connection {
     outbox: Outbox,
+    allowance: Arc<Allowance>,
     subscriptions: Vec<SubscriptionId>,
 }
 
@@ -67,7 +70,6 @@ struct Subscriber {
 
 /// See the module.
 pub struct Fanout {
-    config: WebSocketConfig,
     metrics: Metrics,
     connections: HashMap<ConnectionId, Connection>,
     subscribers: HashMap<SubscriptionId, Subscriber>,
@@ -85,7 +87,6 @@ impl Fanout {
     pub fn new(config: WebSocketConfig, metrics: Metrics) -> Self {
         Self {
             live: LiveBlocks::new(config.live_blocks_max),
-            config,
             metrics,
             connections: HashMap::new(),
             subscribers: HashMap::new(),
@@ -127,9 +128,10 @@ impl Fanout {
 
     pub fn command(&mut self, command: Command) {
         match command {
-            Command::Connect(id, outbox) => {
+            Command::Connect(id, outbox, allowance) => {
                 let connection = Connection {
                     outbox,
+                    allowance,
                     subscriptions: Vec::new(),
                 };
                 self.connections.insert(id, connection);
@@ -172,9 +174,7 @@ impl Fanout {
         let Some(owner) = self.connections.get_mut(&connection) else {
             return Err(RpcError::new(-32603, "Internal error"));
         };
-        if owner.subscriptions.len() >= self.config.subscriptions_per_connection_max {
-            return Err(RpcError::too_many_subscriptions());
-        }
+        owner.allowance.take(&subscription)?;
         let id = self.next_id;
         self.next_id += 1;
         owner.subscriptions.push(id);
@@ -195,6 +195,7 @@ impl Fanout {
         };
         if let Some(connection) = self.connections.get_mut(&subscriber.connection) {
             connection.subscriptions.retain(|other| *other != id);
+            connection.allowance.give_back(&subscriber.subscription);
         }
         self.index.remove(id, &subscriber.subscription);
     }

@@ -19,8 +19,9 @@
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
 //! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
-//! `yellowstone`; `intake`, `commits`, `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
+//! `yellowstone`; `intake`, `commits`, `pipeline`; `access`, `jsonrpc`, `server`, `board`, `metrics`.
 
+pub mod access;
 pub mod announce;
 pub mod archive;
 pub mod assembly;

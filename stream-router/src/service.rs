@@ -8,6 +8,7 @@ use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
 use crate::{
+    access::{Arrivals, Gate},
     archive::Archive,
     board::Board,
     config::Config,
@@ -125,6 +126,18 @@ impl Service for StreamRouter {
             "Keys by name and SHA-256, with limits; without any, everyone may subscribe",
         ),
         (
+            "websocket.x_tokens",
+            "grpc.x_tokens, their limits and grpc.anonymous hold for WebSocket, too; false: everyone may come in",
+        ),
+        (
+            "websocket.connections_max",
+            "Connections served at a time; those beyond are told so and closed",
+        ),
+        (
+            "websocket.first_request_seconds",
+            "A connection that has not sent its first request after this long is closed",
+        ),
+        (
             "websocket.queue_items_max",
             "A subscriber with more unsent notifications is disconnected",
         ),
@@ -161,17 +174,27 @@ impl Service for StreamRouter {
             fanout.run(effect_queue, command_queue).await;
             Ok(())
         });
-        let door = server::Door::new(config.websocket, commands, board.clone(), metrics.clone());
+        let gate = Gate::new(&config.grpc, host.metrics())?;
+        let door = server::Door::new(
+            config.websocket,
+            gate.clone(),
+            commands,
+            board.clone(),
+            metrics.clone(),
+            Arrivals::new("websocket", host.metrics())?,
+        );
+        let websocket = door.clone();
         let drain = host.drain();
         host.spawn("server", async move {
             server::serve(listener, door, drain).await
         });
         let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.kafka.clone())?);
         let stream = if config.grpc.enabled {
-            Some(open_yellowstone(&config, &log, &host).await?)
+            Some(open_yellowstone(&config, &gate, &log, &host).await?)
         } else {
             None
         };
+        show_subscribers(&host, gate, websocket, stream.as_ref());
         host.started();
         let (asks, offers) = repair::open(&config, &board, &metrics, &host)?.unzip();
         let outlets = Outlets {
@@ -185,9 +208,28 @@ impl Service for StreamRouter {
     }
 }
 
+/// `GET /subscribers` at the admin address: who is connected through which door, and what each key has had.
+fn show_subscribers(host: &Host, gate: Gate, websocket: server::Door, stream: Option<&Stream>) {
+    let grpc = stream.map(|stream| stream.door.clone());
+    host.page("subscribers", move || {
+        let (gate, websocket, grpc) = (gate.clone(), websocket.clone(), grpc.clone());
+        async move {
+            let streams = match grpc {
+                None => Vec::new(),
+                Some(door) => match door.who().await {
+                    Ok(streams) => streams,
+                    Err(gone) => return json!({ "error": gone.to_string() }),
+                },
+            };
+            json!({ "keys": gate.views(), "grpc": streams, "websocket": websocket.who() })
+        }
+    });
+}
+
 /// The Yellowstone door and what feeds it.
 async fn open_yellowstone(
     config: &Config,
+    gate: &Gate,
     log: &Arc<dyn EventLog>,
     host: &Host,
 ) -> anyhow::Result<Stream> {
@@ -217,17 +259,7 @@ async fn open_yellowstone(
         Ok(())
     });
     let metrics = DoorMetrics::new(host.metrics())?;
-    let door = Door::new(config.grpc.clone(), commands, tips, metrics);
-    let asked = door.clone();
-    host.page("subscribers", move || {
-        let door = asked.clone();
-        async move {
-            match door.who().await {
-                Ok(visitors) => json!(visitors),
-                Err(gone) => json!({ "error": gone.to_string() }),
-            }
-        }
-    });
+    let door = Door::new(config.grpc.clone(), gate.clone(), commands, tips, metrics);
     let (served, drain) = (door.clone(), host.drain());
     host.spawn(
         "grpc",

@@ -100,6 +100,19 @@ pub enum Subscription {
 }
 
 impl Subscription {
+    /// Addresses it names one by one.
+    pub fn addresses(&self) -> usize {
+        match self {
+            Self::Account { .. } | Self::Program { .. } => 1,
+            Self::Logs { of, .. } => usize::from(matches!(of, LogsOf::Mentions(_))),
+            Self::Block { mentions, .. } => mentions.iter().count(),
+            Self::Transaction { filter, .. } => {
+                filter.include.len() + filter.exclude.len() + filter.required.len()
+            }
+            _ => 0,
+        }
+    }
+
     /// The method of its notifications.
     pub fn method(&self) -> &'static str {
         match self {

@@ -104,6 +104,11 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
 }
 
 impl Texts {
+    /// Shows how many bytes wait.
+    pub fn queued(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.bytes)
+    }
+
     /// Cancel safe: nothing is lost.
     pub async fn next(&mut self) -> Option<String> {
         loop {

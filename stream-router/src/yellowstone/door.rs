@@ -2,10 +2,10 @@
 //! is in a stream is the engine's business; who may have one, and how it begins and ends, is decided here.
 //!
 //! ```text
-//! TCP ─▶ line (too many? silent?) ─▶ switch, gate (token) ─▶ service ─▶ conversation ─▶ engine ─▶ outbox ─▶ updates ─▶ TCP
+//! TCP ─▶ line (too many? silent?) ─▶ switch (token) ─▶ service ─▶ conversation ─▶ engine ─▶ outbox ─▶ updates ─▶ TCP
 //! ```
 //!
-//! Reading order: `codec`, `request`, `pace` (pure); `gate`, `line`; `roster`, `conversation`, `updates`, `heartbeat`,
+//! Reading order: `codec`, `request` (pure); `roster`, `conversation`, `updates`, `heartbeat`,
 //! `status`; `switch`, `service`, `version`, `metrics`.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -24,11 +24,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub mod codec;
 mod conversation;
-mod gate;
 mod heartbeat;
-mod line;
 mod metrics;
-mod pace;
 mod request;
 mod roster;
 mod service;
@@ -42,20 +39,19 @@ mod glue {
     tonic::include_proto!("geyser.Geyser");
 }
 
-pub use metrics::{DoorMetrics, Ended, Refused};
+pub use metrics::{DoorMetrics, Ended};
 pub use roster::Visitor;
 pub use updates::Updates;
 
 use codec::Call;
 use conversation::Conversation;
-use gate::{Gate, Key};
 use glue::geyser_server::{GeyserServer, SERVICE_NAME};
-use line::{Lines, Peer};
 use roster::Roster;
 use switch::Switch;
 use updates::{Shelf, Silence, Uncounted};
 
 use super::{config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
+use crate::access::{Gate, Key, Lines, Peer};
 
 /// Pongs that wait for a client to read; one that only pings waits, too.
 const REPLIES: usize = 16;
@@ -90,14 +86,15 @@ pub struct EngineGone;
 impl Door {
     pub fn new(
         config: GrpcConfig,
+        gate: Gate,
         commands: mpsc::Sender<Command>,
         tips: Tips,
         metrics: DoorMetrics,
     ) -> Self {
         let first_request = Duration::from_secs(config.first_request_seconds);
         Self(Arc::new(Inner {
-            gate: Gate::new(&config, &metrics),
-            lines: Lines::new(config.connections_max, first_request, &metrics),
+            gate,
+            lines: Lines::new(config.connections_max, first_request, &metrics.arrivals),
             roster: Roster::new(commands.clone(), &metrics),
             commands,
             tips,
@@ -136,7 +133,10 @@ impl Door {
         if *inner.draining.borrow() {
             return Err(status::shutdown());
         }
-        let place = inner.gate.place(key)?;
+        let place = key.place().map_err(|refusal| {
+            inner.metrics.refused(refusal.why);
+            status::refused(refusal)
+        })?;
         let (outbox, inbox) = outbox(inner.config.outbox());
         let (replies, reply_queue) = mpsc::channel(REPLIES);
         let shelf = Arc::new(Shelf::new(inbox));

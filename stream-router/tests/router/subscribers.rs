@@ -17,16 +17,18 @@ use event_schema::{
 };
 use serde_json::{Value, json};
 use stream_router::{
+    access::Gate,
     assembly::Block,
     commitment::{Change, Standing},
     config::WebSocketConfig,
     dedup::EventId,
-    fanout::{Command, Fanout, Inbox, queue},
+    fanout::{Allowance, Command, Fanout, Inbox, queue},
     jsonrpc::Request,
     metrics::Metrics,
     observation::{Body, Content, MetaView},
     router::Effect,
     slot_tree::BlockId,
+    yellowstone::config::GrpcConfig,
 };
 
 use crate::chain::blockhash;
@@ -58,7 +60,10 @@ impl Hall {
 
     fn enter(&mut self, id: u64) -> Client {
         let (outbox, inbox) = queue(&self.config);
-        self.fanout.command(Command::Connect(id, outbox));
+        let gate = Gate::new(&GrpcConfig::default(), &prometheus::Registry::new()).expect("keys");
+        let most = self.config.subscriptions_per_connection_max;
+        let allowance = Arc::new(Allowance::new(gate.anonymous(), most));
+        self.fanout.command(Command::Connect(id, outbox, allowance));
         Client { id, inbox }
     }
 

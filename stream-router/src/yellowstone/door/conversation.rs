@@ -16,18 +16,20 @@ use tonic::{Code, Status, Streaming};
 
 use super::{
     codec::Call,
-    gate::Key,
     heartbeat,
-    metrics::{DoorMetrics, Ended, Heartbeat, Refused},
-    request::{Change, Size, Subscription, Wish},
+    metrics::{DoorMetrics, Ended, Heartbeat},
+    request::{Change, Subscription, Wish},
     roster::Facts,
     status,
     updates::{Reply, Shelf},
 };
-use crate::yellowstone::{
-    engine::{Command, Start},
-    filter::{FilterError, Filters, SubscriberId},
-    outbox::Outbox,
+use crate::{
+    access::{Key, Refusal, Refused, Size},
+    yellowstone::{
+        engine::{Command, Start},
+        filter::{FilterError, Filters, SubscriberId},
+        outbox::Outbox,
+    },
 };
 
 /// Requests that name more keys are compiled where they keep no other stream waiting.
@@ -127,10 +129,9 @@ impl Conversation {
     async fn subscribe(&mut self, subscription: Subscription) -> Result<(), End> {
         let Subscription { request, start } = subscription;
         let size = Size::of(&request);
-        self.key.allows(size).map_err(|(why, status)| {
-            self.metrics.refused(why);
-            (Ended::Refused, status)
-        })?;
+        self.key
+            .allows(size)
+            .map_err(|refusal| self.too_much(refusal))?;
         let limits = Arc::clone(&self.key.filters);
         let compiled = if size.accounts > ACCOUNTS_IN_PLACE_MAX {
             let compile = move || Filters::compile(&request, &limits);
@@ -172,10 +173,9 @@ impl Conversation {
                 .saturating_add(add.len())
                 .saturating_sub(remove.len()),
         };
-        self.key.allows(size).map_err(|(why, status)| {
-            self.metrics.refused(why);
-            (Ended::Refused, status)
-        })?;
+        self.key
+            .allows(size)
+            .map_err(|refusal| self.too_much(refusal))?;
         let (done, answer) = oneshot::channel();
         self.tell(Command::ChangeAccounts {
             id: self.id,
@@ -198,6 +198,11 @@ impl Conversation {
     async fn tell(&self, command: Command) -> Result<(), End> {
         let told = self.commands.send(command).await;
         told.map_err(|_| (Ended::Shutdown, status::shutdown()))
+    }
+
+    fn too_much(&self, refusal: Refusal) -> End {
+        self.metrics.refused(refusal.why);
+        (Ended::Refused, status::refused(refusal))
     }
 
     fn refuse_filters(&self, error: &FilterError) -> End {

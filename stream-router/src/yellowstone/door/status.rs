@@ -4,7 +4,10 @@
 use tonic::Status;
 
 use super::metrics::Ended;
-use crate::yellowstone::outbox::Ending;
+use crate::{
+    access::{Refusal, Refused},
+    yellowstone::outbox::Ending,
+};
 
 /// `from_slot` is what the subscriber asked for last.
 pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
@@ -38,6 +41,14 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
             )),
         ),
         Ending::Shutdown => (Ended::Shutdown, shutdown()),
+    }
+}
+
+pub fn refused(Refusal { why, text }: Refusal) -> Status {
+    match why {
+        Refused::TokenMissing | Refused::TokenUnknown => Status::unauthenticated(text),
+        Refused::KeyFilters | Refused::KeyAccounts => Status::invalid_argument(text),
+        _ => Status::resource_exhausted(text),
     }
 }
 
