@@ -6,9 +6,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use event_schema::Slot;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::AbortHandle,
+};
 
 use crate::{
     commitment::Standing,
@@ -17,9 +19,11 @@ use crate::{
     jsonrpc::{Call, Request},
     live::{LiveBlock, LiveBlocks},
     metrics::Metrics,
+    resumption::Resumed,
     router::Effect,
     slot_tree::BlockId,
-    subscription::{Ask, Level, RpcError, Subscription, TransactionFacts},
+    subscription::{Ask, Level, Resumption, RpcError, Subscription, TransactionFacts},
+    yellowstone::engine,
 };
 
 mod accounts;
@@ -35,7 +39,7 @@ mod votes;
 pub use allowance::Allowance;
 use index::{Index, Interest};
 use queue::Outgoing;
-pub use queue::{Inbox, Outbox, Texts, queue};
+pub use queue::{Feed, Inbox, Outbox, Texts, queue};
 use value::Told;
 
 /// Requests waiting for the fan-out; when full, connections wait.
@@ -63,13 +67,29 @@ struct Connection {
 struct Subscriber {
     connection: ConnectionId,
     subscription: Arc<Subscription>,
+    /// With a cursor: the task that tells it.
+    task: Option<Task>,
     /// Accounts: the slot of the state last told; 0 for "gone".
     last_slot: Option<u64>,
     received_told: bool,
 }
 
+/// Ends with its subscription.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// See the module.
 pub struct Fanout {
+    /// Where subscriptions with a cursor are served.
+    engine: Option<mpsc::Sender<engine::Command>>,
+    /// Tasks that wait until the answer to their request is in its queue.
+    waiting: Vec<oneshot::Sender<()>>,
     metrics: Metrics,
     connections: HashMap<ConnectionId, Connection>,
     subscribers: HashMap<SubscriptionId, Subscriber>,
@@ -86,6 +106,8 @@ pub struct Fanout {
 impl Fanout {
     pub fn new(config: WebSocketConfig, metrics: Metrics) -> Self {
         Self {
+            engine: None,
+            waiting: Vec::new(),
             live: LiveBlocks::new(config.live_blocks_max),
             metrics,
             connections: HashMap::new(),
@@ -97,6 +119,12 @@ impl Fanout {
             writers: Arc::new(Semaphore::new(writers())),
             next_id: 0,
         }
+    }
+
+    /// Subscriptions with a cursor are this engine's.
+    pub fn with_engine(mut self, engine: mpsc::Sender<engine::Command>) -> Self {
+        self.engine = Some(engine);
+        self
     }
 
     /// Until both sides are gone.
@@ -142,6 +170,10 @@ impl Fanout {
                 if let Some(text) = response {
                     self.push(id, Outgoing::Answer(text));
                 }
+                for begin in self.waiting.drain(..) {
+                    // Its connection may have gone.
+                    let _ = begin.send(());
+                }
             }
         }
         self.metrics
@@ -152,6 +184,7 @@ impl Fanout {
     fn call(&mut self, connection: ConnectionId, call: Call) -> Result<Value, RpcError> {
         match call.ask? {
             Ask::Subscribe(subscription) => self.subscribe(connection, *subscription),
+            Ask::Resume(resumption) => self.resume(connection, *resumption),
             Ask::Unsubscribe(id) => {
                 let own = self
                     .subscribers
@@ -171,6 +204,48 @@ impl Fanout {
         connection: ConnectionId,
         subscription: Subscription,
     ) -> Result<Value, RpcError> {
+        let id = self.enter(connection, Arc::new(subscription), None::<fn() -> Task>)?;
+        if let Some(subscriber) = self.subscribers.get(&id) {
+            self.index.insert(id, &subscriber.subscription);
+        }
+        Ok(json!(id))
+    }
+
+    /// In no index here: the engine has it.
+    fn resume(
+        &mut self,
+        connection: ConnectionId,
+        resumption: Resumption,
+    ) -> Result<Value, RpcError> {
+        let Some(engine) = self.engine.clone() else {
+            return Err(RpcError::invalid_params(
+                "Invalid params: there are no cursors here, because grpc.enabled is false",
+            ));
+        };
+        let Some(owner) = self.connections.get(&connection) else {
+            return Err(RpcError::new(-32603, "Internal error"));
+        };
+        let resumed = Resumed {
+            id: self.next_id,
+            engine,
+            feed: owner.outbox.feed(),
+            metrics: self.metrics.clone(),
+            resumption: Arc::new(resumption),
+        };
+        let subscription = Arc::new(resumed.resumption.subscription.clone());
+        let (begin, begun) = oneshot::channel();
+        let task = || Task(tokio::spawn(resumed.run(begun)).abort_handle());
+        let id = self.enter(connection, subscription, Some(task))?;
+        self.waiting.push(begin);
+        Ok(json!(id))
+    }
+
+    fn enter(
+        &mut self,
+        connection: ConnectionId,
+        subscription: Arc<Subscription>,
+        task: Option<impl FnOnce() -> Task>,
+    ) -> Result<SubscriptionId, RpcError> {
         let Some(owner) = self.connections.get_mut(&connection) else {
             return Err(RpcError::new(-32603, "Internal error"));
         };
@@ -178,15 +253,15 @@ impl Fanout {
         let id = self.next_id;
         self.next_id += 1;
         owner.subscriptions.push(id);
-        self.index.insert(id, &subscription);
         let subscriber = Subscriber {
             connection,
-            subscription: Arc::new(subscription),
+            subscription,
+            task: task.map(|start| start()),
             last_slot: None,
             received_told: false,
         };
         self.subscribers.insert(id, subscriber);
-        Ok(json!(id))
+        Ok(id)
     }
 
     fn unsubscribe(&mut self, id: SubscriptionId) {
@@ -197,7 +272,9 @@ impl Fanout {
             connection.subscriptions.retain(|other| *other != id);
             connection.allowance.give_back(&subscriber.subscription);
         }
-        self.index.remove(id, &subscriber.subscription);
+        if subscriber.task.is_none() {
+            self.index.remove(id, &subscriber.subscription);
+        }
     }
 
     fn disconnect(&mut self, id: ConnectionId) {
@@ -326,9 +403,4 @@ impl Fanout {
 fn writers() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.div_ceil(2)
-}
-
-/// `value` is written as JSON.
-fn in_context(slot: Slot, value: impl std::fmt::Display) -> String {
-    format!(r#"{{"context":{{"slot":{slot}}},"value":{value}}}"#)
 }

@@ -4,6 +4,7 @@
 //! observed topics ─▶ intake ─▶ observation ─▶ router (pure) ─▶ publication ─▶ canonical topic   (one Kafka transaction)
 //!                                                      ├─▶ fan-out ─▶ WebSocket subscribers    (at once)
 //!                                                      └─▶ yellowstone ─▶ gRPC subscribers     (at once, and after the commit)
+//!                                                                     └─▶ resumption ─▶ WebSocket subscribers with cursors
 //! ```
 //!
 //! * A block is published once, whole, in canonical order, when a source's seals prove that all of it is here.
@@ -19,7 +20,7 @@
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
 //! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
-//! `yellowstone`; `intake`, `commits`, `pipeline`; `access`, `jsonrpc`, `server`, `board`, `metrics`.
+//! `yellowstone`, `resumption`; `intake`, `commits`, `pipeline`; `access`, `jsonrpc`, `server`, `board`, `metrics`.
 
 pub mod access;
 pub mod announce;
@@ -42,6 +43,7 @@ pub mod observation;
 pub mod pipeline;
 pub mod publication;
 pub mod repair;
+pub mod resumption;
 pub mod router;
 pub mod sequence;
 pub mod server;

@@ -18,7 +18,7 @@ use crate::{
     repair, server,
     yellowstone::{
         door::{self, Door, DoorMetrics},
-        engine::{self, Engine, EngineMetrics},
+        engine::{self, Command, Engine, EngineMetrics},
         tips::Tips,
     },
 };
@@ -169,7 +169,11 @@ impl Service for StreamRouter {
         let board = Board::default();
         let (effects, effect_queue) = mpsc::channel(pipeline::FANOUT_BATCHES);
         let (commands, command_queue) = mpsc::channel(fanout::COMMANDS);
-        let fanout = Fanout::new(config.websocket, metrics.clone());
+        let (asks_of_engine, engine_queue) = mpsc::channel(engine::COMMANDS);
+        let mut fanout = Fanout::new(config.websocket, metrics.clone());
+        if config.grpc.enabled {
+            fanout = fanout.with_engine(asks_of_engine.clone());
+        }
         host.spawn("fanout", async move {
             fanout.run(effect_queue, command_queue).await;
             Ok(())
@@ -190,7 +194,8 @@ impl Service for StreamRouter {
         });
         let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.kafka.clone())?);
         let stream = if config.grpc.enabled {
-            Some(open_yellowstone(&config, &gate, &log, &host).await?)
+            let commands = (asks_of_engine, engine_queue);
+            Some(open_yellowstone(&config, &gate, &log, commands, &host).await?)
         } else {
             None
         };
@@ -231,6 +236,7 @@ async fn open_yellowstone(
     config: &Config,
     gate: &Gate,
     log: &Arc<dyn EventLog>,
+    (commands, command_queue): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     host: &Host,
 ) -> anyhow::Result<Stream> {
     let listener = service_host::listen("grpc.listen", &config.grpc.listen.to_string()).await?;
@@ -242,7 +248,6 @@ async fn open_yellowstone(
     );
     let tips = Tips::default();
     let (news, news_queue) = mpsc::channel(engine::NEWS);
-    let (commands, command_queue) = mpsc::channel(engine::COMMANDS);
     let engine = Engine::new(
         engine::Settings {
             replay_blocks: config.limits.replay_blocks,

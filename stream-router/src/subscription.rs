@@ -12,6 +12,7 @@ mod accounts;
 mod arguments;
 mod blocks;
 mod refusal;
+mod resumption;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -19,6 +20,7 @@ mod transactions;
 pub use accounts::{View, passes};
 pub use blocks::TransactionView;
 pub use refusal::RpcError;
+pub use resumption::{Resumption, cursor_text};
 pub use transactions::{ADDRESSES_MAX, LogsOf, TransactionFacts, TransactionFilter};
 
 use arguments::{arguments, no_arguments, read};
@@ -135,11 +137,16 @@ impl Subscription {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
     Subscribe(Box<Subscription>),
+    /// With a cursor.
+    Resume(Box<Resumption>),
     Unsubscribe(u64),
 }
 
 /// Reads one call. `params` is `Value::Null` when the request had none.
-pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
+pub fn ask(method: &str, mut params: Value) -> Result<Ask, RpcError> {
+    if let Some(resumption) = resumption::resumption(method, &mut params) {
+        return resumption;
+    }
     let plain = |params: Value, subscription: Subscription| {
         no_arguments(params)?;
         Ok::<_, RpcError>(subscription)

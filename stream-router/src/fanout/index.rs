@@ -194,7 +194,7 @@ mod tests {
     fn subscription(method: &str, params: serde_json::Value) -> Subscription {
         match ask(method, params).expect("accepted") {
             Ask::Subscribe(subscription) => *subscription,
-            Ask::Unsubscribe(_) => panic!("a subscription"),
+            Ask::Resume(_) | Ask::Unsubscribe(_) => panic!("a subscription"),
         }
     }
 

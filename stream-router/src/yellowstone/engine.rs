@@ -106,6 +106,20 @@ pub enum Command {
     },
 }
 
+/// Tells the engine that a subscriber has gone, whatever else it has to do; when the engine is gone, nobody needs to know.
+pub fn say_goodbye(engine: &mpsc::Sender<Command>, id: SubscriberId) {
+    let goodbye = Command::Disconnect { id };
+    if let Err(mpsc::error::TrySendError::Full(goodbye)) = engine.try_send(goodbye)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        // It is behind; it must hear of it all the same.
+        let engine = engine.clone();
+        runtime.spawn(async move {
+            let _ = engine.send(goodbye).await;
+        });
+    }
+}
+
 /// What a task that catches up does next.
 #[derive(Debug)]
 pub enum CaughtUp {

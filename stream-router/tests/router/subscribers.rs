@@ -35,6 +35,7 @@ use crate::chain::blockhash;
 
 mod blocks;
 mod requests;
+mod resumption;
 mod slots;
 mod transactions;
 mod votes;

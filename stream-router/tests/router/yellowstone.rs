@@ -43,6 +43,8 @@ use crate::{
     on_the_log::{new_record, settings},
 };
 
+mod websocket;
+
 const QUIET: Duration = Duration::from_millis(150);
 
 /// A router without its sockets: everything between the observed topics and the subscribers' queues.
@@ -401,8 +403,16 @@ async fn filled_log_without(
     missed: impl Fn(&TrueBlock) -> bool,
 ) -> Arc<MemoryLog> {
     let history = History::random(rng, 40, 1_000);
+    filled_log_of(rng, &history, missed).await
+}
+
+async fn filled_log_of(
+    rng: &mut StdRng,
+    history: &History,
+    missed: impl Fn(&TrueBlock) -> bool,
+) -> Arc<MemoryLog> {
     let mut source = Source::chunking(1, rng);
-    source.observe(&history, |block| !missed(block));
+    source.observe(history, |block| !missed(block));
     let log = Arc::new(MemoryLog::new());
     drop(
         Publication::open(log.as_ref(), settings())

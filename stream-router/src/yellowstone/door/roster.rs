@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::metrics::{DoorMetrics, Ended};
 use crate::yellowstone::{
-    engine::{Command, SubscriberView},
+    engine::{self, Command, SubscriberView},
     filter::SubscriberId,
 };
 
@@ -151,16 +151,7 @@ impl Drop for Visit {
         shared
             .metrics
             .ended(self.ended.unwrap_or(Ended::ClientGone));
-        let goodbye = Command::Disconnect { id: self.id };
-        if let Err(mpsc::error::TrySendError::Full(goodbye)) = shared.commands.try_send(goodbye)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // The engine is behind; it must hear of it all the same. If it is gone, nobody needs to.
-            let commands = shared.commands.clone();
-            runtime.spawn(async move {
-                let _ = commands.send(goodbye).await;
-            });
-        }
+        engine::say_goodbye(&shared.commands, self.id);
     }
 }
 
