@@ -56,8 +56,8 @@ pub enum Report {
     Seal(Box<Seal>),
     /// State loaded before the validator followed the chain; in no block.
     Startup,
-    /// See [`Kind::is_beside_blocks`]: it has its place in the partition, and nothing else is made of it.
-    Beside,
+    /// See [`Kind::is_beside_blocks`]: it has its place in the partition, and is told as it is.
+    Beside(Kind, Bytes),
     /// Its value cannot be read; it was dead-lettered. `content`: it was part of the block.
     Damaged {
         content: bool,
@@ -211,7 +211,9 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             let bytes = value.clone();
             Ok(Report::Chunk(ChunkRecord { piece, bytes }))
         }
-        kind if kind.is_beside_blocks() => belongs(kind, topic).map(|()| Report::Beside),
+        kind if kind.is_beside_blocks() => {
+            belongs(kind, topic).map(|()| Report::Beside(kind, value.clone()))
+        }
         kind => update(kind, header.slot, topic, value),
     }
 }
@@ -371,7 +373,7 @@ mod tests {
                 let (observation, poison) = read(place(topic), &header(kind), &value);
                 let observation = observation.expect("the header is fine");
                 assert_eq!(observation.sequence, 3);
-                let beside = matches!(observation.report, Report::Beside);
+                let beside = matches!(observation.report, Report::Beside(..));
                 let harmless = matches!(observation.report, Report::Damaged { content: false });
                 assert!(if topic == home { beside } else { harmless });
                 assert_eq!(poison.is_none(), topic == home);

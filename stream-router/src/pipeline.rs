@@ -311,7 +311,8 @@ impl Loop<'_> {
                 asks.ask(hole);
             }
         }
-        if self.outlets.stream.is_some() {
+        if let Some(stream) = &self.outlets.stream {
+            effects.iter().for_each(|effect| stream.door.tell(effect));
             let early = |effect: &&Effect| {
                 matches!(
                     effect,
@@ -326,7 +327,7 @@ impl Loop<'_> {
             }
         }
         let mut effects = effects;
-        effects.retain(|effect| !matches!(effect, Effect::Early { .. }));
+        effects.retain(|effect| !matches!(effect, Effect::Early { .. } | Effect::Beside { .. }));
         if effects.is_empty() {
             return;
         }

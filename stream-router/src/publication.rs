@@ -386,6 +386,7 @@ impl Publication {
                     }
                 }
                 Effect::Early { .. }
+                | Effect::Beside { .. }
                 | Effect::SlotUpdate(_)
                 | Effect::SlotCreated { .. }
                 | Effect::Rooted(_) => {}

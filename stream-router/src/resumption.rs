@@ -167,7 +167,7 @@ fn shutdown() -> RpcError {
 
 fn ended(ending: Ending) -> RpcError {
     match ending {
-        Ending::Lagged => RpcError::new(
+        Ending::Lagged | Ending::Missed => RpcError::new(
             -32603,
             "Internal error: lagged: subscribe again with the last cursor",
         ),

@@ -17,6 +17,7 @@ use crate::{
     pipeline::{self, Outlets, Stream},
     repair, server,
     yellowstone::{
+        beside,
         door::{self, Door, DoorMetrics},
         engine::{self, Command, Engine, EngineMetrics},
         tips::Tips,
@@ -264,7 +265,19 @@ async fn open_yellowstone(
         Ok(())
     });
     let metrics = DoorMetrics::new(host.metrics())?;
-    let door = Door::new(config.grpc.clone(), gate.clone(), commands, tips, metrics);
+    let (beside, hub) = beside::open(host.metrics())?;
+    host.spawn("beside", async move {
+        hub.run().await;
+        Ok(())
+    });
+    let door = Door::new(
+        config.grpc.clone(),
+        gate.clone(),
+        commands,
+        beside,
+        tips,
+        metrics,
+    );
     let (served, drain) = (door.clone(), host.drain());
     host.spawn(
         "grpc",

@@ -1,5 +1,6 @@
 //! Yellowstone gRPC: the door that Solana's streaming clients know, over the canonical stream.
 
+pub mod beside;
 pub mod catch_up;
 pub mod config;
 pub mod cursor;

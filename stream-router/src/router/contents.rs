@@ -101,7 +101,9 @@ impl Router {
                 self.drop_blank(key);
                 self.on_status(place, key, report, out);
             }
-            Ok(Report::Beside | Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. }) => {}
+            Ok(
+                Report::Beside(..) | Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. },
+            ) => {}
             Err(problem) => {
                 let records = set.len() as u64;
                 self.totals.damaged += records;

@@ -6,17 +6,18 @@
 //! ```
 //!
 //! Reading order: `codec`, `request` (pure); `roster`, `conversation`, `updates`, `heartbeat`,
-//! `status`; `switch`, `service`, `version`, `metrics`.
+//! `status`; `switch`, `translate`, `service`, `version`, `metrics`.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures::Stream;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
 };
 use tonic::{
-    Request, Status, Streaming,
+    Request, Status,
     codec::CompressionEncoding,
     transport::{Identity, Server, ServerTlsConfig},
 };
@@ -31,6 +32,7 @@ mod roster;
 mod service;
 mod status;
 mod switch;
+mod translate;
 mod updates;
 mod version;
 
@@ -50,8 +52,11 @@ use roster::Roster;
 use switch::Switch;
 use updates::{Shelf, Silence, Uncounted};
 
-use super::{config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
-use crate::access::{Gate, Key, Lines, Peer};
+use super::{beside::Beside, config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
+use crate::{
+    access::{Gate, Key, Lines, Peer},
+    router::Effect,
+};
 
 /// Pongs that wait for a client to read; one that only pings waits, too.
 const REPLIES: usize = 16;
@@ -71,6 +76,7 @@ struct Inner {
     lines: Lines,
     roster: Roster,
     commands: mpsc::Sender<Command>,
+    beside: Beside,
     tips: Tips,
     metrics: DoorMetrics,
     version: String,
@@ -88,6 +94,7 @@ impl Door {
         config: GrpcConfig,
         gate: Gate,
         commands: mpsc::Sender<Command>,
+        beside: Beside,
         tips: Tips,
         metrics: DoorMetrics,
     ) -> Self {
@@ -95,8 +102,9 @@ impl Door {
         Self(Arc::new(Inner {
             gate,
             lines: Lines::new(config.connections_max, first_request, &metrics.arrivals),
-            roster: Roster::new(commands.clone(), &metrics),
+            roster: Roster::new(&metrics),
             commands,
+            beside,
             tips,
             metrics,
             version: version::version(),
@@ -104,6 +112,11 @@ impl Door {
             draining: watch::Sender::new(false),
             config,
         }))
+    }
+
+    /// What is told beside blocks; never waits.
+    pub fn tell(&self, effect: &Effect) {
+        self.0.beside.tell(effect);
     }
 
     /// What the health service says: `NOT_SERVING` until told otherwise.
@@ -123,7 +136,15 @@ impl Door {
     }
 
     /// A stream, without waiting for its first request: clients may want to see our headers before they send it.
-    fn open(&self, request: Request<Streaming<Call>>) -> Result<Updates, Status> {
+    /// `commands` go to the engine whose subscriber it becomes.
+    fn open<R>(
+        &self,
+        request: Request<R>,
+        commands: &mpsc::Sender<Command>,
+    ) -> Result<Updates, Status>
+    where
+        R: Stream<Item = Result<Call, Status>> + Send + 'static,
+    {
         let (_, extensions, requests) = request.into_parts();
         let (Some(key), Some(peer)) = (extensions.get::<Arc<Key>>(), extensions.get::<Peer>())
         else {
@@ -140,7 +161,7 @@ impl Door {
         let (outbox, inbox) = outbox(inner.config.outbox());
         let (replies, reply_queue) = mpsc::channel(REPLIES);
         let shelf = Arc::new(Shelf::new(inbox));
-        let visit = inner.roster.enter(peer.address(), &key.name);
+        let visit = inner.roster.enter(peer.address(), &key.name, commands);
         let conversation = Conversation {
             id: visit.id,
             facts: Arc::clone(&visit.facts),
@@ -148,7 +169,7 @@ impl Door {
             request_bytes_max: inner.config.request_bytes_max,
             first_request: Duration::from_secs(inner.config.first_request_seconds),
             stalled_max: Duration::from_secs(inner.config.stalled_seconds_max),
-            commands: inner.commands.clone(),
+            commands: commands.clone(),
             metrics: inner.metrics.clone(),
             draining: inner.draining.subscribe(),
             replies,

@@ -2,6 +2,7 @@
 //! engine that each test plays itself.
 
 mod access;
+mod beside;
 mod certificates;
 mod hostile;
 mod raw;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use stream_router::{
     access::Gate,
     yellowstone::{
+        beside,
         config::{GrpcConfig, XToken},
         door::{self, Door, DoorMetrics},
         engine::{Command, Start},
@@ -70,7 +71,9 @@ impl Rig {
         let (commands, engine) = mpsc::channel(64);
         let tips = Tips::default();
         let gate = Gate::new(&config, &registry).expect("keys");
-        let door = Door::new(config, gate, commands, tips.clone(), metrics);
+        let (beside, hub) = beside::open(&registry).expect("metrics");
+        tokio::spawn(hub.run());
+        let door = Door::new(config, gate, commands, beside, tips.clone(), metrics);
         let (stop, stopped) = oneshot::channel();
         let drain = async {
             let _ = stopped.await;

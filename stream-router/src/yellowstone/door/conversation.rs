@@ -7,12 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::{
     codec::Call,
@@ -57,7 +57,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub async fn run(mut self, requests: Streaming<Call>) {
+    pub async fn run(mut self, requests: impl Stream<Item = Result<Call, Status>>) {
         let shelf = Arc::clone(&self.shelf);
         let mut draining = self.draining.clone();
         let mut stall = Stall::new(self.stalled_max);
@@ -79,7 +79,7 @@ impl Conversation {
         let _ = self.replies.send(Reply::End(why, status)).await;
     }
 
-    async fn listen(&mut self, requests: Streaming<Call>) -> End {
+    async fn listen(&mut self, requests: impl Stream<Item = Result<Call, Status>>) -> End {
         let mut requests = pin!(requests);
         let Ok(first) = timeout(self.first_request, requests.next()).await else {
             self.metrics.refused(Refused::NoRequest);

@@ -19,6 +19,12 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
                 "lagged: updates were not read in time; connect again with the last update's cursor, or with from_slot",
             ),
         ),
+        Ending::Missed => (
+            Ended::Lagged,
+            Status::data_loss(
+                "lagged: updates were not read in time, and these are not told again; connect again for new ones",
+            ),
+        ),
         Ending::SlotUnavailable { first_available } => {
             let wanted = from_slot.unwrap_or_default();
             // The words of Yellowstone's server: clients read both numbers from them.
