@@ -4,12 +4,13 @@
 //! what is in it, not by how many listen. A subscriber has one queue, bounded in items and bytes; when it is full the
 //! subscriber is disconnected with the reason. Nothing here waits for a subscriber.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
+    time::MissedTickBehavior,
 };
 
 use crate::{
@@ -41,6 +42,9 @@ use index::{Index, Interest};
 use queue::Outgoing;
 pub use queue::{Feed, Inbox, Outbox, Texts, queue};
 use value::Told;
+
+/// How often the queues' bytes are counted.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Requests waiting for the fan-out; when full, connections wait.
 pub const COMMANDS: usize = 4_096;
@@ -133,6 +137,8 @@ impl Fanout {
         mut effects: mpsc::Receiver<Vec<Effect>>,
         mut commands: mpsc::Receiver<Command>,
     ) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -144,14 +150,18 @@ impl Fanout {
                         self.effect(effect);
                     }
                 }
+                // Not with every command: there may be as many connections as commands.
+                _ = look.tick() => self.show_queues(),
             }
-            let queued: usize = self
-                .connections
-                .values()
-                .map(|connection| connection.outbox.queued_bytes())
-                .sum();
-            self.metrics.queue_bytes.set(queued as i64);
         }
+    }
+
+    fn show_queues(&self) {
+        let connections = self.connections.values();
+        let queued: usize = connections
+            .map(|connection| connection.outbox.queued_bytes())
+            .sum();
+        self.metrics.queue_bytes.set(queued as i64);
     }
 
     pub fn command(&mut self, command: Command) {
