@@ -288,12 +288,13 @@ impl Fanout {
     }
 
     fn disconnect(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        for subscription in connection.subscriptions {
+        for subscription in std::mem::take(&mut connection.subscriptions) {
             self.unsubscribe(subscription);
         }
+        self.connections.remove(&id);
     }
 
     pub fn effect(&mut self, effect: &Effect) {

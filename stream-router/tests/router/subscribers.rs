@@ -48,6 +48,7 @@ struct Hall {
 struct Client {
     id: u64,
     inbox: Inbox,
+    allowance: Arc<Allowance>,
 }
 
 impl Hall {
@@ -64,8 +65,13 @@ impl Hall {
         let gate = Gate::new(&GrpcConfig::default(), &prometheus::Registry::new()).expect("keys");
         let most = self.config.subscriptions_per_connection_max;
         let allowance = Arc::new(Allowance::new(gate.anonymous(), most));
-        self.fanout.command(Command::Connect(id, outbox, allowance));
-        Client { id, inbox }
+        let connect = Command::Connect(id, outbox, Arc::clone(&allowance));
+        self.fanout.command(connect);
+        Client {
+            id,
+            inbox,
+            allowance,
+        }
     }
 
     async fn ask(&mut self, client: &mut Client, method: &str, params: Value) -> Value {
@@ -322,6 +328,46 @@ async fn logs_and_signatures_carry_the_error_clients_know() {
     );
     hall.judge(id, Standing::Finalized);
     assert_eq!(client.next().await, None);
+}
+
+/// However it ends: what one asked for is not counted any more.
+#[tokio::test]
+async fn what_was_asked_for_is_given_back() {
+    let mut hall = Hall::new(WebSocketConfig {
+        queue_items_max: 8,
+        ..WebSocketConfig::default()
+    });
+    let (mut leaves, mut stalls, mut changes) = (hall.enter(1), hall.enter(2), hall.enter(3));
+    for client in [&mut leaves, &mut stalls, &mut changes] {
+        hall.ask(client, "slotSubscribe", json!([])).await;
+        hall.ask(client, "accountSubscribe", json!([key(5)])).await;
+        let used = (
+            client.allowance.subscriptions(),
+            client.allowance.addresses(),
+        );
+        assert_eq!(used, (2, 1));
+    }
+    hall.fanout.command(Command::Disconnect(leaves.id));
+    for slot in 1..=20 {
+        hall.fanout.effect(&Effect::SlotCreated {
+            slot: Slot(slot),
+            parent: Slot(slot - 1),
+            root: Slot(0),
+        });
+        changes.next().await.expect("a slot");
+    }
+    for number in [4, 5] {
+        let method = ["slotUnsubscribe", "accountUnsubscribe"][number - 4];
+        let answer = hall.ask(&mut changes, method, json!([number])).await;
+        assert_eq!(answer["result"], true);
+    }
+    for client in [leaves, stalls, changes] {
+        let used = (
+            client.allowance.subscriptions(),
+            client.allowance.addresses(),
+        );
+        assert_eq!(used, (0, 0), "client {}", client.id);
+    }
 }
 
 #[tokio::test]
