@@ -6,9 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use serde_json::json;
 use yellowstone_grpc_client::GeyserGrpcClient;
+use yellowstone_grpc_proto::geyser::{
+    SubscribeRequest, SubscribeRequestPing, subscribe_update::UpdateOneof,
+};
 
 use super::{
     Scene,
@@ -113,15 +116,32 @@ fn measure(
             .tcp_nodelay(true)
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let mut client = builder.connect().await?;
-        let (_, stream) = client.subscribe_with_request(Some(all_accounts())).await?;
-        anyhow::Ok(stream)
+        let (mut requests, mut stream) =
+            client.subscribe_with_request(Some(all_accounts())).await?;
+        // The pong says that the router has the subscription.
+        let ping = SubscribeRequest {
+            ping: Some(SubscribeRequestPing { id: 1 }),
+            ..SubscribeRequest::default()
+        };
+        requests.send(ping).await?;
+        while let Some(update) = stream.next().await {
+            if matches!(update?.update_oneof, Some(UpdateOneof::Pong(_))) {
+                return Ok((requests, stream));
+            }
+        }
+        bail!("the router ended the stream")
     };
-    let stream = scene.runtime.block_on(subscribed);
-    let mut stream = stream.context("subscribing by the Yellowstone client")?;
+    let subscribed = scene.runtime.block_on(subscribed);
+    // The requests' end would be taken for the client's.
+    let (_requests, mut stream) = subscribed.context("subscribing by the Yellowstone client")?;
+    let first = scene.driver.next_number();
     let clock = scene.driver.clock;
     let (sender, mut end) = tokio::sync::watch::channel(None::<Driven>);
     let reading = scene.runtime.spawn(async move {
-        let mut seen = Seen::default();
+        let mut seen = Seen {
+            numbers: Numbers::starting_at(first),
+            latencies: Vec::new(),
+        };
         loop {
             let done = |end: Option<Driven>| {
                 end.is_some_and(|end| seen.numbers.is_complete_to(end.end - 1))
@@ -144,7 +164,6 @@ fn measure(
         }
     });
     let never = AtomicBool::new(false);
-    // Subscribed when the first of these is heard; what comes before does not count.
     scene.driver.drive(rate, WARM, &never)?;
     let driven = scene
         .driver
@@ -165,7 +184,6 @@ fn measure(
     Ok((driven, histogram, account))
 }
 
-#[derive(Default)]
 struct Seen {
     numbers: Numbers,
     /// By number, nanoseconds.

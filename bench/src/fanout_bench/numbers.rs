@@ -1,15 +1,16 @@
 //! Pure: which of the numbered updates came, and how often.
 
-/// See the module. Numbers begin anywhere and go on contiguously.
-#[derive(Debug, Default, Clone)]
+/// See the module. Which number is the first is known before anything is sent: what came first says nothing, because updates of
+/// different partitions have no common order.
+#[derive(Debug, Clone)]
 pub struct Numbers {
-    first: Option<u64>,
+    first: u64,
     /// How often each came, from the first one on.
     came: Vec<u8>,
     received: u64,
 }
 
-/// From the first that came to the last that was sent.
+/// From the first to the last that was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Account {
     pub due: u64,
@@ -18,11 +19,18 @@ pub struct Account {
 }
 
 impl Numbers {
+    pub fn starting_at(first: u64) -> Self {
+        Self {
+            first,
+            came: Vec::new(),
+            received: 0,
+        }
+    }
+
     pub fn add(&mut self, number: u64) {
         self.received += 1;
-        let first = *self.first.get_or_insert(number);
-        // What came before the first is counted as received only: it was not asked for.
-        let Some(place) = number.checked_sub(first) else {
+        // What is of an earlier measurement was not asked for.
+        let Some(place) = number.checked_sub(self.first) else {
             return;
         };
         let place = place as usize;
@@ -43,7 +51,7 @@ impl Numbers {
     }
 
     pub fn account(&self, last: u64) -> Account {
-        let Some(due) = self.first.and_then(|first| (last + 1).checked_sub(first)) else {
+        let Some(due) = (last + 1).checked_sub(self.first) else {
             return Account::default();
         };
         let came = &self.came[..self.came.len().min(due as usize)];
@@ -65,9 +73,9 @@ mod tests {
 
     #[test]
     fn gaps_and_repetitions_are_counted() {
-        let mut numbers = Numbers::default();
+        let mut numbers = Numbers::starting_at(10);
         assert!(!numbers.is_complete_to(3));
-        for number in [10, 11, 13, 13, 12, 16] {
+        for number in [9, 10, 11, 13, 13, 12, 16] {
             numbers.add(number);
         }
         assert!(numbers.is_complete_to(13));
@@ -77,6 +85,17 @@ mod tests {
             repeated: 1,
         };
         assert_eq!(numbers.account(18), expected);
-        assert_eq!(numbers.received(), 6);
+        assert_eq!(numbers.received(), 7);
+    }
+
+    /// Two partitions, and the second is ahead: that 4 came before 3 makes 3 no gap, and that 3 never came is one.
+    #[test]
+    fn the_first_that_comes_is_not_the_first_there_is() {
+        let mut numbers = Numbers::starting_at(3);
+        numbers.add(4);
+        numbers.add(5);
+        assert_eq!(numbers.account(5).missing, 1);
+        numbers.add(3);
+        assert!(numbers.is_complete_to(5));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::channel::mpsc;
 use prost::Message;
@@ -29,6 +29,8 @@ use super::stamp::Stamp;
 
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 const LIMIT: Duration = Duration::from_secs(20);
+/// Number of the ping that follows the first request.
+const JOINED: i32 = 1;
 
 /// What a request says beyond the published fields.
 #[derive(Clone, PartialEq, Message)]
@@ -141,6 +143,19 @@ impl Subscriber {
             ..SubscribeRequest::default()
         };
         self.send(&request, &RequestExtension::default());
+    }
+
+    /// Returns when the router has the subscription: what is reported from now on is told. Nothing may be told yet.
+    pub async fn joined(mut self) -> anyhow::Result<Self> {
+        self.ping(JOINED);
+        loop {
+            let next = tokio::time::timeout(LIMIT, self.next()).await;
+            match next.context("no pong")?? {
+                None => bail!("the router ended the stream"),
+                Some(update) if update.pong() == Some(JOINED) => return Ok(self),
+                Some(_) => {}
+            }
+        }
     }
 
     /// `None` when the server has ended the stream without an error.
