@@ -119,6 +119,8 @@ pub struct WebSocketConfig {
     /// A connection that has not sent its first request after this long is closed.
     pub first_request_seconds: u64,
     pub subscriptions_per_connection_max: usize,
+    /// Subscriptions with a cursor; each may hold its share of `queue_bytes_max` besides the connection's queue.
+    pub cursors_per_connection_max: usize,
     /// A request may have this many bytes. Agave allows 4,096; 50,000 addresses in one filter are 2.4 MB.
     pub request_bytes_max: usize,
     /// A subscriber whose unsent notifications exceed either bound is disconnected with the reason.
@@ -137,6 +139,7 @@ impl Default for WebSocketConfig {
             connections_max: 2_000,
             first_request_seconds: 30,
             subscriptions_per_connection_max: 10_000,
+            cursors_per_connection_max: 64,
             request_bytes_max: 4 << 20,
             queue_items_max: 65_536,
             queue_bytes_max: 32 << 20,
@@ -241,6 +244,10 @@ impl Config {
             (
                 "websocket.subscriptions_per_connection_max",
                 websocket.subscriptions_per_connection_max,
+            ),
+            (
+                "websocket.cursors_per_connection_max",
+                websocket.cursors_per_connection_max,
             ),
             ("websocket.request_bytes_max", websocket.request_bytes_max),
             ("websocket.queue_items_max", websocket.queue_items_max),

@@ -24,7 +24,7 @@ use crate::{
     router::Effect,
     slot_tree::BlockId,
     subscription::{Ask, Level, Resumption, RpcError, Subscription, TransactionFacts},
-    yellowstone::engine,
+    yellowstone::{engine, outbox::OutboxLimits},
 };
 
 mod accounts;
@@ -46,6 +46,9 @@ use value::Told;
 /// How often the queues' bytes are counted.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Updates that wait for the task of a subscription with a cursor.
+const CURSOR_FRAMES: usize = 4_096;
+
 /// Requests waiting for the fan-out; when full, connections wait.
 pub const COMMANDS: usize = 4_096;
 
@@ -65,6 +68,8 @@ struct Connection {
     outbox: Outbox,
     allowance: Arc<Allowance>,
     subscriptions: Vec<SubscriptionId>,
+    /// How many of them have a cursor.
+    cursors: usize,
 }
 
 #[derive(Debug)]
@@ -94,6 +99,9 @@ pub struct Fanout {
     engine: Option<mpsc::Sender<engine::Command>>,
     /// Tasks that wait until the answer to their request is in its queue.
     waiting: Vec<oneshot::Sender<()>>,
+    cursors_max: usize,
+    /// Of each subscription with a cursor: all of a connection have together what its own queue has.
+    cursor_queue: OutboxLimits,
     metrics: Metrics,
     connections: HashMap<ConnectionId, Connection>,
     subscribers: HashMap<SubscriptionId, Subscriber>,
@@ -112,6 +120,11 @@ impl Fanout {
         Self {
             engine: None,
             waiting: Vec::new(),
+            cursors_max: config.cursors_per_connection_max,
+            cursor_queue: OutboxLimits {
+                bytes_max: config.queue_bytes_max / config.cursors_per_connection_max.max(1),
+                frames_max: CURSOR_FRAMES,
+            },
             live: LiveBlocks::new(config.live_blocks_max),
             metrics,
             connections: HashMap::new(),
@@ -171,6 +184,7 @@ impl Fanout {
                     outbox,
                     allowance,
                     subscriptions: Vec::new(),
+                    cursors: 0,
                 };
                 self.connections.insert(id, connection);
             }
@@ -235,9 +249,16 @@ impl Fanout {
         let Some(owner) = self.connections.get(&connection) else {
             return Err(RpcError::new(-32603, "Internal error"));
         };
+        if owner.cursors >= self.cursors_max {
+            return Err(RpcError::subscription_refused(&format!(
+                "a connection may have {} subscriptions with a cursor (websocket.cursors_per_connection_max)",
+                self.cursors_max
+            )));
+        }
         let resumed = Resumed {
             id: self.next_id,
             engine,
+            queue: self.cursor_queue,
             feed: owner.outbox.feed(),
             metrics: self.metrics.clone(),
             resumption: Arc::new(resumption),
@@ -263,6 +284,7 @@ impl Fanout {
         let id = self.next_id;
         self.next_id += 1;
         owner.subscriptions.push(id);
+        owner.cursors += usize::from(task.is_some());
         let subscriber = Subscriber {
             connection,
             subscription,
@@ -281,6 +303,7 @@ impl Fanout {
         if let Some(connection) = self.connections.get_mut(&subscriber.connection) {
             connection.subscriptions.retain(|other| *other != id);
             connection.allowance.give_back(&subscriber.subscription);
+            connection.cursors -= usize::from(subscriber.task.is_some());
         }
         if subscriber.task.is_none() {
             self.index.remove(id, &subscriber.subscription);

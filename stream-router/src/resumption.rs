@@ -34,11 +34,6 @@ pub use wanted::wanted;
 
 /// The door's subscriptions and the Yellowstone door's streams are counted from different ends.
 const FIRST_ID: u64 = 1 << 63;
-/// Updates that wait to be written, per subscription; what does not fit is read from the log.
-const QUEUE: OutboxLimits = OutboxLimits {
-    bytes_max: 4 << 20,
-    frames_max: 4_096,
-};
 /// `JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP`.
 const CLEANED_UP: i64 = -32001;
 
@@ -56,6 +51,8 @@ pub struct Resumed {
     pub id: SubscriptionId,
     pub resumption: Arc<Resumption>,
     pub engine: mpsc::Sender<Command>,
+    /// Of updates that wait to be written; what does not fit is read from the log.
+    pub queue: OutboxLimits,
     pub feed: Feed,
     pub metrics: Metrics,
 }
@@ -102,7 +99,7 @@ impl Resumed {
             .map_err(|_| shutdown())?
             .map_err(|error| RpcError::invalid_params(format!("Invalid params: {error}")))?;
         let id = FIRST_ID + self.id;
-        let (outbox, mut inbox) = outbox(QUEUE);
+        let (outbox, mut inbox) = outbox(self.queue);
         let connect = Command::Connect {
             id,
             outbox,

@@ -48,8 +48,8 @@ mod roster;
 mod token;
 
 use conversation::Conversation;
-pub use roster::Visitor;
-use roster::{Facts, Roster};
+use roster::Facts;
+pub use roster::{Roster, Visitor};
 
 /// How long open connections have to hear that the router is going away.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -98,9 +98,9 @@ impl Door {
         }))
     }
 
-    /// All open connections, for the admin page.
-    pub fn who(&self) -> Vec<Visitor> {
-        self.0.roster.who()
+    /// All open connections, for the admin page, which outlives the door.
+    pub fn roster(&self) -> Roster {
+        self.0.roster.clone()
     }
 }
 

@@ -135,6 +135,10 @@ impl Service for StreamRouter {
             "Connections served at a time; those beyond are told so and closed",
         ),
         (
+            "websocket.cursors_per_connection_max",
+            "Subscriptions with a cursor; each may hold its share of websocket.queue_bytes_max besides the connection's queue",
+        ),
+        (
             "websocket.first_request_seconds",
             "A connection that has not sent its first request after this long is closed",
         ),
@@ -188,7 +192,7 @@ impl Service for StreamRouter {
             metrics.clone(),
             Arrivals::new("websocket", host.metrics())?,
         );
-        let websocket = door.clone();
+        let websocket = door.roster();
         let drain = host.drain();
         host.spawn("server", async move {
             server::serve(listener, door, drain).await
@@ -215,7 +219,7 @@ impl Service for StreamRouter {
 }
 
 /// `GET /subscribers` at the admin address: who is connected through which door, and what each key has had.
-fn show_subscribers(host: &Host, gate: Gate, websocket: server::Door, stream: Option<&Stream>) {
+fn show_subscribers(host: &Host, gate: Gate, websocket: server::Roster, stream: Option<&Stream>) {
     let grpc = stream.map(|stream| stream.door.clone());
     host.page("subscribers", move || {
         let (gate, websocket, grpc) = (gate.clone(), websocket.clone(), grpc.clone());
@@ -266,8 +270,13 @@ async fn open_yellowstone(
     });
     let metrics = DoorMetrics::new(host.metrics())?;
     let (beside, hub) = beside::open(host.metrics())?;
+    let drain = host.drain();
     host.spawn("beside", async move {
-        hub.run().await;
+        // The admin page keeps the door, and so the way to the hub, to the end.
+        tokio::select! {
+            () = hub.run() => {}
+            () = drain => {}
+        }
         Ok(())
     });
     let door = Door::new(

@@ -66,6 +66,9 @@ const WINDOW_BYTES: u32 = 1 << 20;
 /// How long open streams have to hear that the router is going away.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// How long an operator waits for the engine.
+const WHO: Duration = Duration::from_secs(1);
+
 /// What every call shares.
 #[derive(Clone)]
 pub struct Door(Arc<Inner>);
@@ -126,12 +129,18 @@ impl Door {
             .send_if_modified(|now| std::mem::replace(now, ready) != ready);
     }
 
-    /// All open streams, for the admin page.
+    /// All open streams, for the admin page. What the engine knows of them is left out while it waits for the log.
     pub async fn who(&self) -> Result<Vec<Visitor>, EngineGone> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.commands.send(Command::Who(answer)).await;
-        asked.map_err(|_| EngineGone)?;
-        let subscriptions = answered.await.map_err(|_| EngineGone)?;
+        let subscriptions = async {
+            let (answer, answered) = oneshot::channel();
+            let asked = self.0.commands.send(Command::Who(answer)).await;
+            asked.map_err(|_| EngineGone)?;
+            answered.await.map_err(|_| EngineGone)
+        };
+        let subscriptions = match tokio::time::timeout(WHO, subscriptions).await {
+            Ok(subscriptions) => subscriptions?,
+            Err(_) => Vec::new(),
+        };
         Ok(self.0.roster.who(subscriptions))
     }
 

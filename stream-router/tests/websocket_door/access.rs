@@ -45,7 +45,7 @@ async fn tokens_open_the_door_wherever_clients_put_them() {
     }
     assert!(sent > 0);
     // Two of three have the same key; what operators see is what went out.
-    let visitors = rig.door.who();
+    let visitors = rig.door.roster().who();
     let keys: Vec<&str> = visitors
         .iter()
         .map(|visitor| visitor.key.as_str())
@@ -67,7 +67,7 @@ async fn tokens_open_the_door_wherever_clients_put_them() {
     }
     drop(clients);
     rig.metric_becomes("router_subscribers", &[], 0.0).await;
-    assert!(rig.door.who().is_empty());
+    assert!(rig.door.roster().who().is_empty());
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_door_may_ask_for_no_token() {
     .await;
     let _client = rig.client().await;
     rig.metric_becomes("router_subscribers", &[], 1.0).await;
-    assert_eq!(rig.door.who()[0].key, "anonymous");
+    assert_eq!(rig.door.roster().who()[0].key, "anonymous");
 }
 
 #[tokio::test]

@@ -409,3 +409,31 @@ async fn one_that_does_not_read_is_not_given_up() {
             .all(|gap| gap.reason() != GapReason::Unknown)
     );
 }
+
+/// Each holds memory of its own, so there are fewer of them than of others.
+#[tokio::test]
+async fn a_connection_has_so_many_cursors() {
+    let rng = &mut StdRng::seed_from_u64(602);
+    let log = filled_log(rng).await;
+    let rig = Rig::new(log, 1 << 30).await;
+    let config = WebSocketConfig {
+        cursors_per_connection_max: 1,
+        ..WebSocketConfig::default()
+    };
+    let (mut fanout, mut inbox) = open(&rig, config, 0);
+    let mut ask = async |method: &str, params: Value| {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let request = Request::read(&call.to_string());
+        fanout.command(fanout::Command::Request(0, request));
+        let answer = inbox.texts.next().await.expect("an answer");
+        serde_json::from_str::<Value>(&answer).expect("JSON")
+    };
+    let cursor = json!([{"cursor": ""}]);
+    let first = ask("slotSubscribe", cursor.clone()).await["result"].clone();
+    let refused = ask("gapSubscribe", cursor.clone()).await;
+    let text = refused["error"]["message"].as_str().expect("refused");
+    assert!(text.contains("cursors_per_connection_max"), "{text}");
+    assert!(ask("slotSubscribe", json!([])).await["result"].is_u64());
+    assert_eq!(ask("slotUnsubscribe", json!([first])).await["result"], true);
+    assert!(ask("gapSubscribe", cursor).await["result"].is_u64());
+}
