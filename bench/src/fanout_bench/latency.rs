@@ -134,19 +134,13 @@ fn measure(
     let subscribed = scene.runtime.block_on(subscribed);
     // The requests' end would be taken for the client's.
     let (_requests, mut stream) = subscribed.context("subscribing by the Yellowstone client")?;
-    let first = scene.driver.next_number();
     let clock = scene.driver.clock;
     let (sender, mut end) = tokio::sync::watch::channel(None::<Driven>);
     let reading = scene.runtime.spawn(async move {
-        let mut seen = Seen {
-            numbers: Numbers::starting_at(first),
-            latencies: Vec::new(),
-        };
+        let mut seen = Seen::default();
         loop {
-            let done = |end: Option<Driven>| {
-                end.is_some_and(|end| seen.numbers.is_complete_to(end.end - 1))
-            };
-            if done(*end.borrow()) {
+            let driven = *end.borrow();
+            if driven.is_some_and(|driven| seen.has_all(driven)) {
                 return Ok(seen);
             }
             tokio::select! {
@@ -175,7 +169,7 @@ fn measure(
     }
     drop(sender);
     let seen = scene.runtime.block_on(reading)??;
-    let account = seen.numbers.account(driven.end - 1);
+    let account = seen.numbers(driven).account(driven.end - 1);
     let measured = seen.latencies.into_iter();
     let mut histogram = Histogram::default();
     measured
@@ -184,8 +178,10 @@ fn measure(
     Ok((driven, histogram, account))
 }
 
+#[derive(Default)]
 struct Seen {
-    numbers: Numbers,
+    /// Of those that were measured, once it is known which these are.
+    measured: Option<Numbers>,
     /// By number, nanoseconds.
     latencies: Vec<(u64, u64)>,
 }
@@ -194,6 +190,25 @@ impl Seen {
     fn add(&mut self, clock: Clock, at: u64, number: u64) {
         self.latencies
             .push((number, clock.now().saturating_sub(at)));
-        self.numbers.add(number);
+        if let Some(measured) = &mut self.measured {
+            measured.add(number);
+        }
+    }
+
+    /// What came while the stream warmed up is not among them.
+    fn numbers(&self, driven: Driven) -> Numbers {
+        let mut numbers = Numbers::starting_at(driven.first);
+        self.latencies
+            .iter()
+            .for_each(|(number, _)| numbers.add(*number));
+        numbers
+    }
+
+    fn has_all(&mut self, driven: Driven) -> bool {
+        if self.measured.is_none() {
+            self.measured = Some(self.numbers(driven));
+        }
+        let measured = self.measured.as_ref();
+        measured.is_some_and(|numbers| numbers.is_complete_to(driven.end - 1))
     }
 }

@@ -16,6 +16,8 @@ pub struct Account {
     pub due: u64,
     pub missing: u64,
     pub repeated: u64,
+    /// The first and the last that are missing.
+    pub hole: Option<(u64, u64)>,
 }
 
 impl Numbers {
@@ -56,7 +58,13 @@ impl Numbers {
         };
         let came = &self.came[..self.came.len().min(due as usize)];
         let distinct = came.iter().filter(|times| **times > 0).count() as u64;
+        let is_missing = |place: &u64| came.get(*place as usize).is_none_or(|times| *times == 0);
+        let first = (0..due).find(is_missing);
+        let last = (0..due).rev().find(is_missing);
         Account {
+            hole: first
+                .zip(last)
+                .map(|(first, last)| (self.first + first, self.first + last)),
             due,
             missing: due - distinct,
             repeated: came
@@ -83,6 +91,7 @@ mod tests {
             due: 9,
             missing: 4,
             repeated: 1,
+            hole: Some((14, 18)),
         };
         assert_eq!(numbers.account(18), expected);
         assert_eq!(numbers.received(), 7);

@@ -21,7 +21,7 @@ use super::{
     latency::milliseconds,
     numbers::{Account, Numbers},
     stamp::Clock,
-    subscriber::{RequestExtension, Subscriber, all_accounts, connect},
+    subscriber::{RequestExtension, Subscriber, all_accounts_to_join, connect},
 };
 use crate::{
     plugin_bench::histogram::Histogram,
@@ -269,7 +269,7 @@ async fn subscribe(address: SocketAddr, cursor: Option<Bytes>) -> anyhow::Result
         cursor,
         ..RequestExtension::default()
     };
-    Ok(Subscriber::subscribe(&channel, &all_accounts(), &extension).await?)
+    Ok(Subscriber::subscribe(&channel, &all_accounts_to_join(), &extension).await?)
 }
 
 async fn join(address: SocketAddr, cursor: Option<Bytes>) -> anyhow::Result<Subscriber> {

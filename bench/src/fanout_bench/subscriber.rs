@@ -112,6 +112,9 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
 }
 
 impl Subscriber {
+    /// A filter of accounts that nobody has, in requests of those who call [`Subscriber::joined`].
+    pub const JOINED: &str = "joined";
+
     pub async fn subscribe(
         channel: &Channel,
         request: &SubscribeRequest,
@@ -145,9 +148,23 @@ impl Subscriber {
         self.send(&request, &RequestExtension::default());
     }
 
-    /// Returns when the router has the subscription: what is reported from now on is told. Nothing may be told yet.
+    /// Returns when the subscription is in force: what is reported from now on is told. A pong alone says that the request was
+    /// read; one behind a change of [`Subscriber::JOINED`] says that the router's engine has taken both.
     pub async fn joined(mut self) -> anyhow::Result<Self> {
-        self.ping(JOINED);
+        let change = AccountsChange {
+            filter: Self::JOINED.to_owned(),
+            add: vec![vec![2; 32]],
+            remove: Vec::new(),
+        };
+        let extension = RequestExtension {
+            accounts_change: vec![change],
+            ..RequestExtension::default()
+        };
+        let ping = SubscribeRequest {
+            ping: Some(SubscribeRequestPing { id: JOINED }),
+            ..SubscribeRequest::default()
+        };
+        self.send(&ping, &extension);
         loop {
             let next = tokio::time::timeout(LIMIT, self.next()).await;
             match next.context("no pong")?? {
@@ -176,6 +193,19 @@ impl Subscriber {
 /// All account updates at *processed*.
 pub fn all_accounts() -> SubscribeRequest {
     accounts(Vec::new(), CommitmentLevel::Processed)
+}
+
+/// The same, for one who calls [`Subscriber::joined`].
+pub fn all_accounts_to_join() -> SubscribeRequest {
+    let nobody = SubscribeRequestFilterAccounts {
+        account: vec![bs58::encode([1; 32]).into_string()],
+        ..SubscribeRequestFilterAccounts::default()
+    };
+    let mut request = all_accounts();
+    request
+        .accounts
+        .insert(Subscriber::JOINED.to_owned(), nobody);
+    request
 }
 
 /// These accounts, or all, in one filter named `accounts`.
