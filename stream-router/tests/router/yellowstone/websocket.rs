@@ -77,10 +77,8 @@ impl WebSocketClient {
             .zip(&self.listeners)
             .map(|(id, listener)| {
                 let mut params = listener.params.clone();
-                if !params
-                    .last()
-                    .is_some_and(|last| last.get("commitment").is_some())
-                {
+                let lacks_commitment = |last: &Value| last.get("commitment").is_none();
+                if params.last().is_none_or(lacks_commitment) {
                     params.push(json!({ "commitment": commitment(self.level) }));
                 }
                 let cursor = listener.cursor.as_deref().unwrap_or(fresh);
