@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     commitment::Standing,
     config::WebSocketConfig,
-    encoding::{BankAccount, FrozenSlots, Mints, ShownTransaction, ToldVotes},
+    encoding::{FrozenSlots, Mints, ShownTransaction, ToldVotes},
     jsonrpc::{Call, Request},
     live::{LiveBlock, LiveBlocks},
     metrics::Metrics,
@@ -243,17 +243,10 @@ impl Fanout {
             self.mints.unix_timestamp = time.timestamp;
         }
         for transaction in &block.transactions {
-            if let Some(meta) = &transaction.meta {
-                self.mints.learn_balances(meta);
-            }
+            self.mints.learn_balances(transaction);
         }
-        for update in &block.accounts {
-            // A mint's account is 82 bytes, or longer with extensions.
-            if update.data.len() >= 82
-                && let Some(account) = BankAccount::new(update)
-            {
-                self.mints.learn_account(&account);
-            }
+        for account in &block.accounts {
+            self.mints.learn_account(account);
         }
     }
 

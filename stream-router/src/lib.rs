@@ -17,7 +17,7 @@
 //! What this crate deliberately does not do: it asks no validator for anything it can have from a log, keeps no history beyond
 //! what fork choice and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
 //!
-//! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
+//! Reading order: `slot_tree`, `commitment`, `sequence`, `wire`, `scan`, `lazy`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
 //! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
 //! `yellowstone`; `intake`, `commits`, `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
 
@@ -35,6 +35,7 @@ pub mod encoding;
 pub mod fanout;
 pub mod intake;
 pub mod jsonrpc;
+pub mod lazy;
 pub mod live;
 pub mod metrics;
 pub mod observation;
@@ -42,10 +43,12 @@ pub mod pipeline;
 pub mod publication;
 pub mod repair;
 pub mod router;
+pub mod scan;
 pub mod sequence;
 pub mod server;
 pub mod service;
 pub mod slot_tree;
 pub mod state;
 pub mod subscription;
+pub mod wire;
 pub mod yellowstone;

@@ -1,6 +1,6 @@
-//! A record of an observed topic, decoded once. A record that cannot be read keeps its place (source, slot, sequence) when
-//! its header says so, so that the hole it leaves is known exactly. A value that came in chunks is read once they are all
-//! there; until then each chunk keeps its own place.
+//! A record of an observed topic, read as far as its identity; the rest is decoded for whoever looks into it. A record that
+//! cannot be read keeps its place (source, slot, sequence) when its header says so, so that the hole it leaves is known
+//! exactly. A value that came in chunks is read once they are all there; until then each chunk keeps its own place.
 
 use std::sync::Arc;
 
@@ -18,7 +18,12 @@ use event_schema::{
     },
 };
 
-use crate::{dedup::EventId, slot_tree::BlockId};
+use crate::{
+    dedup::EventId,
+    lazy::Lazy,
+    scan::{self, Scanned},
+    slot_tree::BlockId,
+};
 
 /// One partition of an observed topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,11 +95,11 @@ pub struct ChunkRecord {
     pub bytes: Bytes,
 }
 
-/// Decoded values, shared with live subscribers.
+/// Values, shared with live subscribers.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Account(Arc<SubscribeUpdateAccountInfo>),
-    Transaction(Arc<SubscribeUpdateTransactionInfo>),
+    Account(Lazy<SubscribeUpdateAccountInfo>),
+    Transaction(Lazy<SubscribeUpdateTransactionInfo>),
     Entry,
     BlockMeta(Arc<MetaView>),
 }
@@ -231,8 +236,36 @@ fn belongs(kind: Kind, topic: ObservedTopic) -> Result<(), String> {
     Err(format!("does not belong into the {topic:?} topic"))
 }
 
+/// What can be told without decoding. `None` says nothing about the value.
+fn scanned(kind: Kind, slot: Slot, value: &Bytes) -> Option<Report> {
+    let scanned = match kind {
+        Kind::Account => scan::account(slot, value)?,
+        Kind::Transaction => scan::transaction(slot, value)?,
+        Kind::Entry => scan::entry(slot, value)?,
+        _ => return None,
+    };
+    let id = match scanned {
+        Scanned::Startup => return Some(Report::Startup),
+        Scanned::Event(id) => id,
+    };
+    let body = match id {
+        EventId::Account(..) => Body::Account(Lazy::scanned(value.clone())),
+        EventId::Transaction(..) => Body::Transaction(Lazy::scanned(value.clone())),
+        EventId::Entry(_) | EventId::BlockMeta => Body::Entry,
+    };
+    Some(Report::Content(Content {
+        id,
+        bytes: value.clone(),
+        body,
+        records: 1,
+    }))
+}
+
 fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
     belongs(kind, topic)?;
+    if let Some(report) = scanned(kind, slot, value) {
+        return Ok(report);
+    }
     let update = SubscribeUpdate::decode(value.clone()).map_err(|error| error.to_string())?;
     let (id, body) = match (kind, update.update_oneof) {
         (Kind::Account, Some(UpdateOneof::Account(update))) => {
@@ -245,7 +278,7 @@ fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result
             Pubkey::try_from(account.owner.as_slice()).map_err(|e| format!("owner: {e}"))?;
             (
                 EventId::Account(WriteVersion(account.write_version), pubkey),
-                Body::Account(Arc::new(account)),
+                Body::Account(account.into()),
             )
         }
         (Kind::Transaction, Some(UpdateOneof::Transaction(update))) => {
@@ -255,7 +288,7 @@ fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result
                 Signature::try_from(transaction.signature.as_slice()).map_err(|e| e.to_string())?;
             (
                 EventId::Transaction(transaction.index, signature),
-                Body::Transaction(Arc::new(transaction)),
+                Body::Transaction(transaction.into()),
             )
         }
         (Kind::Entry, Some(UpdateOneof::Entry(entry))) => {

@@ -168,6 +168,22 @@ async fn next_offer(offers: &mut Option<mpsc::Receiver<Offer>>) -> Offer {
     std::future::pending().await
 }
 
+/// What Yellowstone subscribers are told at once, and what WebSocket subscribers are; some of it both.
+fn split(effects: Vec<Effect>) -> (Vec<Effect>, Vec<Effect>) {
+    let (mut early, mut rest) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Early { .. } => early.push(effect),
+            Effect::SlotUpdate(_) | Effect::Closed { block: None, .. } => {
+                early.push(effect.clone());
+                rest.push(effect);
+            }
+            _ => rest.push(effect),
+        }
+    }
+    (early, rest)
+}
+
 fn lanes(settings: &Settings) -> Vec<Lane> {
     ObservedTopic::ALL
         .into_iter()
@@ -311,22 +327,10 @@ impl Loop<'_> {
                 asks.ask(hole);
             }
         }
-        if self.outlets.stream.is_some() {
-            let early = |effect: &&Effect| {
-                matches!(
-                    effect,
-                    Effect::Early { .. }
-                        | Effect::SlotUpdate(_)
-                        | Effect::Closed { block: None, .. }
-                )
-            };
-            let early: Vec<Effect> = effects.iter().filter(early).cloned().collect();
-            if !early.is_empty() {
-                self.tell_stream(News::Early(early)).await;
-            }
+        let (early, effects) = split(effects);
+        if self.outlets.stream.is_some() && !early.is_empty() {
+            self.tell_stream(News::Early(early)).await;
         }
-        let mut effects = effects;
-        effects.retain(|effect| !matches!(effect, Effect::Early { .. }));
         if effects.is_empty() {
             return;
         }

@@ -357,7 +357,7 @@ impl Engine {
             }
         };
         match items {
-            Ok(items) => self.catch_up(id, items, from, Had::new()),
+            Ok(items) => self.catch_up(id, items, from, Had::default()),
             Err(TooOld { first_available }) => {
                 let first_available = first_available.map(|slot| slot.0);
                 self.end(id, Ending::SlotUnavailable { first_available });
@@ -399,7 +399,7 @@ impl Engine {
             items,
             from,
             // The others get nothing early.
-            had: if early { had } else { Had::new() },
+            had: if early { had } else { Had::default() },
         };
         self.metrics.catch_ups.inc();
         let running = tokio::spawn(task.run());

@@ -113,7 +113,7 @@ fn account(key: u8, owner: u8, lamports: u64, data: &[u8], write_version: u64) -
         records: 1,
         id: EventId::Account(WriteVersion(write_version), Pubkey([key; 32])),
         bytes: Bytes::new(),
-        body: Body::Account(Arc::new(info)),
+        body: Body::Account(info.into()),
     }
 }
 
@@ -145,7 +145,16 @@ fn transaction(index: u64, is_vote: bool, keys: &[u8], err: Option<Vec<u8>>) -> 
         records: 1,
         id: EventId::Transaction(index, Signature([index as u8 + 1; 64])),
         bytes: Bytes::new(),
-        body: Body::Transaction(Arc::new(info)),
+        body: Body::Transaction(info.into()),
+    }
+}
+
+/// The transaction as it would be if `how` had been done to it.
+fn change(content: &mut Content, how: impl FnOnce(&mut SubscribeUpdateTransactionInfo)) {
+    if let Body::Transaction(info) = &mut content.body {
+        let mut changed = (**info).clone();
+        how(&mut changed);
+        *info = changed.into();
     }
 }
 

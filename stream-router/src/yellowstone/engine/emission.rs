@@ -4,7 +4,7 @@
 //! numbered, so that a cursor can name the place between two of them; which of them a subscriber gets depends on its filters
 //! alone, never on when it asked.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event_schema::{
@@ -17,6 +17,7 @@ use event_schema::{
         },
     },
 };
+use foldhash::HashSet;
 
 use super::{chronicle::Item, composed::ComposedBlocks, early::Had};
 use crate::{
@@ -91,13 +92,17 @@ pub fn block(
     mut give: impl FnMut(Delivery),
 ) {
     let wants = index.wants(level);
-    let outdated = if level == Level::Processed {
-        HashSet::new()
+    let contents = match wants.accounts || wants.transactions || wants.statuses || wants.entries {
+        true => &block.contents[..],
+        false => &[],
+    };
+    let outdated = if level == Level::Processed || !wants.accounts {
+        HashSet::default()
     } else {
         outdated(block)
     };
     let slot = block.id.slot;
-    for (item, content) in (0..).zip(&block.contents) {
+    for (item, content) in (0..).zip(contents) {
         if item < from || outdated.contains(&content.id) || !needed(content.id) {
             continue;
         }
@@ -213,6 +218,10 @@ pub fn event(
 ) {
     match &content.body {
         Body::Account(info) => {
+            // Nobody's account is not decoded.
+            if !index.wants(level).accounts {
+                return;
+            }
             index.account(level, info, &mut scratch.matches);
             // Usually all subscribers of one event want the same part of it.
             let mut sliced: Vec<(Arc<[DataSlice]>, Bytes)> = Vec::new();
@@ -276,11 +285,11 @@ pub fn event(
 
 /// Updates of accounts that a later one in the block supersedes: at confirmed and finalized, only the last is told.
 pub fn outdated(block: &Block) -> HashSet<EventId> {
-    let mut seen: HashSet<&[u8]> = HashSet::new();
-    let mut outdated = HashSet::new();
+    let mut seen = HashSet::default();
+    let mut outdated = HashSet::default();
     for content in block.contents.iter().rev() {
-        if let Body::Account(account) = &content.body
-            && !seen.insert(account.pubkey.as_slice())
+        if let EventId::Account(_, pubkey) = &content.id
+            && !seen.insert(pubkey)
         {
             outdated.insert(content.id);
         }
