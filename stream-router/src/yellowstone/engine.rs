@@ -16,10 +16,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use event_schema::Slot;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, OptionFuture},
+};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
     time::{Duration, Instant},
 };
 
@@ -233,6 +237,10 @@ impl Engine {
         if let Some(told) = news.recv().await {
             self.news(told);
         }
+        let archive = Arc::clone(&self.archive);
+        let mut keeping = JoinSet::new();
+        keeping.spawn(async move { archive.keep().await });
+        let mut lows: OptionFuture<BoxFuture<'static, event_log::Result<Vec<i64>>>> = None.into();
         loop {
             tokio::select! {
                 told = news.recv() => match told {
@@ -240,7 +248,18 @@ impl Engine {
                     None => break,
                 },
                 Some(command) = commands.recv() => self.command(command),
-                _ = tidy.tick() => self.tidy().await,
+                _ = tidy.tick() => {
+                    let archive = Arc::clone(&self.archive);
+                    lows = Some(async move { archive.low_watermarks().await }.boxed()).into();
+                    self.metrics.recent_bytes.set(self.recent.bytes() as i64);
+                }
+                Some(answer) = &mut lows => {
+                    lows = None.into();
+                    // A log that does not answer is told by those who read from it.
+                    if let Ok(lows) = answer {
+                        self.forget_before(&lows);
+                    }
+                }
             }
         }
         for subscriber in self.subscribers.values() {
@@ -248,19 +267,14 @@ impl Engine {
         }
     }
 
-    /// Forgets what retention has removed, and shows how things are.
-    async fn tidy(&mut self) {
-        self.archive.tidy();
-        // A log that does not answer is told by those who read from it.
-        if let Ok(lows) = self.archive.low_watermarks().await {
-            let archive = Arc::clone(&self.archive);
-            self.chronicle.forget_before(|slot, offset| {
-                let low = lows.get(archive.partition_of(slot) as usize);
-                low.is_some_and(|low| offset < *low)
-            });
-        }
+    /// Forgets what retention has removed: what lies before the first offset of its partition.
+    fn forget_before(&mut self, lows: &[i64]) {
+        let archive = Arc::clone(&self.archive);
+        self.chronicle.forget_before(|slot, offset| {
+            let low = lows.get(archive.partition_of(slot) as usize);
+            low.is_some_and(|low| offset < *low)
+        });
         self.show_first_available();
-        self.metrics.recent_bytes.set(self.recent.bytes() as i64);
     }
 
     pub(super) fn show_first_available(&self) {
