@@ -59,7 +59,8 @@ struct Shelf {
 
 #[derive(Default)]
 struct Memory {
-    blocks: VecDeque<(Arc<Block>, usize)>,
+    /// With their weights and places.
+    blocks: VecDeque<(Arc<Block>, usize, i64)>,
     bytes: usize,
 }
 
@@ -84,8 +85,19 @@ impl Archive {
         offset: Option<i64>,
         not_before: i64,
     ) -> Result<Arc<Block>, ArchiveError> {
-        if let Some(block) = self.remembered(id) {
-            return Ok(block);
+        let found = self.find(id, offset, not_before).await?;
+        Ok(found.0)
+    }
+
+    /// The same, with the offset of its first record.
+    pub async fn find(
+        &self,
+        id: BlockId,
+        offset: Option<i64>,
+        not_before: i64,
+    ) -> Result<(Arc<Block>, i64), ArchiveError> {
+        if let Some(found) = self.remembered(id) {
+            return Ok(found);
         }
         let partition = self.partition_of(id.slot);
         let mut shelf = self.shelves[partition as usize].lock().await;
@@ -100,6 +112,7 @@ impl Archive {
         self.turn_to(&mut shelf, partition, from).await?;
         let deadline = Instant::now() + PATIENCE;
         let mut open: Option<Open> = None;
+        let mut first = from;
         loop {
             let Some(record) = self.next(&mut shelf, deadline).await? else {
                 return Err(damaged("its records do not come to an end".to_owned()));
@@ -116,14 +129,15 @@ impl Archive {
             }
             if header.index == 0 {
                 open = Some(Open::new(id));
+                first = record.position.offset;
             }
             let Some(reading) = &mut open else {
                 continue;
             };
             if let Some(block) = reading.push(&header, &record.value).map_err(damaged)? {
                 let block = Arc::new(block);
-                self.remember(&block);
-                return Ok(block);
+                self.remember(&block, first);
+                return Ok((block, first));
             }
         }
     }
@@ -218,19 +232,19 @@ impl Archive {
         }
     }
 
-    fn remembered(&self, id: BlockId) -> Option<Arc<Block>> {
+    fn remembered(&self, id: BlockId) -> Option<(Arc<Block>, i64)> {
         let memory = self.memory();
-        let found = memory.blocks.iter().find(|(block, _)| block.id == id);
-        found.map(|(block, _)| Arc::clone(block))
+        let found = memory.blocks.iter().find(|(block, ..)| block.id == id);
+        found.map(|(block, _, first)| (Arc::clone(block), *first))
     }
 
-    fn remember(&self, block: &Arc<Block>) {
+    fn remember(&self, block: &Arc<Block>, first: i64) {
         let weight = weight(block);
         let mut memory = self.memory();
         memory.bytes += weight;
-        memory.blocks.push_back((Arc::clone(block), weight));
+        memory.blocks.push_back((Arc::clone(block), weight, first));
         while memory.bytes > MEMORY_BYTES
-            && let Some((_, weight)) = memory.blocks.pop_front()
+            && let Some((_, weight, _)) = memory.blocks.pop_front()
         {
             memory.bytes = memory.bytes.saturating_sub(weight);
         }

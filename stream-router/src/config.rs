@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
 use crate::{
-    publication::Settings, repair::RepairConfig, router::Limits, yellowstone::config::GrpcConfig,
+    account_state::AccountsTopicConfig, leadership::LeadershipConfig, publication::Settings,
+    repair::RepairConfig, router::Limits, yellowstone::config::GrpcConfig,
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Config {
     /// Where subscribers connect (WebSocket and HTTP).
     pub listen: SocketAddr,
     pub topic_prefix: String,
-    /// Routers with the same id take over from one another. Empty: `PREFIX-router`.
+    /// Of the routers with the same id one publishes, and the others stand by. Empty: `PREFIX-router`.
     pub transactional_id: String,
     pub kafka: KafkaConfig,
     pub topics: TopicsConfig,
@@ -25,6 +26,8 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     pub grpc: GrpcConfig,
     pub repair: RepairConfig,
+    pub leadership: LeadershipConfig,
+    pub accounts_topic: AccountsTopicConfig,
 }
 
 impl Default for Config {
@@ -39,6 +42,8 @@ impl Default for Config {
             websocket: WebSocketConfig::default(),
             grpc: GrpcConfig::default(),
             repair: RepairConfig::default(),
+            leadership: LeadershipConfig::default(),
+            accounts_topic: AccountsTopicConfig::default(),
         }
     }
 }
@@ -145,6 +150,7 @@ impl Config {
         Settings {
             topics: Topics::new(&self.topic_prefix),
             partitions: self.topics,
+            accounts_topic: self.accounts_topic,
             transactional_id: if self.transactional_id.is_empty() {
                 format!("{}-router", self.topic_prefix)
             } else {
@@ -246,6 +252,8 @@ impl Config {
             }
         }
         self.repair.check()?;
+        self.leadership.check()?;
+        self.accounts_topic.check()?;
         self.grpc.check()
     }
 }

@@ -13,14 +13,16 @@
 //! * A hole is a gap record with its exact extent, never a silent publication.
 //! * What no source has is asked of RPC nodes, if any are configured, and published behind the gap record, marked as repaired.
 //! * After SIGKILL at any point the next life continues: nothing lost, nothing twice.
+//! * Of several routers one publishes; the others serve subscribers from the log, and one of them takes over in its place.
 //!
 //! What this crate deliberately does not do: it asks no validator for anything it can have from a log, keeps no history beyond
 //! what fork choice and deduplication need, never re-encodes an event, and never takes one account's updates from two sources.
 //!
 //! Reading order: `slot_tree`, `commitment`, `sequence`, `observation`, `chunk_sets`, `assembly`, `dedup`, `announce`,
-//! `router` (all pure); `canonical`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
-//! `yellowstone`; `intake`, `commits`, `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
+//! `router` (all pure); `canonical`, `account_state`, `state`, `publication`; `repair`; `subscription`, `encoding`, `live`, `fanout`; `archive`,
+//! `yellowstone`; `leadership`; `intake`, `commits`, `pipeline`, `jsonrpc`, `server`, `board`, `metrics`.
 
+pub mod account_state;
 pub mod announce;
 pub mod archive;
 pub mod assembly;
@@ -35,6 +37,7 @@ pub mod encoding;
 pub mod fanout;
 pub mod intake;
 pub mod jsonrpc;
+pub mod leadership;
 pub mod live;
 pub mod metrics;
 pub mod observation;

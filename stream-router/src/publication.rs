@@ -19,6 +19,8 @@ use event_schema::{Gap, GapReason, Kind, ObservedTopic, Slot, Topics};
 use tracing::{info, warn};
 
 use crate::{
+    account_state::{AccountStates, AccountsTopicConfig},
+    archive::Archive,
     assembly::Block,
     canonical::CanonicalWriter,
     commitment::Standing,
@@ -34,6 +36,7 @@ use crate::{
 pub struct Settings {
     pub topics: Topics,
     pub partitions: TopicsConfig,
+    pub accounts_topic: AccountsTopicConfig,
     pub transactional_id: String,
     pub limits: Limits,
 }
@@ -72,7 +75,24 @@ impl Settings {
         ));
         specs.push(spec(&self.topics.router_state, 1, true));
         specs.push(spec(&self.topics.dead_letters, 1, false));
+        let mut leadership = spec(&self.topics.leadership, 1, true);
+        // A few beats a second, read from the beginning by every router that starts: they must not pile up.
+        let soon = [
+            ("segment.ms", "300000"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+        ];
+        leadership.config = soon.map(|(key, value)| (key.into(), value.into())).into();
+        specs.push(leadership);
+        if self.accounts_topic.enabled {
+            let replication = self.partitions.replication;
+            specs.push(self.accounts_topic.spec(&self.topics, replication));
+        }
         specs
+    }
+
+    /// Creates what is missing.
+    pub async fn make_topics(&self, log: &dyn EventLog) -> event_log::Result<()> {
+        log.ensure_topics(&self.specs()).await
     }
 }
 
@@ -82,6 +102,7 @@ pub struct Publication {
     router: Router,
     canonical: CanonicalWriter,
     state: StateWriter,
+    accounts: Option<AccountStates>,
     writer: Option<Box<dyn TransactionalWriter>>,
     /// Next offset of every partition.
     next: BTreeMap<Lane, i64>,
@@ -120,6 +141,17 @@ pub struct Batch {
     told: Vec<Telling>,
 }
 
+impl Batch {
+    /// Records that tell nothing.
+    pub fn bare(records: Vec<NewRecord>) -> Self {
+        Self {
+            records,
+            positions: BTreeMap::new(),
+            told: Vec::new(),
+        }
+    }
+}
+
 /// An effect that is on the log: every reader of committed records sees it.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -146,8 +178,17 @@ impl Committer {
 impl Publication {
     /// Takes over: fences an older router of the same id and continues from its state.
     pub async fn open(log: &dyn EventLog, settings: Settings) -> anyhow::Result<Self> {
-        log.ensure_topics(&settings.specs()).await?;
+        settings.make_topics(log).await?;
         let writer = log.transactional_writer(&settings.transactional_id).await?;
+        Self::open_with(log, settings, writer).await
+    }
+
+    /// Continues from the state that the writer's making has closed: no older router can add to it.
+    pub async fn open_with(
+        log: &dyn EventLog,
+        settings: Settings,
+        writer: Box<dyn TransactionalWriter>,
+    ) -> anyhow::Result<Self> {
         let mut router = Router::new(settings.limits);
         let state = read_state(log, &settings.topics.router_state).await?;
         let restored = state.restore(settings.topics.router_state.clone(), &mut router)?;
@@ -157,9 +198,27 @@ impl Publication {
             .blocks
             .iter()
             .map(|restored| (restored.block, restored.history));
+        let accounts = if settings.accounts_topic.enabled {
+            let mut watermarks = Vec::new();
+            for partition in 0..settings.partitions.canonical {
+                let topic = &settings.topics.canonical;
+                watermarks.push(log.watermarks(topic, partition).await?);
+            }
+            Some(AccountStates::new(
+                &settings.accounts_topic,
+                &settings.topics,
+                &watermarks,
+                restored.accounts,
+                &restored.blocks,
+                settings.limits.gap_after_ms,
+            ))
+        } else {
+            None
+        };
         let mut publication = Self {
             settings,
             router,
+            accounts,
             canonical,
             state: restored.writer,
             writer: Some(writer),
@@ -272,6 +331,9 @@ impl Publication {
         let mut effects = Vec::new();
         self.router.tick(log_ms, &mut effects);
         self.write(&effects);
+        if let Some(accounts) = &mut self.accounts {
+            accounts.tick(log_ms);
+        }
         effects
     }
 
@@ -317,6 +379,9 @@ impl Publication {
                     };
                     self.histories.insert(block.id, history);
                     self.remember(block.id);
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.published(block, number);
+                    }
                 }
                 Effect::Standing(change) => {
                     let number = self.tell(effect);
@@ -330,6 +395,9 @@ impl Publication {
                         }
                     }
                     self.remember(change.block);
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.standing(*change, number);
+                    }
                 }
                 Effect::Closed {
                     slot,
@@ -420,7 +488,22 @@ impl Publication {
 
     /// Something waits to be committed, other than progress.
     pub fn has_pending(&self) -> bool {
-        !self.pending.records.is_empty()
+        let accounts = self.accounts.as_ref();
+        !self.pending.records.is_empty() || accounts.is_some_and(AccountStates::is_due)
+    }
+
+    /// [`Self::settle`] has something to read.
+    pub fn needs_log(&self) -> bool {
+        self.accounts.as_ref().is_some_and(AccountStates::needs_log)
+    }
+
+    /// Reads what the accounts topic needs from the log. To be called when no batch is on its way; without it the accounts
+    /// topic stays behind, and nothing else does.
+    pub async fn settle(&mut self, log: &dyn EventLog, archive: &Archive) -> anyhow::Result<()> {
+        match &mut self.accounts {
+            Some(accounts) => accounts.settle(log, archive).await,
+            None => Ok(()),
+        }
     }
 
     /// Bytes that wait to be committed.
@@ -430,6 +513,14 @@ impl Publication {
 
     /// Everything since the last batch; `None` when nothing is new.
     pub fn take_batch(&mut self) -> Option<Batch> {
+        if let Some(accounts) = &mut self.accounts {
+            let (state, pending) = (&self.state, &mut self.pending);
+            pending.add(|out| {
+                if let Some(remembered) = accounts.write(out) {
+                    state.accounts(&remembered, out);
+                }
+            });
+        }
         let positions = self.resume_positions();
         if self.pending.records.is_empty() && positions == self.committed {
             return None;
@@ -448,6 +539,13 @@ impl Publication {
     /// The batch is on the log, its records at these positions.
     pub fn committed(&mut self, batch: Batch, positions: &[Position]) -> Vec<Told> {
         self.committed = batch.positions;
+        if let Some(accounts) = &mut self.accounts {
+            for position in positions {
+                if position.topic == self.settings.topics.canonical {
+                    accounts.reached(position.partition, position.offset);
+                }
+            }
+        }
         let mut all = Vec::with_capacity(batch.told.len());
         for Telling {
             effect,
@@ -460,6 +558,9 @@ impl Publication {
                 offset = positions.get(first).map(|position| position.offset);
                 if let Some(history) = self.histories.get_mut(&block.id) {
                     history.offset = offset;
+                }
+                if let (Some(accounts), Some(offset)) = (&mut self.accounts, offset) {
+                    accounts.located(block.id, offset);
                 }
                 // Written with the next transaction: a life that ends before finds the block by reading.
                 self.remember(block.id);

@@ -8,6 +8,7 @@ use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
 use crate::{
+    account_state::Snapshots,
     archive::Archive,
     board::Board,
     config::Config,
@@ -36,7 +37,7 @@ impl Service for StreamRouter {
         ),
         (
             "transactional_id",
-            "Routers with the same id take over from one another; empty: PREFIX-router",
+            "Of the routers with the same id one publishes, the others stand by; empty: PREFIX-router",
         ),
         (
             "topics",
@@ -102,6 +103,34 @@ impl Service for StreamRouter {
         (
             "repair.deadline_seconds",
             "A slot that could not be had this long after it was first asked for is given up",
+        ),
+        (
+            "leadership.name",
+            "Tells this router from the others, over its restarts; empty: the host's name and `listen`",
+        ),
+        (
+            "leadership.lease_ms",
+            "A standby takes over when the publisher was not heard of for this long",
+        ),
+        (
+            "accounts_topic.enabled",
+            "Keep the newest confirmed state of every account that is written in the compacted topic PREFIX.accounts",
+        ),
+        (
+            "accounts_topic.memory_mebibytes",
+            "Memory for published blocks until they are confirmed",
+        ),
+        (
+            "accounts_topic.compaction_lag_seconds",
+            "Nothing younger is compacted; longer than finality ever takes",
+        ),
+        (
+            "accounts_topic.snapshot_mebibytes",
+            "A snapshot for one subscriber may hold this much",
+        ),
+        (
+            "accounts_topic.snapshots_at_once",
+            "Each reads the whole topic",
         ),
         ("grpc.listen", "Yellowstone gRPC"),
         (
@@ -218,6 +247,11 @@ async fn open_yellowstone(
     });
     let metrics = DoorMetrics::new(host.metrics())?;
     let door = Door::new(config.grpc.clone(), commands, tips, metrics);
+    if config.accounts_topic.enabled {
+        let topic = settings.topics.accounts.clone();
+        let snapshots = Snapshots::new(Arc::clone(log), topic, &config.accounts_topic);
+        door.offer_snapshots(snapshots);
+    }
     let asked = door.clone();
     host.page("subscribers", move || {
         let door = asked.clone();

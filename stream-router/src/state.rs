@@ -7,16 +7,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_log::{NewRecord, Record};
-use event_schema::{ObservedTopic, Slot, SourceId};
+use event_schema::{ObservedTopic, Pubkey, Slot, SourceId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    assembly::Extent, commitment::Standing, observation::Lane, router::Router, slot_tree::BlockId,
+    account_state::{Remembered, RestoredAccounts},
+    assembly::Extent,
+    commitment::Standing,
+    observation::Lane,
+    router::Router,
+    slot_tree::BlockId,
 };
 
 const POSITIONS: u8 = b'p';
 const BLOCK: u8 = b'b';
 const CLOSED: u8 = b'c';
+/// What is in the accounts topic.
+const ACCOUNTS: u8 = b'a';
+/// An account whose state there is in several records.
+const LARGE: u8 = b'l';
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LanePosition {
@@ -141,6 +150,21 @@ impl StateWriter {
         self.record(closed_key(slot, source), &state)
     }
 
+    /// What a next life must know of the accounts topic.
+    pub fn accounts(&self, remembered: &Remembered, out: &mut Vec<NewRecord>) {
+        let key = Bytes::from_static(&[ACCOUNTS]);
+        out.push(self.record(key, &remembered.progress));
+        for (account, chunks) in &remembered.large {
+            let mut key = BytesMut::with_capacity(33);
+            key.put_u8(LARGE);
+            key.put_slice(account.as_bytes());
+            out.push(match chunks {
+                Some(chunks) => self.record(key.freeze(), chunks),
+                None => self.raw(key.freeze(), Bytes::new()),
+            });
+        }
+    }
+
     pub fn forget_block(&self, block: BlockId) -> NewRecord {
         self.raw(block_key(block), Bytes::new())
     }
@@ -171,6 +195,7 @@ impl StateWriter {
 pub struct Restored {
     pub positions: BTreeMap<Lane, i64>,
     pub blocks: Vec<RestoredBlock>,
+    pub accounts: RestoredAccounts,
     pub writer: StateWriter,
 }
 
@@ -199,6 +224,7 @@ impl StateReader {
         let mut positions = BTreeMap::new();
         let mut blocks: Vec<BlockState> = Vec::new();
         let mut closed: Vec<ClosedState> = Vec::new();
+        let mut accounts = RestoredAccounts::default();
         for record in self.newest.into_values() {
             match record.key.first() {
                 Some(&POSITIONS) => {
@@ -218,6 +244,15 @@ impl StateReader {
                 }
                 Some(&BLOCK) => blocks.push(read(&record)?),
                 Some(&CLOSED) => closed.push(read(&record)?),
+                Some(&ACCOUNTS) => accounts.progress = read(&record)?,
+                Some(&LARGE) => {
+                    let account =
+                        Pubkey::try_from(&record.key[1..]).map_err(|error| StateError {
+                            position: record.position.to_string(),
+                            problem: error.to_string(),
+                        })?;
+                    accounts.large.insert(account, read(&record)?);
+                }
                 _ => {
                     return Err(StateError {
                         position: record.position.to_string(),
@@ -252,9 +287,24 @@ impl StateReader {
         Ok(Restored {
             positions,
             blocks: blocks.collect(),
+            accounts,
             writer: StateWriter { topic, number },
         })
     }
+}
+
+/// What a record of the state topic says of a published block, for one who follows the topic.
+pub fn published_block(record: &Record) -> Result<Option<RestoredBlock>, StateError> {
+    if record.key.first() != Some(&BLOCK) || record.value.is_empty() {
+        return Ok(None);
+    }
+    let state: BlockState = read(record)?;
+    Ok(Some(RestoredBlock {
+        block: state.block,
+        parent: state.parent,
+        told: state.told,
+        history: state.history,
+    }))
 }
 
 fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StateError> {

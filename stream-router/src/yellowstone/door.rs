@@ -8,7 +8,11 @@
 //! Reading order: `codec`, `request`, `pace` (pure); `gate`, `line`; `roster`, `conversation`, `updates`, `heartbeat`,
 //! `status`; `switch`, `service`, `version`, `metrics`.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{
@@ -18,6 +22,7 @@ use tokio::{
 use tonic::{
     Request, Status, Streaming,
     codec::CompressionEncoding,
+    metadata::MetadataMap,
     transport::{Identity, Server, ServerTlsConfig},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -56,6 +61,7 @@ use switch::Switch;
 use updates::{Shelf, Silence, Uncounted};
 
 use super::{config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
+use crate::account_state::Snapshots;
 
 /// Pongs that wait for a client to read; one that only pings waits, too.
 const REPLIES: usize = 16;
@@ -78,6 +84,8 @@ struct Inner {
     tips: Tips,
     metrics: DoorMetrics,
     version: String,
+    /// When the router keeps an accounts topic.
+    snapshots: OnceLock<Snapshots>,
     ready: watch::Sender<bool>,
     draining: watch::Sender<bool>,
 }
@@ -103,10 +111,31 @@ impl Door {
             tips,
             metrics,
             version: version::version(),
+            snapshots: OnceLock::new(),
             ready: watch::Sender::new(false),
             draining: watch::Sender::new(false),
             config,
         }))
+    }
+
+    /// From now on, clients that ask for the state first get it.
+    pub fn offer_snapshots(&self, snapshots: Snapshots) {
+        // A second offer would be the same.
+        let _ = self.0.snapshots.set(snapshots);
+    }
+
+    /// For a client that sent `x-request-snapshot: true`, as Yellowstone's do when they are told to.
+    fn snapshot(&self, metadata: &MetadataMap) -> Result<Option<(Snapshots, Tips)>, Status> {
+        if metadata
+            .get("x-request-snapshot")
+            .is_none_or(|value| value != "true")
+        {
+            return Ok(None);
+        }
+        let text = "no snapshot: this router keeps no accounts topic (accounts_topic.enabled); subscribe without x-request-snapshot";
+        let snapshots = self.0.snapshots.get().cloned();
+        let snapshots = snapshots.ok_or_else(|| Status::failed_precondition(text))?;
+        Ok(Some((snapshots, self.0.tips.clone())))
     }
 
     /// What the health service says: `NOT_SERVING` until told otherwise.
@@ -127,7 +156,8 @@ impl Door {
 
     /// A stream, without waiting for its first request: clients may want to see our headers before they send it.
     fn open(&self, request: Request<Streaming<Call>>) -> Result<Updates, Status> {
-        let (_, extensions, requests) = request.into_parts();
+        let (metadata, extensions, requests) = request.into_parts();
+        let snapshot = self.snapshot(&metadata)?;
         let (Some(key), Some(peer)) = (extensions.get::<Arc<Key>>(), extensions.get::<Peer>())
         else {
             return Err(Status::internal("the call came past the gate"));
@@ -154,6 +184,7 @@ impl Door {
             replies,
             shelf: Arc::clone(&shelf),
             outbox: Some(outbox),
+            snapshot,
         };
         // Ends with the stream, which aborts it.
         let conversation = tokio::spawn(conversation.run(requests)).abort_handle();

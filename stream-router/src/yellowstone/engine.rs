@@ -48,7 +48,7 @@ pub use blocks::weight;
 pub use chronicle::{Chronicle, Item, TooOld};
 pub use delivery::frame as delivered;
 pub use early::{EarlySlots, Had};
-pub use emission::{Delivery, Scratch, telling};
+pub use emission::{Delivery, Scratch, event, telling};
 pub use metrics::EngineMetrics;
 pub use stamp::Stamp;
 

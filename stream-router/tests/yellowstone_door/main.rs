@@ -7,5 +7,6 @@ mod hostile;
 mod raw;
 mod rig;
 mod slow;
+mod snapshot;
 mod subscribe;
 mod unary;

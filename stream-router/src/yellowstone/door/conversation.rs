@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,10 +25,16 @@ use super::{
     status,
     updates::{Reply, Shelf},
 };
-use crate::yellowstone::{
-    engine::{Command, Start},
-    filter::{FilterError, Filters, SubscriberId},
-    outbox::Outbox,
+use crate::{
+    account_state::Snapshots,
+    subscription::Level,
+    yellowstone::{
+        cursor::Cursor,
+        engine::{Command, Start},
+        filter::{FilterError, Filters, SubscriberId},
+        outbox::Outbox,
+        tips::Tips,
+    },
 };
 
 /// Requests that name more keys are compiled where they keep no other stream waiting.
@@ -52,6 +59,8 @@ pub struct Conversation {
     pub shelf: Arc<Shelf>,
     /// Until the engine has it.
     pub outbox: Option<Outbox>,
+    /// The client asks for the state first; until it has it.
+    pub snapshot: Option<(Snapshots, Tips)>,
 }
 
 impl Conversation {
@@ -131,6 +140,11 @@ impl Conversation {
             self.metrics.refused(why);
             (Ended::Refused, status)
         })?;
+        if self.snapshot.is_some() && self.outbox.is_some() && size.filters == 0 {
+            // Yellowstone's client begins with an empty request: the state is that of the filters which follow.
+            return Ok(());
+        }
+        let wants_accounts = !request.accounts.is_empty();
         let limits = Arc::clone(&self.key.filters);
         let compiled = if size.accounts > ACCOUNTS_IN_PLACE_MAX {
             let compile = move || Filters::compile(&request, &limits);
@@ -140,6 +154,8 @@ impl Conversation {
             Filters::compile(&request, &limits)
         };
         let filters = compiled.map_err(|error| self.refuse_filters(&error))?;
+        let snapshot = self.snapshot.take().filter(|_| wants_accounts);
+        let start = self.after_snapshot(snapshot, &filters, start).await?;
         self.facts.filters.store(size.filters, Ordering::Relaxed);
         self.facts.accounts.store(size.accounts, Ordering::Relaxed);
         self.shelf.starts_from(match start {
@@ -157,6 +173,34 @@ impl Conversation {
             None => Command::Replace { id, filters, start },
         };
         self.tell(command).await
+    }
+
+    /// Where the stream begins. One that resumes has its state.
+    async fn after_snapshot(
+        &self,
+        snapshot: Option<(Snapshots, Tips)>,
+        filters: &Filters,
+        start: Start,
+    ) -> Result<Start, End> {
+        let resumes = match &start {
+            Start::Now => false,
+            Start::Slot(_) => true,
+            Start::Cursor(cursor) => !cursor.is_empty(),
+        };
+        let (Some((snapshots, tips)), Some(outbox), false) = (snapshot, &self.outbox, resumes)
+        else {
+            return Ok(start);
+        };
+        match snapshots.give(filters, outbox, &tips).await {
+            Ok(telling) => {
+                let cursor = Cursor::after(Level::Confirmed, telling).encode();
+                Ok(Start::Cursor(Bytes::copy_from_slice(&cursor)))
+            }
+            Err(error) => {
+                self.metrics.refused(Refused::Request);
+                Err((Ended::Refused, status::no_snapshot(&error)))
+            }
+        }
     }
 
     async fn change(&mut self, change: Change) -> Result<(), End> {

@@ -4,7 +4,7 @@
 use tonic::Status;
 
 use super::metrics::Ended;
-use crate::yellowstone::outbox::Ending;
+use crate::{account_state::SnapshotError, yellowstone::outbox::Ending};
 
 /// `from_slot` is what the subscriber asked for last.
 pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
@@ -38,6 +38,15 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
             )),
         ),
         Ending::Shutdown => (Ended::Shutdown, shutdown()),
+    }
+}
+
+pub fn no_snapshot(error: &SnapshotError) -> Status {
+    let text = error.to_string();
+    match error {
+        SnapshotError::Level => Status::invalid_argument(text),
+        SnapshotError::TooLarge { .. } => Status::resource_exhausted(text),
+        SnapshotError::Behind | SnapshotError::Log(_) => Status::unavailable(text),
     }
 }
 
