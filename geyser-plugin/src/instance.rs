@@ -76,6 +76,12 @@ pub struct Instance {
 impl Instance {
     /// `file` is where `config` was read from.
     pub fn start(config: &Config, file: &Path) -> Result<Self, StartError> {
+        let started = config.threads.start(|| Self::start_here(config, file));
+        started.map_err(StartError::Thread)?
+    }
+
+    /// On a thread that has stepped back; its threads step back with it.
+    fn start_here(config: &Config, file: &Path) -> Result<Self, StartError> {
         let outputs = config.lanes();
         let source = SourceId {
             validator: config.validator_identity.unwrap_or_default(),
@@ -167,6 +173,7 @@ impl Instance {
             counters: Arc::clone(&counters),
             deliveries,
             stop: stop_worker,
+            linger: Duration::from_millis(config.linger_ms),
             stop_within: Duration::from_secs(config.unload_seconds),
         };
         let worker = Worker::new(around, outlet, spill);
