@@ -2,8 +2,7 @@
 //!
 //! On Linux every thread has a nice value and a set of CPUs of its own, and a new thread takes both from the one that starts
 //! it. So one thread is started to load the plugin: it steps back, and whatever it starts (the worker, Kafka's client with its
-//! threads, clients that the worker makes later) steps back with it. The validator's own thread keeps what it has, and is
-//! left without the destructors that starting threads leaves behind.
+//! threads, clients that the worker makes later) steps back with it. The validator's own thread keeps what it has.
 
 use std::{fmt, io, panic, thread};
 
