@@ -76,12 +76,6 @@ pub struct Instance {
 impl Instance {
     /// `file` is where `config` was read from.
     pub fn start(config: &Config, file: &Path) -> Result<Self, StartError> {
-        let started = config.threads.start(|| Self::start_here(config, file));
-        started.map_err(StartError::Thread)?
-    }
-
-    /// On a thread that has stepped back; its threads step back with it.
-    fn start_here(config: &Config, file: &Path) -> Result<Self, StartError> {
         let outputs = config.lanes();
         let source = SourceId {
             validator: config.validator_identity.unwrap_or_default(),
@@ -105,7 +99,11 @@ impl Instance {
         let killed_lost = recovered.killed_lost;
         let memory = queue_memory(config, queue.as_deref(), source, killed_lost)?;
         let memory = Arc::new(memory);
-        let started = Self::start_on(config, file, source, recovered, filters, spill, &memory);
+        // Only what starts threads steps back: the validator waits for the rest.
+        let started = config
+            .threads
+            .start(|| Self::start_on(config, file, source, recovered, filters, spill, &memory))
+            .unwrap_or_else(|error| Err(StartError::Thread(error)));
         if started.is_err() {
             // Nothing was accepted: a name that nobody uses must not keep the memory.
             memory.give_up();

@@ -1,7 +1,7 @@
 //! The plugin's own threads give way to the validator's.
 //!
 //! On Linux every thread has a nice value and a set of CPUs of its own, and a new thread takes both from the one that starts
-//! it. So one thread is started to load the plugin: it steps back, and whatever it starts (the worker, Kafka's client with its
+//! it. So one thread is started to start the others: it steps back, and whatever it starts (the worker, Kafka's client with its
 //! threads, clients that the worker makes later) steps back with it. The validator's own thread keeps what it has.
 
 use std::{fmt, io, panic, thread};
@@ -45,7 +45,7 @@ impl Threads {
     /// What the system refuses is said, and hinders nothing.
     pub fn start<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
-            let loader = thread::Builder::new().name("hgLoad".into()).spawn_scoped(
+            let loader = thread::Builder::new().name("hgStart".into()).spawn_scoped(
                 scope,
                 || {
                     let stepped_back = self.step_back();
