@@ -514,7 +514,9 @@ mod tests {
             let threads: Vec<_> = (0..12)
                 .map(|_| {
                     scope.spawn(|| {
-                        (0..1_000).for_each(|_| drop(header.tally().raise(3)));
+                        for _ in 0..1_000 {
+                            header.tally().raise(3);
+                        }
                         (&raw const *header.tally()).addr()
                     })
                 })
