@@ -99,8 +99,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     (
         "threads.nice",
-        "10",
-        "0 to 19: added to the validator's nice value for every thread of the plugin, Kafka's client included. At 10 a thread gets a tenth of a CPU that the validator wants as well, and the whole of one that it does not; at 0 it runs like the validator's own threads. What came of it is logged",
+        "5",
+        "0 to 19: added to the validator's nice value for every thread of the plugin, Kafka's client included. At 5 a thread gets a quarter of a CPU that the validator wants as well, at 10 a tenth, and the whole of one that it does not; at 0 it runs like the validator's own threads. What came of it is logged",
     ),
     (
         "threads.cpus",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Threads {
-    /// Added to the validator's nice value, 0 to 19. At 10 a thread gets a tenth of a processor that the validator wants for
+    /// Added to the validator's nice value, 0 to 19. At 5 a thread gets a quarter of a processor that the validator wants for
     /// itself, and all of one that it does not.
     pub nice: u8,
     /// Where they may run, such as `2-3,7`; `null`: where the validator may.
@@ -26,7 +26,7 @@ pub struct Threads {
 impl Default for Threads {
     fn default() -> Self {
         Self {
-            nice: 10,
+            nice: 5,
             cpus: None,
         }
     }
