@@ -57,7 +57,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const STUCK: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 1_000 });
 /// A client that holds only what is on disk as well is in nobody's way, and connects by itself. After so long without an
 /// answer it is replaced all the same: a connection may be dead without anybody telling.
-const SILENT: Duration = Duration::from_secs(10);
+const SILENT: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 10_000 });
 /// What is on disk is handed to a client by so many records until Kafka has acknowledged one of them: while it is away, the
 /// client's whole memory would be filled with what is on disk anyway.
 const TRIALS: usize = 256;

@@ -157,7 +157,9 @@ impl<O: Outlet> Worker<O> {
         let is_in_the_way = self.records.released != self.records.next
             && first.is_some_and(|first| first.is_expecting());
         let stuck = self.outlet.in_flight() > 0
-            && (is_in_the_way && self.moved.elapsed() >= STUCK
+            && (is_in_the_way
+                && self.moved.elapsed() >= STUCK
+                && self.silence.is_over(now, STUCK, SILENT)
                 || self.silence.lasts(now) >= SILENT);
         if !stuck || self.leaving || self.spill.is_none() {
             return;
