@@ -7,6 +7,7 @@
 //! What this crate deliberately does not do: it decides no forks and no commitment (the router did), keeps no books (the
 //! ledger does), and asks no earlier part of the system for anything.
 
+pub mod decode;
 pub mod door;
 pub mod engine;
 pub mod sink;

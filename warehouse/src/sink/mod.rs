@@ -1,7 +1,7 @@
 //! `warehouse-sink`: the canonical topic into ClickHouse tables, each row exactly once in effect.
 //!
 //! Records become batches ([`planner`]); a batch's extent is journalled before its rows ([`journal`]); rows are built
-//! purely ([`rows`], [`token_program`], [`tx_error`]) and sent as columnar blocks ([`native`]) under tokens that make a
+//! purely ([`rows`], with [`crate::decode`] and [`tx_error`]) and sent as columnar blocks ([`native`]) under tokens that make a
 //! repetition harmless ([`writer`]). After a crash the unfinished batch is rebuilt from the log and sent again.
 //!
 //! What it deliberately does not do: it knows no fork choice, scales no amounts, and never asks the chain for anything.
@@ -16,7 +16,6 @@ mod planner;
 mod rows;
 mod store;
 mod tables;
-mod token_program;
 mod tx_error;
 mod writer;
 

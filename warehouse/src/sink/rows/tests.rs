@@ -74,7 +74,7 @@ fn transfer() -> SubscribeUpdateTransactionInfo {
                     vec![1; 32],
                     vec![2; 32],
                     vec![3; 32],
-                    token_program::TOKEN.to_vec(),
+                    crate::decode::programs::TOKEN.to_vec(),
                     vec![5; 32],
                 ],
                 recent_blockhash: vec![8; 32],
@@ -135,7 +135,10 @@ fn an_inner_transfer_gives_every_row_it_should() {
         .collect();
     assert_eq!(
         paths,
-        [(0, Some(1), [5; 32]), (1, Some(2), token_program::TOKEN)]
+        [
+            (0, Some(1), [5; 32]),
+            (1, Some(2), crate::decode::programs::TOKEN)
+        ]
     );
     assert_eq!(rows.instructions[0].discriminator, 0x03_02_01);
     let moved = &rows.token_transfers[0];

@@ -1,0 +1,366 @@
+//! Swaps: which pool, what went in, what came out.
+//!
+//! A program's reader names the accounts of a swap ([`Shape`]). The amounts are those of the token transfers beneath the
+//! call, as exact as the balances they explain; where the program also tells its swap by a call to itself ([`Event`]), the
+//! two are compared and the row says which it rests on ([`Evidence`]). Amounts are the pool's side: what its vaults gained
+//! and lost. Fees that go elsewhere on the way are transfers of their own.
+//!
+//! A route of an aggregator is a swap too, of what its user gave and got, with no pool; its legs are the pools' swaps. Sums
+//! over both would count twice, so they are stored apart.
+
+pub mod jupiter;
+pub mod meteora_damm;
+pub mod meteora_dlmm;
+pub mod pump_fun;
+pub mod pump_swap;
+pub mod raydium_amm;
+pub mod raydium_clmm;
+pub mod raydium_cpmm;
+pub mod whirlpool;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{
+    Effect, Index, Instruction, Key, Known, LamportMovement, Reading, TokenFlow, TokenMovement,
+    Trace, Unread, programs, token_flow::Placed,
+};
+
+/// First bytes of an instruction by which an Anchor program tells an event to itself.
+pub const SELF_CALL: [u8; 8] = [228, 69, 165, 46, 81, 203, 154, 29];
+
+/// The accounts of one swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// `None` for a route.
+    pub pool: Option<Index>,
+    pub user: Index,
+    pub sides: Sides,
+}
+
+/// Where its amounts are to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// A pool's two token accounts; the transfers tell which of them gained.
+    Vaults([Index; 2]),
+    /// What leaves the user's token account and what reaches the other.
+    Route { source: Index, destination: Index },
+    /// A bonding curve: tokens in a vault, and lamports in the pool's own account.
+    Curve { vault: Index, mint: Index },
+}
+
+/// What a program says of its own swap, as far as it says it; pool's side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub pool: Option<Key>,
+    pub legs: Vec<Leg>,
+}
+
+/// An amount in, an amount out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leg {
+    pub mint_in: Option<Key>,
+    pub amount_in: u64,
+    pub mint_out: Option<Key>,
+    pub amount_out: u64,
+}
+
+/// What the amounts of a swap rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// Transfers, and the program's own event says the same.
+    TransfersAndEvent,
+    /// Transfers; the program told no event that is recorded.
+    Transfers,
+    /// The program's event: lamports of a curve leave without a transfer.
+    Event,
+    /// Transfers and event differ; the amounts are the transfers'.
+    Mismatch,
+    /// Neither both amounts nor an event.
+    None,
+}
+
+impl Evidence {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TransfersAndEvent => "transfers_and_event",
+            Self::Transfers => "transfers",
+            Self::Event => "event",
+            Self::Mismatch => "mismatch",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One swap of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swap {
+    /// Place in [`Trace::calls`].
+    pub call: usize,
+    /// Among the swaps of one instruction.
+    pub event_index: u16,
+    pub shape: Shape,
+    pub mint_in: Option<Key>,
+    pub mint_out: Option<Key>,
+    pub amount_in: Option<u64>,
+    pub amount_out: Option<u64>,
+    pub evidence: Evidence,
+}
+
+/// A token account's flows beneath one call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    gained: u64,
+    lost: u64,
+}
+
+/// All swaps, with the amounts that the calls beneath them show.
+pub fn settle(
+    trace: &Trace<'_>,
+    readings: &[Reading],
+    tokens: &[Placed<TokenMovement>],
+    lamports: &[Placed<LamportMovement>],
+    mints: &BTreeMap<Index, Key>,
+) -> Vec<Swap> {
+    let mut swaps = Vec::new();
+    for (call, reading) in readings.iter().enumerate() {
+        let shapes = reading.effects().iter().filter_map(|effect| match effect {
+            Effect::Swap(shape) => Some(*shape),
+            _ => None,
+        });
+        let shapes: Vec<Shape> = shapes.collect();
+        if shapes.is_empty() {
+            continue;
+        }
+        let beneath = trace.beneath(call);
+        let events = events(trace, readings, call, beneath.clone());
+        let alone = shapes.len() == 1;
+        swaps.extend(shapes.into_iter().zip(0_u16..).map(|(shape, event_index)| {
+            let scene = Scene {
+                trace,
+                tokens: within(tokens, &beneath),
+                lamports: within(lamports, &beneath),
+                mints,
+                // Which of several swaps an event belongs to, only its pool could tell.
+                events: if alone { &events } else { &[] },
+            };
+            scene.swap(call, event_index, shape)
+        }));
+    }
+    swaps
+}
+
+fn within<'m, M>(movements: &'m [Placed<M>], calls: &Range<usize>) -> &'m [Placed<M>] {
+    let first = movements.partition_point(|placed| placed.call < calls.start);
+    let end = movements.partition_point(|placed| placed.call < calls.end);
+    movements.get(first..end).unwrap_or_default()
+}
+
+/// What the program of `call` told of itself in the calls right beneath it.
+fn events(
+    trace: &Trace<'_>,
+    readings: &[Reading],
+    call: usize,
+    beneath: Range<usize>,
+) -> Vec<Event> {
+    let Some(own) = trace.calls.get(call) else {
+        return Vec::new();
+    };
+    let below = trace.calls.iter().zip(readings).skip(beneath.start);
+    below
+        .take(beneath.len())
+        .filter(|(call, _)| {
+            let right_beneath = match (own.stack_height, call.stack_height) {
+                (Some(own), Some(depth)) => depth == own.saturating_add(1),
+                _ => true,
+            };
+            call.program == own.program && right_beneath
+        })
+        .flat_map(|(_, reading)| reading.effects())
+        .filter_map(|effect| match effect {
+            Effect::SwapEvent(event) => Some(event.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What one swap is judged by.
+struct Scene<'a> {
+    trace: &'a Trace<'a>,
+    tokens: &'a [Placed<TokenMovement>],
+    lamports: &'a [Placed<LamportMovement>],
+    mints: &'a BTreeMap<Index, Key>,
+    events: &'a [Event],
+}
+
+impl Scene<'_> {
+    fn swap(&self, call: usize, event_index: u16, shape: Shape) -> Swap {
+        let empty = Swap {
+            call,
+            event_index,
+            shape,
+            mint_in: None,
+            mint_out: None,
+            amount_in: None,
+            amount_out: None,
+            evidence: Evidence::None,
+        };
+        match shape.sides {
+            Sides::Vaults(vaults) => self.vaults(empty, vaults),
+            Sides::Route {
+                source,
+                destination,
+            } => self.route(empty, source, destination),
+            Sides::Curve { vault, mint } => self.curve(empty, vault, mint),
+        }
+    }
+
+    fn flow(&self, account: Index) -> Flow {
+        let mut flow = Flow::default();
+        for placed in self.tokens {
+            let movement = placed.movement;
+            // A pool only passes tokens on; a route may also lead through a program that makes or destroys them.
+            let moves = matches!(
+                movement.flow,
+                TokenFlow::Transfer | TokenFlow::Mint | TokenFlow::Burn
+            );
+            let Some(amount) = movement.amount.filter(|_| moves) else {
+                continue;
+            };
+            if movement.source == Some(account) {
+                flow.lost = flow.lost.saturating_add(amount);
+            }
+            if movement.destination == Some(account) {
+                let arrived = amount.saturating_sub(movement.fee.unwrap_or(0));
+                flow.gained = flow.gained.saturating_add(arrived);
+            }
+        }
+        flow
+    }
+
+    fn vaults(&self, mut swap: Swap, [one, other]: [Index; 2]) -> Swap {
+        let net = |account| {
+            let flow = self.flow(account);
+            i128::from(flow.gained) - i128::from(flow.lost)
+        };
+        let (gained, lost) = match (net(one), net(other)) {
+            (gain, loss) if gain > 0 && loss <= 0 => ((one, gain), (other, loss)),
+            (loss, gain) if gain > 0 && loss <= 0 => ((other, gain), (one, loss)),
+            _ => return swap,
+        };
+        swap.mint_in = self.mints.get(&gained.0).copied();
+        swap.mint_out = self.mints.get(&lost.0).copied();
+        swap.amount_in = u64::try_from(gained.1).ok();
+        swap.amount_out = u64::try_from(-lost.1).ok();
+        self.compared(swap)
+    }
+
+    fn route(&self, mut swap: Swap, source: Index, destination: Index) -> Swap {
+        swap.mint_in = self.mints.get(&source).copied();
+        swap.mint_out = self.mints.get(&destination).copied();
+        let (given, got) = (self.flow(source).lost, self.flow(destination).gained);
+        if given > 0 {
+            swap.amount_in = Some(given);
+            swap.amount_out = Some(got);
+        }
+        self.compared(swap)
+    }
+
+    fn curve(&self, mut swap: Swap, vault: Index, mint: Index) -> Swap {
+        let tokens = self.flow(vault);
+        let base = self.trace.key(mint);
+        let paid = self
+            .lamports
+            .iter()
+            .filter(|placed| Some(placed.movement.destination) == swap.shape.pool)
+            .filter_map(|placed| placed.movement.lamports)
+            .fold(0_u64, u64::saturating_add);
+        if tokens.lost > 0 {
+            swap.mint_in = Some(programs::WRAPPED_SOL);
+            swap.mint_out = base;
+            // A curve may pass on a part of what it is paid, without a call: then only the event knows what stays.
+            let told: Vec<u64> = self.legs().map(|leg| leg.amount_in).collect();
+            let all_stays = paid > 0 && told.iter().all(|told| *told == paid);
+            swap.amount_in = all_stays.then_some(paid);
+            swap.amount_out = Some(tokens.lost);
+        } else if tokens.gained > 0 {
+            swap.mint_in = base;
+            swap.mint_out = Some(programs::WRAPPED_SOL);
+            swap.amount_in = Some(tokens.gained);
+        }
+        self.compared(swap)
+    }
+
+    fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.events.iter().flat_map(|event| &event.legs)
+    }
+
+    /// Beside the program's events.
+    fn compared(&self, mut swap: Swap) -> Swap {
+        if self.legs().next().is_none() {
+            let seen = swap.amount_in.is_some() && swap.amount_out.is_some();
+            swap.evidence = if seen {
+                Evidence::Transfers
+            } else {
+                Evidence::None
+            };
+            return swap;
+        }
+        let same =
+            |told: Option<Key>, seen: Option<Key>| told.is_none() || seen.is_none() || told == seen;
+        let told_in = self
+            .legs()
+            .filter(|leg| same(leg.mint_in, swap.mint_in))
+            .fold(0_u64, |sum, leg| sum.saturating_add(leg.amount_in));
+        let told_out = self
+            .legs()
+            .filter(|leg| same(leg.mint_out, swap.mint_out))
+            .fold(0_u64, |sum, leg| sum.saturating_add(leg.amount_out));
+        let agrees = |seen: Option<u64>, told| seen.is_none_or(|seen| seen == told);
+        swap.evidence = match (swap.amount_in, swap.amount_out) {
+            (None, None) => Evidence::None,
+            (seen_in, seen_out) if !agrees(seen_in, told_in) || !agrees(seen_out, told_out) => {
+                Evidence::Mismatch
+            }
+            (Some(_), Some(_)) => Evidence::TransfersAndEvent,
+            _ => {
+                swap.amount_in = Some(told_in);
+                swap.amount_out = Some(told_out);
+                Evidence::Event
+            }
+        };
+        swap
+    }
+}
+
+/// An instruction of an Anchor program: its first eight bytes and the rest.
+fn discriminator<'a>(instruction: &Instruction<'a>) -> Result<([u8; 8], &'a [u8]), Unread> {
+    match instruction.data.split_first_chunk::<8>() {
+        Some((name, rest)) => Ok((*name, rest)),
+        None => Err(Unread::Malformed),
+    }
+}
+
+/// A swap with two vaults at these places of the instruction's accounts.
+fn pool(
+    instruction: &Instruction<'_>,
+    name: &'static str,
+    pool: usize,
+    user: usize,
+    vaults: [usize; 2],
+) -> Result<Known, Unread> {
+    Known::with(
+        name,
+        Effect::Swap(Shape {
+            pool: Some(instruction.account(pool)?),
+            user: instruction.account(user)?,
+            sides: Sides::Vaults([
+                instruction.account(vaults[0])?,
+                instruction.account(vaults[1])?,
+            ]),
+        }),
+    )
+}
+
+fn event(name: &'static str, event: Event) -> Result<Known, Unread> {
+    Known::with(name, Effect::SwapEvent(event))
+}
