@@ -58,7 +58,7 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run a benchmark; without a name, list them. `validator` is one of them: a real one, with the plugin and without
+    /// Run a benchmark; without a name, list them. Also `validator` (a real one, with the plugin and without) and `warehouse`
     Bench {
         name: Option<String>,
         /// The last line is one JSON object

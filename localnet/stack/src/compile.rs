@@ -130,9 +130,31 @@ pub fn bench(
         .with_context(|| format!("{}", binary.display()))?;
     if name.is_none() {
         println!(
-            "\nand, by `./heliograph bench`:\n  validator  A real validator with the plugin and without it, in turns"
+            "\nand, by `./heliograph bench`:\n  validator  A real validator with the plugin and without it, in turns\n  warehouse  The warehouse's own; `warehouse help` lists them"
         );
     }
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Hands over to the warehouse's own measurements: the crate `bench` depends on no service.
+pub fn warehouse_bench(
+    repository: &Path,
+    json: bool,
+    arguments: &[String],
+) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["run", "--release", "--quiet", "-p", "warehouse"])
+        .args(["--example", "warehouse_bench", "--"])
+        .args(arguments)
+        .current_dir(repository);
+    if json {
+        command.arg("--json");
+    }
+    let status = command.status().context("could not run cargo")?;
     Ok(status
         .code()
         .and_then(|code| u8::try_from(code).ok())

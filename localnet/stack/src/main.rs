@@ -122,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some("validator") => {
                 runtime.block_on(bench_validator::run(root, json, &arguments, &say))
             }
+            Some("warehouse") => compile::warehouse_bench(&repository, json, &arguments),
             name => compile::bench(&repository, name, json, &arguments),
         },
         Verb::Plugin { .. } | Verb::Completions { .. } => Ok(ExitCode::SUCCESS),

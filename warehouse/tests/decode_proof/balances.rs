@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event_schema::proto::confirmed_block::TransactionStatusMeta;
-use warehouse::decode::{Decoded, Index, Key, TokenFlow, Trace, programs, swap::Sides};
+use warehouse::decode::{
+    Decoded, Index, Key, TokenFlow, Trace, programs,
+    swap::{Evidence, Sides},
+};
 
 use super::Tally;
 
@@ -34,6 +37,20 @@ fn deltas(meta: &TransactionStatusMeta) -> BTreeMap<Index, (Key, i128)> {
         }
     }
     found
+}
+
+/// All lamports that left accounts arrived in others, but the fee.
+pub fn lamport_identity(meta: Option<&TransactionStatusMeta>) -> &'static str {
+    let listed = meta.filter(|meta| {
+        !meta.pre_balances.is_empty() && meta.pre_balances.len() == meta.post_balances.len()
+    });
+    let Some(meta) = listed else { return "unknown" };
+    let sum = |balances: &[u64]| balances.iter().copied().map(u128::from).sum::<u128>();
+    if sum(&meta.pre_balances) == sum(&meta.post_balances) + u128::from(meta.fee) {
+        "exact"
+    } else {
+        "broken"
+    }
 }
 
 /// Per mint: the sum of all changes is what was minted, less what was burned, withheld or shielded.
@@ -103,7 +120,12 @@ pub fn swaps(
         let vaults = match swap.shape.sides {
             Sides::Vaults(vaults) => vaults.to_vec(),
             Sides::Curve { vault, .. } => {
-                if let Some(curve) = swap.shape.pool {
+                let stays = swap.evidence == Evidence::TransfersAndEvent
+                    || swap.mint_in != Some(programs::WRAPPED_SOL);
+                // What a curve keeps as a fee beside the trade, no call and no event tells.
+                if !stays {
+                    tally.swap_accounts_shared += 1;
+                } else if let Some(curve) = swap.shape.pool {
                     let change = if swap.mint_in == Some(programs::WRAPPED_SOL) {
                         amount_in
                     } else {
@@ -154,7 +176,7 @@ pub fn swaps(
             tally.swap_accounts_shared += 1;
             continue;
         }
-        tally.lamports.count(delta == told, || {
+        tally.curve_lamports.count(delta == told, || {
             format!("{place}: curve {curve} changed by {delta}, swaps say {told}")
         });
     }

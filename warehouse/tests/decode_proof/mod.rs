@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "test and example each use their own part")]
 
 pub mod balances;
+pub mod parsed;
 pub mod recorded;
 pub mod reference;
 
 use std::collections::BTreeMap;
 
-use event_schema::proto::{confirmed_block::Message, geyser::SubscribeUpdateTransactionInfo};
+use event_schema::proto::confirmed_block::Message;
 use warehouse::decode::{Decoded, Reading, Trace, decode, programs};
 
 /// What was counted. Differences are kept as text, the first few of each kind.
@@ -16,6 +17,8 @@ use warehouse::decode::{Decoded, Reading, Trace, decode, programs};
 pub struct Tally {
     pub transactions: u64,
     pub failed: u64,
+    /// Of them from `jsonParsed` replies: balances are their reference, and what is said of instructions is none.
+    pub rewritten: u64,
     pub instructions: u64,
     /// By the program's name: seen, decoded, unknown, malformed.
     pub coverage: BTreeMap<&'static str, Coverage>,
@@ -31,7 +34,10 @@ pub struct Tally {
     /// Token accounts of pools and users that swaps alone explain.
     pub swap_balances: Comparison,
     pub swap_accounts_shared: u64,
-    pub lamports: Comparison,
+    pub lamport_identity: BTreeMap<&'static str, u64>,
+    pub curve_lamports: Comparison,
+    /// What is worth a look, as text.
+    pub notes: Vec<String>,
     pub lamports_unstated: u64,
     pub lamports_found: u64,
     pub fees_known: u64,
@@ -72,7 +78,16 @@ impl Comparison {
 }
 
 impl Tally {
-    pub fn add(&mut self, place: &str, update: &SubscribeUpdateTransactionInfo) {
+    pub fn of(found: &recorded::Folder) -> Self {
+        let mut tally = Self::default();
+        for recorded in &found.transactions {
+            tally.add(recorded);
+        }
+        tally
+    }
+
+    pub fn add(&mut self, recorded: &recorded::Recorded) {
+        let (place, update) = (recorded.place.as_str(), &recorded.update);
         let empty = Message::default();
         let message = update
             .transaction
@@ -92,13 +107,19 @@ impl Tally {
             .entry((identity.word(), identity.reason()))
             .or_default() += 1;
         if identity.word() != "exact" {
-            eprintln!(
-                "{place}: token identity {}: {}",
+            self.notes.push(format!(
+                "{place}: tokens {}: {}",
                 identity.word(),
                 identity.reason()
-            );
+            ));
         }
-        reference::compare(self, place, &trace, &decoded);
+        let lamports = balances::lamport_identity(meta);
+        *self.lamport_identity.entry(lamports).or_default() += 1;
+        if recorded.rewritten {
+            self.rewritten += 1;
+        } else {
+            reference::compare(self, place, &trace, &decoded);
+        }
         if let Some(meta) = meta.filter(|_| success) {
             balances::mint_sums(self, place, &trace, &decoded, meta);
             balances::swaps(self, place, &trace, &decoded, meta);
@@ -109,13 +130,13 @@ impl Tally {
                     .entry((program, swap.evidence.word()))
                     .or_default() += 1;
                 if matches!(swap.evidence.word(), "mismatch" | "none") {
-                    eprintln!(
-                        "{place}: {program} {:?} {:?} → {:?} {:?}",
-                        decoded.readings[swap.call].name(),
+                    self.notes.push(format!(
+                        "{place}: {program} {} {:?} → {:?}: {}",
+                        decoded.readings[swap.call].name().unwrap_or_default(),
                         swap.amount_in,
                         swap.amount_out,
-                        swap.evidence
-                    );
+                        swap.evidence.word()
+                    ));
                 }
             }
             for placed in &decoded.tokens {
@@ -158,15 +179,102 @@ impl Tally {
                 _ => coverage.malformed += 1,
             }
             if let Reading::Unread(_) = reading {
-                eprintln!(
-                    "not read: {} {} {} accounts, data {}",
+                self.notes.push(format!(
+                    "not read: {} {} instruction, {} accounts, data {}…",
                     program.name,
                     reading.outcome(),
                     call.accounts.len(),
-                    hex::encode(&call.data[..call.data.len().min(16)])
-                );
+                    hex::encode(&call.data[..call.data.len().min(8)])
+                ));
             }
         }
+    }
+
+    pub fn identity_count(&self, word: &str) -> u64 {
+        let of_word = self
+            .token_identity
+            .iter()
+            .filter(|((found, _), _)| *found == word);
+        of_word.map(|(_, count)| count).sum()
+    }
+
+    /// For people.
+    pub fn print(&self) {
+        println!(
+            "{} transactions ({} failed, {} out of jsonParsed replies), {} instructions; {} of programs without a decoder ({} programs)",
+            self.transactions,
+            self.failed,
+            self.rewritten,
+            self.instructions,
+            self.foreign.values().sum::<u64>(),
+            self.foreign.len()
+        );
+        println!(
+            "{:<24}{:>8}{:>9}{:>9}{:>11}{:>10}",
+            "program", "seen", "decoded", "unknown", "malformed", "share"
+        );
+        for (program, coverage) in &self.coverage {
+            println!(
+                "{program:<24}{:>8}{:>9}{:>9}{:>11}{:>9.2}%",
+                coverage.seen,
+                coverage.decoded,
+                coverage.unknown,
+                coverage.malformed,
+                coverage.percent()
+            );
+        }
+        for ((word, reason), count) in &self.token_identity {
+            println!("tokens of a transaction add up: {word} {reason} {count}");
+        }
+        for (word, count) in &self.lamport_identity {
+            println!("lamports of a transaction add up: {word} {count}");
+        }
+        let compared = [
+            (
+                "instructions beside Agave's own jsonParsed",
+                &self.reference,
+            ),
+            (
+                "mints whose changes are minted − burned − withheld",
+                &self.mint_sums,
+            ),
+            (
+                "vaults whose change is the sum of their swaps",
+                &self.swap_balances,
+            ),
+            (
+                "curves whose lamports change by their swaps",
+                &self.curve_lamports,
+            ),
+        ];
+        for (what, comparison) in compared {
+            println!(
+                "{what}: {} equal, {} different",
+                comparison.equal, comparison.different
+            );
+        }
+        println!(
+            "{} more instructions decoded that Agave's reader refuses; {} vaults and curves touched by more than swaps",
+            self.only_ours, self.swap_accounts_shared
+        );
+        for ((program, evidence), count) in &self.swaps {
+            println!("swaps of {program}, resting on {evidence}: {count}");
+        }
+        println!(
+            "lamport movements without a stated amount: {}, found from balances: {}",
+            self.lamports_unstated, self.lamports_found
+        );
+        println!(
+            "fees that come apart: {} of {}; {} transactions tip, {} lamports",
+            self.fees_known, self.transactions, self.tipping, self.tips
+        );
+        self.notes.iter().for_each(|note| println!("note: {note}"));
+    }
+}
+
+impl Coverage {
+    pub fn percent(&self) -> f64 {
+        100.0 * self.decoded as f64 / self.seen as f64
     }
 }
 

@@ -1,6 +1,9 @@
 //! Recorded transactions of a folder: whole blocks, and replies that hold single ones.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::ReplicaTransactionInfoV3;
 use bench::{
@@ -15,9 +18,13 @@ use event_schema::proto::{
 };
 use serde_json::{Value, json};
 
+use super::parsed;
+
 /// A transaction and where it came from.
 pub struct Recorded {
     pub place: String,
+    /// Written again from a `jsonParsed` reply.
+    pub rewritten: bool,
     pub update: SubscribeUpdateTransactionInfo,
 }
 
@@ -27,7 +34,7 @@ pub struct Folder {
     pub transactions: Vec<Recorded>,
     /// Whole blocks among the files.
     pub blocks: Vec<(String, Block)>,
-    /// Files without message bytes, and why.
+    /// Files and replies that are not read, and why.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -67,34 +74,45 @@ impl Folder {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{name}: {error}"));
         if name.ends_with(".SubscribeUpdateTransaction.bin") {
             let update = SubscribeUpdateTransaction::decode(bytes.as_slice()).unwrap();
-            self.transactions.push(Recorded {
-                place: name,
-                update: update.transaction.unwrap(),
-            });
+            self.push(name, update.transaction.unwrap(), false);
             return;
         }
         // An excerpt is no whole block, and its transactions are as good as any.
-        if !name.contains(".excerpt") {
-            match block_file::parse(&name, &bytes) {
-                Ok(Content::Block(block)) => {
-                    self.block(&name, &block);
-                    self.blocks.push((name, block));
-                    return;
-                }
-                Ok(Content::Skipped(reason)) if !name.ends_with(".json") => {
-                    self.skipped.push((name, reason));
-                    return;
-                }
-                _ => {}
-            }
+        let content = (!name.contains(".excerpt")).then(|| block_file::parse(&name, &bytes));
+        if let Some(Ok(Content::Block(block))) = content {
+            self.block(&name, &block);
+            self.blocks.push((name, block));
+            return;
         }
-        match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) => self.replies(&name, &value),
-            Err(error) => self.skipped.push((name, error.to_string())),
+        if name.ends_with(".gz") {
+            let mut unpacked = Vec::new();
+            flate2::read::MultiGzDecoder::new(bytes.as_slice())
+                .read_to_end(&mut unpacked)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            bytes = unpacked;
         }
+        let before = self.transactions.len() + self.skipped.len();
+        if let Ok(value) = serde_json::from_slice::<Value>(&bytes) {
+            self.replies(&name, &value);
+        }
+        if before == self.transactions.len() + self.skipped.len() {
+            let reason = match content {
+                Some(Ok(Content::Skipped(reason))) => reason,
+                _ => "no executed transaction in it".into(),
+            };
+            self.skipped.push((name, reason));
+        }
+    }
+
+    fn push(&mut self, place: String, update: SubscribeUpdateTransactionInfo, rewritten: bool) {
+        self.transactions.push(Recorded {
+            place,
+            update,
+            rewritten,
+        });
     }
 
     fn block(&mut self, place: &str, block: &Block) {
@@ -110,10 +128,11 @@ impl Folder {
             if let UpdateOneof::Transaction(update) =
                 baseline::transaction_update(&info, block.slot)
             {
-                self.transactions.push(Recorded {
-                    place: format!("{place}#{index}"),
-                    update: update.transaction.unwrap(),
-                });
+                self.push(
+                    format!("{place}#{index}"),
+                    update.transaction.unwrap(),
+                    false,
+                );
             }
         }
     }
@@ -145,7 +164,10 @@ impl Folder {
         });
         match block_file::parse("1.json", block.to_string().as_bytes()) {
             Ok(Content::Block(block)) => self.block(name, &block),
-            Ok(Content::Skipped(reason)) => self.skipped.push((name.into(), reason)),
+            Ok(Content::Skipped(reason)) => match parsed::transaction(reply) {
+                Some(update) => self.push(name.into(), update, true),
+                None => self.skipped.push((name.into(), reason)),
+            },
             Err(error) => self.skipped.push((name.into(), error.to_string())),
         }
     }

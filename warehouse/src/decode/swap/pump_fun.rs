@@ -1,7 +1,8 @@
 //! Pump.fun (bonding curves), an Anchor program that tells its trades by calls to itself.
 //!
 //! A curve holds lamports in its own account. A buyer pays by System transfers; a seller is paid without one, so the amount
-//! comes from the event. The newer instructions take any quote mint: with another than wrapped SOL, the curve has a vault
+//! comes from the event. Some instructions take the whole payment into the curve, which passes fees on or keeps them: then
+//! the event alone tells what was traded. The newer instructions take any quote mint: with another than wrapped SOL, the curve has a vault
 //! for it as for its token.
 
 use super::{

@@ -5,8 +5,8 @@ use event_schema::{
     proto::{
         Message as _,
         confirmed_block::{
-            CompiledInstruction, ConfirmedBlock, InnerInstructions, TokenBalance, Transaction,
-            TransactionConfig, TransactionError, UiTokenAmount,
+            CompiledInstruction, ConfirmedBlock, InnerInstruction, InnerInstructions, TokenBalance,
+            Transaction, TransactionConfig, TransactionError, TransactionStatusMeta, UiTokenAmount,
         },
         geyser::{SubscribeUpdateBlockMeta, SubscribeUpdateTransaction},
     },
