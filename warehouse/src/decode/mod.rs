@@ -21,6 +21,7 @@ pub mod compute_budget;
 pub mod fees;
 pub mod lamport_flow;
 pub mod loader;
+pub mod log;
 pub mod memo;
 pub mod programs;
 pub mod stake;

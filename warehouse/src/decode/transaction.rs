@@ -7,7 +7,7 @@ use event_schema::proto::confirmed_block::{Message, TransactionStatusMeta};
 use super::{
     Effect, Index, Key, LamportMovement, Reading, TokenMovement, Trace,
     fees::{self, Fees},
-    lamport_flow, programs,
+    lamport_flow, log, programs,
     swap::{self, Swap},
     token_flow::{self, Identity, Placed},
 };
@@ -44,7 +44,9 @@ pub fn decode(
     let token_identity = token_flow::settle(trace, meta, &mut tokens, unread);
     let mints = token_flow::mints(trace, meta, &tokens);
     lamport_flow::settle(meta, &mut lamports, &tokens, &mints);
-    let swaps = swap::settle(trace, &readings, &tokens, &lamports, &mints);
+    let logs = meta.map_or(&[][..], |meta| &meta.log_messages);
+    let written = log::written(&trace.calls, logs);
+    let swaps = swap::settle(trace, &readings, &tokens, &lamports, &mints, &written);
     let fees = fees::fees(trace, message, meta, &lamports);
     Decoded {
         readings,

@@ -1,7 +1,8 @@
 //! Meteora DAMM, both versions: Anchor programs.
 //!
-//! The first keeps its tokens in vaults of another program, shared with other pools, and its fees are transfers beside; its
-//! event goes to the log only. The second has vaults of its own and tells its swaps by calls to itself.
+//! The first keeps its tokens in vaults of another program, shared with other pools, and its fees are transfers beside. The
+//! event it logs counts what its shares of the vault are worth, rounded, and so is not compared: of four recorded swaps two
+//! differ from the transfers by millionths. The second has vaults of its own and tells its swaps by calls to itself.
 
 use super::{Instruction, Known, SELF_CALL, Unread, discriminator, pool};
 

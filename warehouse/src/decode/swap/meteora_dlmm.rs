@@ -1,6 +1,6 @@
 //! Meteora DLMM (liquidity in bins), an Anchor program that tells its swaps by calls to itself.
 
-use super::{Event, Instruction, Known, Leg, SELF_CALL, Unread, discriminator, event, pool};
+use super::{Instruction, Known, SELF_CALL, Unread, discriminator, event, pool};
 use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
@@ -30,18 +30,8 @@ fn told(data: &[u8]) -> Result<Known, Unread> {
         [81, 108, 227, 190, 205, 208, 10, 196] => {
             let pool = data.key()?;
             data.take(32 + 4 + 4)?;
-            let leg = Leg {
-                amount_in: data.u64()?,
-                amount_out: data.u64()?,
-                ..Leg::default()
-            };
-            event(
-                "event_swap",
-                Event {
-                    pool: Some(pool),
-                    legs: vec![leg],
-                },
-            )
+            let (amount_in, amount_out) = (data.u64()?, data.u64()?);
+            event("event_swap", super::told(Some(pool), amount_in, amount_out))
         }
         _ => Known::named("event"),
     }

@@ -1,8 +1,8 @@
 //! Swaps: which pool, what went in, what came out.
 //!
 //! A program's reader names the accounts of a swap ([`Shape`]). The amounts are those of the token transfers beneath the
-//! call, as exact as the balances they explain; where the program also tells its swap by a call to itself ([`Event`]), the
-//! two are compared and the row says which it rests on ([`Evidence`]). Amounts are the pool's side: what its vaults gained
+//! call, as exact as the balances they explain; where the program also tells its swap ([`Event`]), by a call to itself or in
+//! the log, the two are compared and the row says which it rests on ([`Evidence`]). Amounts are the pool's side: what its vaults gained
 //! and lost. Fees that go elsewhere on the way are transfers of their own.
 //!
 //! A route of an aggregator is a swap too, of what its user gave and got, with no pool; its legs are the pools' swaps. Sums
@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     Effect, Index, Instruction, Key, Known, LamportMovement, Reading, TokenFlow, TokenMovement,
-    Trace, Unread, programs, token_flow::Placed,
+    Trace, Unread, log::Written, programs, token_flow::Placed,
 };
 
 /// First bytes of an instruction by which an Anchor program tells an event to itself.
@@ -120,6 +120,7 @@ pub fn settle(
     tokens: &[Placed<TokenMovement>],
     lamports: &[Placed<LamportMovement>],
     mints: &BTreeMap<Index, Key>,
+    written: &[Written],
 ) -> Vec<Swap> {
     let mut swaps = Vec::new();
     for (call, reading) in readings.iter().enumerate() {
@@ -132,7 +133,10 @@ pub fn settle(
             continue;
         }
         let beneath = trace.beneath(call);
-        let events = events(trace, readings, call, beneath.clone());
+        let mut events = events(trace, readings, call, beneath.clone());
+        let program = trace.calls.get(call).and_then(|call| call.program);
+        let own = written.iter().filter(|written| written.call == call);
+        events.extend(own.filter_map(|written| logged(&program?, &written.data)));
         let alone = shapes.len() == 1;
         swaps.extend(shapes.into_iter().zip(0_u16..).map(|(shape, event_index)| {
             let scene = Scene {
@@ -153,6 +157,18 @@ fn within<'m, M>(movements: &'m [Placed<M>], calls: &Range<usize>) -> &'m [Place
     let first = movements.partition_point(|placed| placed.call < calls.start);
     let end = movements.partition_point(|placed| placed.call < calls.end);
     movements.get(first..end).unwrap_or_default()
+}
+
+/// What a program that tells its swaps in the log says there.
+fn logged(program: &Key, data: &[u8]) -> Option<Event> {
+    let read = match *program {
+        programs::RAYDIUM_AMM => raydium_amm::logged,
+        programs::RAYDIUM_CPMM => raydium_cpmm::logged,
+        programs::RAYDIUM_CLMM => raydium_clmm::logged,
+        programs::WHIRLPOOL => whirlpool::logged,
+        _ => return None,
+    };
+    read(data).ok().flatten()
 }
 
 /// What the program of `call` told of itself in the calls right beneath it.
@@ -359,6 +375,19 @@ fn pool(
             ]),
         }),
     )
+}
+
+/// One leg of one pool, whose mints the event leaves to the pool.
+fn told(pool: Option<Key>, amount_in: u64, amount_out: u64) -> Event {
+    let leg = Leg {
+        amount_in,
+        amount_out,
+        ..Leg::default()
+    };
+    Event {
+        pool,
+        legs: vec![leg],
+    }
 }
 
 fn event(name: &'static str, event: Event) -> Result<Known, Unread> {

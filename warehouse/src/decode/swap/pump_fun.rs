@@ -5,9 +5,7 @@
 //! the event alone tells what was traded. The newer instructions take any quote mint: with another than wrapped SOL, the curve has a vault
 //! for it as for its token.
 
-use super::{
-    Effect, Event, Instruction, Known, Leg, SELF_CALL, Shape, Sides, Unread, discriminator, event,
-};
+use super::{Effect, Instruction, Known, SELF_CALL, Shape, Sides, Unread, discriminator, event};
 use crate::decode::{Index, bytes::Reader};
 
 /// Places of a trade's accounts.
@@ -87,17 +85,7 @@ fn told(data: &[u8]) -> Result<Known, Unread> {
                 0 => (tokens, lamports),
                 _ => (lamports, tokens),
             };
-            event(
-                "event_trade",
-                Event {
-                    pool: None,
-                    legs: vec![Leg {
-                        amount_in,
-                        amount_out,
-                        ..Leg::default()
-                    }],
-                },
-            )
+            event("event_trade", super::told(None, amount_in, amount_out))
         }
         _ => Known::named("event"),
     }

@@ -1,7 +1,7 @@
 //! PumpSwap (constant product), an Anchor program that tells its swaps by calls to itself. Base is the pool's token, quote
 //! mostly wrapped SOL. Its fees are transfers beside: on a buy from the user, on a sale from the pool's quote vault.
 
-use super::{Event, Instruction, Known, Leg, SELF_CALL, Unread, discriminator, event, pool};
+use super::{Instruction, Known, SELF_CALL, Unread, discriminator, event, pool};
 use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
@@ -37,15 +37,5 @@ fn told(data: &[u8]) -> Result<Known, Unread> {
     data.take(8)?;
     let pool = data.key()?;
     let (amount_in, amount_out) = if buys { (quote, base) } else { (base, quote) };
-    event(
-        name,
-        Event {
-            pool: Some(pool),
-            legs: vec![Leg {
-                amount_in,
-                amount_out,
-                ..Leg::default()
-            }],
-        },
-    )
+    event(name, super::told(Some(pool), amount_in, amount_out))
 }

@@ -1,6 +1,7 @@
 //! Raydium AMM v4. First byte the instruction; accounts as `raydium-amm`'s `AmmInstruction` lists them.
 
-use super::{Instruction, Known, Unread, pool};
+use super::{Event, Instruction, Known, Unread, pool, told};
+use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match instruction.data.first().ok_or(Unread::Malformed)? {
@@ -35,4 +36,19 @@ fn swap(instruction: &Instruction<'_>, name: &'static str) -> Result<Known, Unre
         18.. => pool(instruction, name, 1, 17, [5, 6]),
         _ => Err(Unread::Malformed),
     }
+}
+
+/// `ray_log`: a byte for its kind, then integers of eight. A swap with its amount in (3) states it first and what came out
+/// last; one with its amount out (4) states that second and what went in last.
+pub(super) fn logged(data: &[u8]) -> Result<Option<Event>, Unread> {
+    let mut data = Reader::new(data);
+    let kind = data.u8()?;
+    let (first, second) = (data.u64()?, data.u64()?);
+    data.take(4 * 8)?;
+    let last = data.u64()?;
+    Ok(match kind {
+        3 => Some(told(None, first, last)),
+        4 => Some(told(None, last, second)),
+        _ => None,
+    })
 }

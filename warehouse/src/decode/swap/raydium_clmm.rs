@@ -1,6 +1,7 @@
-//! Raydium CLMM (concentrated liquidity), an Anchor program. Its swap event goes to the log only.
+//! Raydium CLMM (concentrated liquidity), an Anchor program. It tells its swaps in the log.
 
-use super::{Instruction, Known, Unread, discriminator, pool};
+use super::{Event, Instruction, Known, Unread, discriminator, pool, told};
+use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match discriminator(instruction)?.0 {
@@ -9,4 +10,23 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         // `swap_router_base_in` hops through pools that only its remaining accounts name: not read.
         _ => Err(Unread::Unknown),
     }
+}
+
+/// `SwapEvent`: pool, sender and two token accounts, then amount and transfer fee of each mint, and whether the first went in.
+pub(super) fn logged(data: &[u8]) -> Result<Option<Event>, Unread> {
+    let mut data = Reader::new(data);
+    if data.array::<8>()? != [64, 198, 205, 232, 38, 8, 113, 226] {
+        return Ok(None);
+    }
+    let pool = data.key()?;
+    data.take(3 * 32)?;
+    let first = data.u64()?;
+    data.take(8)?;
+    let second = data.u64()?;
+    data.take(8)?;
+    let (amount_in, amount_out) = match data.u8()? {
+        0 => (second, first),
+        _ => (first, second),
+    };
+    Ok(Some(told(Some(pool), amount_in, amount_out)))
 }

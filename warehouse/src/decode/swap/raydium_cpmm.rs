@@ -1,6 +1,7 @@
-//! Raydium CPMM (constant product, Token-2022 too), an Anchor program. Its swap event goes to the log only.
+//! Raydium CPMM (constant product, Token-2022 too), an Anchor program. It tells its swaps in the log.
 
-use super::{Instruction, Known, Unread, discriminator, pool};
+use super::{Event, Instruction, Known, Unread, discriminator, pool, told};
+use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match discriminator(instruction)?.0 {
@@ -14,4 +15,15 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         [20, 22, 86, 123, 198, 28, 219, 132] => Known::named("collect_creator_fee"),
         _ => Err(Unread::Unknown),
     }
+}
+
+/// `SwapEvent`: pool, both vaults before, what went in, what came out.
+pub(super) fn logged(data: &[u8]) -> Result<Option<Event>, Unread> {
+    let mut data = Reader::new(data);
+    if data.array::<8>()? != [64, 198, 205, 232, 38, 8, 113, 226] {
+        return Ok(None);
+    }
+    let pool = data.key()?;
+    data.take(2 * 8)?;
+    Ok(Some(told(Some(pool), data.u64()?, data.u64()?)))
 }

@@ -1,6 +1,7 @@
-//! Orca Whirlpools (concentrated liquidity), an Anchor program. Its swap event goes to the log only.
+//! Orca Whirlpools (concentrated liquidity), an Anchor program. It tells its swaps in the log.
 
-use super::{Effect, Instruction, Known, Shape, Sides, Unread, discriminator, pool};
+use super::{Effect, Event, Instruction, Known, Shape, Sides, Unread, discriminator, pool, told};
+use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match discriminator(instruction)?.0 {
@@ -37,4 +38,15 @@ fn two_hops(
         name,
         effects: vec![shape(hops[0])?, shape(hops[1])?],
     })
+}
+
+/// `Traded`: pool, direction, price before and after, what went in, what came out. Told since 2025.
+pub(super) fn logged(data: &[u8]) -> Result<Option<Event>, Unread> {
+    let mut data = Reader::new(data);
+    if data.array::<8>()? != [225, 202, 73, 175, 147, 43, 160, 150] {
+        return Ok(None);
+    }
+    let pool = data.key()?;
+    data.take(1 + 16 + 16)?;
+    Ok(Some(told(Some(pool), data.u64()?, data.u64()?)))
 }
