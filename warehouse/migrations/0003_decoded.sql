@@ -14,7 +14,9 @@ ALTER TABLE transactions
 ALTER TABLE instructions
     ADD COLUMN IF NOT EXISTS name LowCardinality(String) DEFAULT '' COMMENT 'Instruction as jsonParsed or the program''s IDL calls it, in snake case; empty when not decoded',
     ADD COLUMN IF NOT EXISTS outcome LowCardinality(String) DEFAULT 'not_tried' COMMENT 'decoded; unknown: the program is known, the instruction is not; malformed: data or accounts too short; foreign: no decoder for the program; not_tried: stored by an earlier version',
-    ADD COLUMN IF NOT EXISTS decoder_version UInt16 DEFAULT 0 COMMENT 'Version of the program''s decoder; 0 without one' CODEC(T64, ZSTD(1));
+    ADD COLUMN IF NOT EXISTS decoder_version UInt16 DEFAULT 0 COMMENT 'Version of the program''s decoder; 0 without one' CODEC(T64, ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS arguments String DEFAULT '' COMMENT 'Of instructions read through an IDL: arguments as JSON, integers of 64 bits and more as strings; else empty' CODEC(ZSTD(3)),
+    ADD COLUMN IF NOT EXISTS idl LowCardinality(String) DEFAULT '' COMMENT 'Of instructions read through an IDL: first eight digits of the file''s SHA-256; else empty';
 
 ALTER TABLE token_transfers
     ADD COLUMN IF NOT EXISTS decoder_version UInt16 DEFAULT 0 COMMENT 'Version of the program''s decoder; 0 in rows of earlier versions' CODEC(T64, ZSTD(1));

@@ -19,6 +19,7 @@ pub mod bytes;
 pub mod call;
 pub mod compute_budget;
 pub mod fees;
+pub mod idl;
 pub mod lamport_flow;
 pub mod loader;
 pub mod log;

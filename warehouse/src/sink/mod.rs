@@ -7,6 +7,7 @@
 //! What it deliberately does not do: it knows no fork choice, scales no amounts, and never asks the chain for anything.
 
 mod config;
+mod idl_folder;
 mod journal;
 mod metrics;
 mod migrations;
@@ -66,6 +67,10 @@ impl Service for WarehouseSink {
             "A batch with this many transactions does not wait.",
         ),
         ("poll_records", "Records taken from the log at a time."),
+        (
+            "idl_folder",
+            "Folder of Anchor or Codama IDLs (*.json) for programs without a decoder; empty for none.",
+        ),
     ];
 
     type Config = SinkConfig;
@@ -82,6 +87,7 @@ impl Service for WarehouseSink {
 
 /// The sink over any log.
 pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> anyhow::Result<()> {
+    let idls = Arc::new(idl_folder::load(&config.idl_folder)?);
     host.ready("clickhouse", false);
     host.ready("log", false);
     let store = Store::new(
@@ -104,6 +110,7 @@ pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> a
         store,
         journal,
         metrics,
+        idls,
     };
     pipeline::Pipeline {
         log,

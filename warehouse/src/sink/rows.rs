@@ -24,7 +24,7 @@ use super::{
     },
     tx_error,
 };
-use crate::decode::{Trace, decode};
+use crate::decode::{Trace, decode, idl::Idls};
 
 use decoded::Place;
 
@@ -58,7 +58,8 @@ impl BlockRows {
             + self.rewards.len()
     }
 
-    pub fn add(&mut self, block: &SlotBlock) {
+    /// `idls`: for programs without a reader of ours.
+    pub fn add(&mut self, block: &SlotBlock, idls: &Idls) {
         let slot = block.slot.0;
         let time = block
             .meta
@@ -70,7 +71,7 @@ impl BlockRows {
         for update in &block.transactions {
             let index = u32::try_from(update.index).unwrap_or(u32::MAX);
             index_of_signature.insert(update.signature.as_slice(), index);
-            self.add_transaction(slot, index, update, time);
+            self.add_transaction(slot, index, update, time, idls);
         }
         self.account_updates.extend(
             block
@@ -94,6 +95,7 @@ impl BlockRows {
         tx_index: u32,
         update: &SubscribeUpdateTransactionInfo,
         block_time: Option<Seconds>,
+        idls: &Idls,
     ) {
         let empty = Message::default();
         let message = update
@@ -112,6 +114,7 @@ impl BlockRows {
             success,
             trace: &trace,
             decoded: &decoded,
+            idls,
         };
         self.instructions.extend(place.instructions());
         self.token_transfers.extend(place.token_transfers());

@@ -72,6 +72,8 @@ table_row! {
         name: &'static str,
         outcome: &'static str,
         decoder_version: u16,
+        arguments: String,
+        idl: &'static str,
     }
 }
 

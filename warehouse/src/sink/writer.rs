@@ -1,8 +1,13 @@
 //! Stores one batch: plan, check, delete, insert, done. Every step may be repeated; together they count once.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use event_schema::Commitment;
+
+use crate::decode::idl::Idls;
 
 use super::{
     journal::{Done, Journal, JournalError, Plan, now_ms},
@@ -36,6 +41,7 @@ pub struct BatchWriter {
     pub store: Store,
     pub journal: Journal,
     pub metrics: SinkMetrics,
+    pub idls: Arc<Idls>,
 }
 
 impl BatchWriter {
@@ -63,10 +69,10 @@ impl BatchWriter {
             }
             tracing::info!(slot = slot.0, "an abandoned block's rows were deleted");
         }
-        let blocks = batch.blocks.clone();
+        let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
         let rows = tokio::task::spawn_blocking(move || {
             let mut rows = BlockRows::default();
-            blocks.iter().for_each(|block| rows.add(block));
+            blocks.iter().for_each(|block| rows.add(block, &idls));
             rows
         })
         .await

@@ -3,6 +3,7 @@
 use crate::{
     decode::{
         Decoded, Effect, Index, Key, Reading, TokenFlow, Trace,
+        idl::Idls,
         programs::{self, Program},
         swap::Swap,
     },
@@ -20,6 +21,8 @@ pub struct Place<'a> {
     pub success: Option<bool>,
     pub trace: &'a Trace<'a>,
     pub decoded: &'a Decoded,
+    /// For programs without a reader of ours.
+    pub idls: &'a Idls,
 }
 
 impl Place<'_> {
@@ -47,7 +50,23 @@ impl Place<'_> {
             let mut first = [0; 8];
             let known = call.data.len().min(8);
             first[..known].copy_from_slice(&call.data[..known]);
+            let through_idl = match reading {
+                Reading::Foreign => self.idls.read(&program, call.data),
+                _ => None,
+            };
+            let (name, outcome, arguments, idl) = match through_idl {
+                None => (
+                    reading.name().unwrap_or_default(),
+                    reading.outcome(),
+                    String::new(),
+                    "",
+                ),
+                Some(Ok(read)) => (read.name, "decoded", read.arguments, read.checksum),
+                Some(Err(unread)) => ("", Reading::Unread(unread).outcome(), String::new(), ""),
+            };
             Some(InstructionRow {
+                arguments,
+                idl,
                 slot: self.slot,
                 tx_index: self.tx_index,
                 path: call.path,
@@ -61,8 +80,8 @@ impl Place<'_> {
                     .filter_map(|index| self.trace.key(*index))
                     .collect(),
                 success: self.success,
-                name: reading.name().unwrap_or_default(),
-                outcome: reading.outcome(),
+                name,
+                outcome,
                 decoder_version: programs::by_id(&program).map_or(0, |program| program.version),
             })
         })

@@ -36,7 +36,7 @@ fn block(slot: u64, transactions: Vec<SubscribeUpdateTransactionInfo>) -> SlotBl
 
 fn rows(block: &SlotBlock) -> BlockRows {
     let mut rows = BlockRows::default();
-    rows.add(block);
+    rows.add(block, &Idls::default());
     rows
 }
 
