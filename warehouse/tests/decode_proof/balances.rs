@@ -119,11 +119,23 @@ pub fn swaps(
         let (amount_in, amount_out) = (i128::from(amount_in), i128::from(amount_out));
         let vaults = match swap.shape.sides {
             Sides::Vaults(vaults) => vaults.to_vec(),
+            Sides::Curve {
+                vault,
+                quote: Some(quote),
+                ..
+            } if ![swap.mint_in, swap.mint_out].contains(&Some(programs::WRAPPED_SOL)) => {
+                vec![vault, quote.vault]
+            }
             Sides::Curve { vault, .. } => {
                 let stays = swap.evidence == Evidence::TransfersAndEvent
                     || swap.mint_in != Some(programs::WRAPPED_SOL);
                 // What a curve keeps as a fee beside the trade, no call and no event tells.
                 if !stays {
+                    let pool = swap.shape.pool.and_then(|pool| trace.key(pool));
+                    tally.notes.push(format!(
+                        "{place}: curve {} rests on its event alone: {amount_in} → {amount_out}",
+                        bs58::encode(pool.unwrap_or_default()).into_string()
+                    ));
                     tally.swap_accounts_shared += 1;
                 } else if let Some(curve) = swap.shape.pool {
                     let change = if swap.mint_in == Some(programs::WRAPPED_SOL) {

@@ -44,8 +44,20 @@ pub enum Sides {
     Vaults([Index; 2]),
     /// What leaves the user's token account and what reaches the other.
     Route { source: Index, destination: Index },
-    /// A bonding curve: tokens in a vault, and lamports in the pool's own account.
-    Curve { vault: Index, mint: Index },
+    /// A bonding curve: tokens in a vault, and lamports in the pool's own account; or, where `quote` names another mint than
+    /// wrapped SOL, that mint in a vault too.
+    Curve {
+        vault: Index,
+        mint: Index,
+        quote: Option<Quote>,
+    },
+}
+
+/// What a curve's token is traded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quote {
+    pub mint: Index,
+    pub vault: Index,
 }
 
 /// What a program says of its own swap, as far as it says it; pool's side.
@@ -226,8 +238,17 @@ impl Scene<'_> {
                 source,
                 destination,
             } => self.route(empty, source, destination),
-            Sides::Curve { vault, mint } => self.curve(empty, vault, mint),
+            Sides::Curve { vault, mint, quote } => match quote {
+                Some(quote) if !self.is_sol(quote.mint) => self.vaults(empty, [vault, quote.vault]),
+                _ => self.curve(empty, vault, mint),
+            },
         }
+    }
+
+    fn is_sol(&self, mint: Index) -> bool {
+        self.trace
+            .key(mint)
+            .is_none_or(|mint| programs::is_wrapped_sol(&mint))
     }
 
     fn flow(&self, account: Index) -> Flow {

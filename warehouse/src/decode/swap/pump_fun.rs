@@ -5,7 +5,9 @@
 //! the event alone tells what was traded. The newer instructions take any quote mint: with another than wrapped SOL, the curve has a vault
 //! for it as for its token.
 
-use super::{Effect, Instruction, Known, SELF_CALL, Shape, Sides, Unread, discriminator, event};
+use super::{
+    Effect, Instruction, Known, Quote, SELF_CALL, Shape, Sides, Unread, discriminator, event,
+};
 use crate::decode::{Index, bytes::Reader};
 
 /// Places of a trade's accounts.
@@ -14,6 +16,8 @@ struct Places {
     curve: usize,
     vault: usize,
     user: usize,
+    /// Quote mint and the curve's vault for it.
+    quote: Option<[usize; 2]>,
 }
 
 /// `global, fee recipient, mint, curve, vault, user's tokens, user`.
@@ -22,12 +26,14 @@ const FIRST: Places = Places {
     curve: 3,
     vault: 4,
     user: 6,
+    quote: None,
 };
 const SECOND: Places = Places {
     mint: 1,
     curve: 10,
     vault: 11,
     user: 13,
+    quote: Some([2, 12]),
 };
 /// Fewer accounts: none for fees.
 const THIRD: Places = Places {
@@ -35,6 +41,7 @@ const THIRD: Places = Places {
     curve: 5,
     vault: 6,
     user: 8,
+    quote: Some([2, 7]),
 };
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
@@ -61,6 +68,13 @@ fn trade(
     places: &Places,
 ) -> Result<Known, Unread> {
     let at = |place: usize| -> Result<Index, Unread> { instruction.account(place) };
+    let quote = match places.quote {
+        None => None,
+        Some([mint, vault]) => Some(Quote {
+            mint: at(mint)?,
+            vault: at(vault)?,
+        }),
+    };
     Known::with(
         name,
         Effect::Swap(Shape {
@@ -69,24 +83,49 @@ fn trade(
             sides: Sides::Curve {
                 vault: at(places.vault)?,
                 mint: at(places.mint)?,
+                quote,
             },
         }),
     )
 }
 
-/// `TradeEvent`: mint, lamports, tokens, whether it is a buy, and more that is not needed.
+/// `TradeEvent`: mint, lamports, tokens, whether it is a buy, and more; of late also the amount of the quote mint, whatever
+/// that is.
 fn told(data: &[u8]) -> Result<Known, Unread> {
     let mut data = Reader::new(data);
-    match data.array::<8>()? {
-        [189, 219, 127, 211, 78, 230, 97, 238] => {
-            data.key()?;
-            let (lamports, tokens) = (data.u64()?, data.u64()?);
-            let (amount_in, amount_out) = match data.u8()? {
-                0 => (tokens, lamports),
-                _ => (lamports, tokens),
-            };
-            event("event_trade", super::told(None, amount_in, amount_out))
-        }
-        _ => Known::named("event"),
+    if data.array::<8>()? != [189, 219, 127, 211, 78, 230, 97, 238] {
+        return Known::named("event");
     }
+    data.key()?;
+    let (lamports, tokens) = (data.u64()?, data.u64()?);
+    let buys = data.u8()? != 0;
+    let quote = match quote(&mut data) {
+        Ok(quote) => quote,
+        // An event of before, whose only quote is lamports.
+        Err(_) if lamports > 0 => lamports,
+        Err(_) => return Known::named("event_trade"),
+    };
+    let (amount_in, amount_out) = if buys {
+        (quote, tokens)
+    } else {
+        (tokens, quote)
+    };
+    event("event_trade", super::told(None, amount_in, amount_out))
+}
+
+/// What follows whether it is a buy: the user, five integers, twice an account and two integers (fees);
+/// a flag and four integers; the instruction's name; a flag and four integers; a list that was empty in every recorded trade;
+/// the quote mint and its amount.
+fn quote(data: &mut Reader<'_>) -> Result<u64, Unread> {
+    data.take(32 + 5 * 8)?;
+    data.take(2 * (32 + 2 * 8))?;
+    data.take(1 + 4 * 8)?;
+    let name = data.u32()?;
+    data.take(usize::try_from(name).map_err(|_| Unread::Malformed)?)?;
+    data.take(1 + 4 * 8)?;
+    if data.u32()? != 0 {
+        return Err(Unread::Malformed);
+    }
+    data.key()?;
+    data.u64()
 }
