@@ -386,6 +386,23 @@ async fn recorded_blocks_give_the_rows_that_the_decoders_say() {
     ] {
         assert_eq!(bed.ask(sql).await, count.to_string(), "{sql}");
     }
+    // The guide's questions are answered.
+    let guide = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/decoded-tables.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let questions: Vec<&str> = guide
+        .split("```sql")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(questions.len() >= 6, "{}", questions.len());
+    for question in questions {
+        let answer = bed.ask(question).await;
+        assert!(!answer.is_empty(), "no rows: {question}");
+        println!(
+            "{question}\n{}\n",
+            answer.lines().take(3).collect::<Vec<_>>().join("\n")
+        );
+    }
     host.request_drain();
     task.await.unwrap().unwrap();
 }

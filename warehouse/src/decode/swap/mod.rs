@@ -414,3 +414,6 @@ fn told(pool: Option<Key>, amount_in: u64, amount_out: u64) -> Event {
 fn event(name: &'static str, event: Event) -> Result<Known, Unread> {
     Known::with(name, Effect::SwapEvent(event))
 }
+
+#[cfg(test)]
+mod tests;
