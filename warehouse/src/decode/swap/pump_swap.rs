@@ -15,6 +15,13 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         [233, 146, 209, 142, 207, 104, 64, 188] => Known::named("create_pool"),
         [242, 35, 198, 137, 82, 225, 242, 182] => Known::named("deposit"),
         [183, 18, 70, 156, 148, 109, 161, 34] => Known::named("withdraw"),
+        [140, 233, 33, 94, 132, 90, 194, 143] => Known::named("init_boost"),
+        [160, 57, 89, 42, 181, 139, 43, 66] => Known::named("collect_coin_creator_fee"),
+        [139, 52, 134, 85, 228, 229, 108, 241] => Known::named("transfer_creator_fees_to_pump"),
+        [1, 33, 78, 185, 33, 67, 44, 92] => Known::named("transfer_creator_fees_to_pump_v2"),
+        [234, 102, 194, 203, 150, 72, 62, 229] => Known::named("extend_account"),
+        [86, 31, 192, 87, 163, 87, 79, 238] => Known::named("sync_user_volume_accumulator"),
+        [16, 4, 71, 28, 204, 1, 40, 27] => Known::named("claim_token_incentives"),
         SELF_CALL => told(rest),
         _ => Err(Unread::Unknown),
     }

@@ -248,3 +248,105 @@ fn a_route_is_what_its_user_gave_and_got() {
         (Some(500), decoded.swaps[0].mint_out)
     );
 }
+
+/// An Anchor instruction is named by the hash of its name: no byte of our tables is mistyped.
+#[test]
+fn discriminators_are_the_hashes_of_the_names() {
+    use crate::decode::programs::*;
+    use sha2::{Digest, Sha256};
+    let names: &[(Key, &[&str])] = &[
+        (
+            RAYDIUM_CPMM,
+            &[
+                "swap_base_input",
+                "swap_base_output",
+                "initialize",
+                "deposit",
+                "withdraw",
+                "collect_protocol_fee",
+                "collect_fund_fee",
+                "collect_creator_fee",
+            ],
+        ),
+        (RAYDIUM_CLMM, &["swap", "swap_v2"]),
+        (
+            WHIRLPOOL,
+            &["swap", "swap_v2", "two_hop_swap", "two_hop_swap_v2"],
+        ),
+        (
+            METEORA_DLMM,
+            &[
+                "swap",
+                "swap2",
+                "swap_exact_out",
+                "swap_exact_out2",
+                "swap_with_price_impact",
+                "swap_with_price_impact2",
+            ],
+        ),
+        (METEORA_DAMM_1, &["swap"]),
+        (METEORA_DAMM_2, &["swap", "swap2"]),
+        (
+            PUMP_FUN,
+            &[
+                "buy",
+                "sell",
+                "buy_v2",
+                "buy_v3",
+                "sell_v2",
+                "buy_exact_quote_in_v2",
+                "create",
+                "create_v2",
+                "extend_account",
+                "migrate_v2",
+            ],
+        ),
+        (
+            PUMP_SWAP,
+            &[
+                "buy",
+                "sell",
+                "buy_exact_quote_in",
+                "create_pool",
+                "deposit",
+                "withdraw",
+                "init_boost",
+                "collect_coin_creator_fee",
+                "transfer_creator_fees_to_pump",
+                "transfer_creator_fees_to_pump_v2",
+                "extend_account",
+                "sync_user_volume_accumulator",
+                "claim_token_incentives",
+            ],
+        ),
+        (
+            JUPITER,
+            &[
+                "route",
+                "route_v2",
+                "route_with_token_ledger",
+                "exact_out_route",
+                "exact_out_route_v2",
+                "shared_accounts_route",
+                "shared_accounts_route_v2",
+                "shared_accounts_route_with_token_ledger",
+                "shared_accounts_exact_out_route",
+                "shared_accounts_exact_out_route_v2",
+                "create_token_account",
+            ],
+        ),
+    ];
+    let accounts: Vec<Index> = (0..40).collect();
+    for (program, names) in names {
+        for name in *names {
+            let data = [&Sha256::digest(format!("global:{name}"))[..8], &[0; 64]].concat();
+            let instruction = Instruction {
+                program,
+                data: &data,
+                accounts: &accounts,
+            };
+            let read = (by_id(program).unwrap().read)(&instruction);
+            assert_eq!(read.unwrap().name, *name);
+        }
+    }
+}
