@@ -1,5 +1,5 @@
 //! The decoders over recorded transactions, beside references that know nothing of them: Agave's own `jsonParsed` reader
-//! ([`reference`]) and the balances before and after ([`balances`]). Used by the test `decode` and the example `decode_bench`.
+//! ([`reference`]) and the balances before and after ([`balances`]). Used by the test `decode` and the example `warehouse_bench`.
 #![allow(dead_code, reason = "test and example each use their own part")]
 
 pub mod balances;
@@ -10,7 +10,7 @@ pub mod reference;
 use std::collections::BTreeMap;
 
 use event_schema::proto::confirmed_block::Message;
-use warehouse::decode::{Decoded, Reading, Trace, decode, programs};
+use warehouse::decode::{Decoded, Effect, Reading, Trace, decode, programs};
 
 /// What was counted. Differences are kept as text, the first few of each kind.
 #[derive(Debug, Default)]
@@ -40,6 +40,9 @@ pub struct Tally {
     pub notes: Vec<String>,
     pub lamports_unstated: u64,
     pub lamports_found: u64,
+    /// Transfer fees that no instruction states, found from the balances: how many, and of them not 0.
+    pub withheld_found: u64,
+    pub withheld_not_zero: u64,
     pub fees_known: u64,
     pub fees_unknown: Vec<String>,
     pub tips: u64,
@@ -141,6 +144,16 @@ impl Tally {
             }
             for placed in &decoded.tokens {
                 *self.kinds.entry(placed.movement.kind).or_default() += 1;
+            }
+            let read = decoded.readings.iter().flat_map(Reading::effects);
+            let read = read.filter_map(|effect| match effect {
+                Effect::Tokens(movement) => Some(movement.fee),
+                _ => None,
+            });
+            for (placed, read) in decoded.tokens.iter().zip(read) {
+                let found = placed.movement.fee.filter(|_| read.is_none());
+                self.withheld_found += u64::from(found.is_some());
+                self.withheld_not_zero += u64::from(found.is_some_and(|fee| fee > 0));
             }
             for (placed, unfilled) in decoded.lamports.iter().zip(unfilled(&decoded)) {
                 self.lamports_unstated += u64::from(unfilled);
@@ -265,6 +278,10 @@ impl Tally {
             self.lamports_unstated, self.lamports_found
         );
         println!(
+            "transfer fees not stated, found from balances: {}, of them not 0: {}",
+            self.withheld_found, self.withheld_not_zero
+        );
+        println!(
             "fees that come apart: {} of {}; {} transactions tip, {} lamports",
             self.fees_known, self.transactions, self.tipping, self.tips
         );
@@ -283,7 +300,7 @@ fn unfilled(decoded: &Decoded) -> Vec<bool> {
     let effects = decoded.readings.iter().flat_map(Reading::effects);
     effects
         .filter_map(|effect| match effect {
-            warehouse::decode::Effect::Lamports(movement) => Some(movement.lamports.is_none()),
+            Effect::Lamports(movement) => Some(movement.lamports.is_none()),
             _ => None,
         })
         .collect()

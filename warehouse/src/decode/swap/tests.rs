@@ -4,7 +4,7 @@ use event_schema::proto::confirmed_block::{
 };
 
 use super::*;
-use crate::decode::{Decoded, decode};
+use crate::decode::{Decoded, Trace, decode, programs};
 
 const BASE: Key = [70; 32];
 const QUOTE: Key = [71; 32];
