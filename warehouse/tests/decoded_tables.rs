@@ -318,6 +318,111 @@ async fn candles_open_and_close_right_and_know_only_the_final_chain() {
     task.await.unwrap().unwrap();
 }
 
+/// Slots abandoned at random, before and after their confirmation, in the order of the chain and out of it: what is left is
+/// what the final chain alone would have made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_forks_leave_the_candles_of_the_final_chain() {
+    const SLOTS: u64 = 60;
+    let bed = Bed::start().await;
+    let (host, task) = bed.sink(PathBuf::new());
+    // A fixed seed: a failure can be met again.
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    let mut kept: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut later = Vec::new();
+    let mut order: Vec<u64> = (1..=SLOTS).collect();
+    // A backfill comes out of order; minutes and hours then get their first trade last.
+    for place in 1..order.len() {
+        order.swap(place, random(place as u64 + 1) as usize);
+    }
+    for slot in order {
+        let prices: Vec<u64> = (0..1 + random(4))
+            .map(|_| 1_000_000 + random(500_000))
+            .collect();
+        let trades = prices
+            .iter()
+            .zip(0..)
+            .map(|(sol, index)| swap(index, *sol, 1_000_000, false));
+        let trades: Vec<_> = trades.collect();
+        match random(4) {
+            0 => bed.publish(slot, trades, &[SlotStatus::SlotDead]).await,
+            1 => {
+                bed.publish(slot, trades, &[SlotStatus::SlotConfirmed])
+                    .await;
+                later.push((slot, SlotStatus::SlotDead));
+            }
+            _ => {
+                bed.publish(slot, trades, &[SlotStatus::SlotConfirmed])
+                    .await;
+                later.push((slot, SlotStatus::SlotFinalized));
+                kept.insert(slot, prices);
+            }
+        }
+    }
+    let writer = bed.log.writer().await.unwrap();
+    for (slot, to) in later {
+        writer
+            .append(vec![status(&bed.topics, slot, 1, to)])
+            .await
+            .unwrap();
+    }
+    let trades: usize = kept.values().map(Vec::len).sum();
+    assert!(
+        kept.len() > 10 && kept.len() < SLOTS as usize,
+        "{}",
+        kept.len()
+    );
+    bed.until("SELECT count() FROM trades", &trades.to_string())
+        .await;
+    // What was abandoned is nowhere, not in the views alone.
+    bed.until("SELECT count() FROM swaps", &trades.to_string())
+        .await;
+    for (view, seconds) in [("candles_1s", 1), ("candles_1m", 60), ("candles_1h", 3_600)] {
+        let mut candles: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (slot, prices) in &kept {
+            let time = 1_700_000_000 + slot;
+            candles
+                .entry(time / seconds * seconds)
+                .or_default()
+                .extend(prices);
+        }
+        let price = |sol: Option<&u64>| sol.unwrap() * 1_000;
+        let expected: Vec<String> = candles
+            .iter()
+            .map(|(bucket, prices)| {
+                let of = [
+                    prices.first(),
+                    prices.iter().max(),
+                    prices.iter().min(),
+                    prices.last(),
+                ];
+                let [open, high, low, close] = of.map(price);
+                let volume: u64 = prices.iter().sum();
+                format!(
+                    "{bucket}\t{open}\t{high}\t{low}\t{close}\t{volume}\t{}",
+                    prices.len()
+                )
+            })
+            .collect();
+        let scaled = |column: &str| format!("toUInt64({column} * 1000000000)");
+        let sql = format!(
+            "SELECT toUnixTimestamp(bucket), {}, {}, {}, {}, quote_volume, trades FROM {view} ORDER BY bucket",
+            scaled("open"),
+            scaled("high"),
+            scaled("low"),
+            scaled("close")
+        );
+        assert_eq!(bed.ask(&sql).await, expected.join("\n"), "{view}");
+    }
+    host.request_drain();
+    task.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recorded_blocks_give_the_rows_that_the_decoders_say() {
     let Some(folder) = recorded::data_folder() else {
