@@ -490,3 +490,97 @@ proptest! {
         log::written(&calls, &log);
     }
 }
+
+/// One operation on token accounts 0–5; the even ones hold the first mint, the odd ones the second.
+#[derive(Debug, Clone)]
+enum Operation {
+    Transfer { from: u8, to: u8, share: u8 },
+    Mint { to: u8, amount: u64 },
+    Burn { from: u8, share: u8 },
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (0_u8..6, 0_u8..3, any::<u8>()).prop_map(|(from, nth, share)| Operation::Transfer {
+            from,
+            to: from % 2 + nth * 2,
+            share,
+        }),
+        (0_u8..6, 0_u64..1 << 40).prop_map(|(to, amount)| Operation::Mint { to, amount }),
+        (0_u8..6, any::<u8>()).prop_map(|(from, share)| Operation::Burn { from, share }),
+    ]
+}
+
+/// A model of the Token program that keeps balances only; what it did is told as instructions.
+fn played(operations: &[Operation], start: [u64; 6]) -> (Message, TransactionStatusMeta) {
+    const MINTS: [u8; 2] = [10, 11];
+    let mut held = start;
+    let mut instructions = Vec::new();
+    let mut tell = |tag: u8, amount: u64, accounts: Vec<u8>| {
+        instructions.push(CompiledInstruction {
+            program_id_index: 12,
+            accounts,
+            data: [&[tag][..], &amount.to_le_bytes()].concat(),
+        });
+    };
+    let part = |held: u64, share: u8| (u128::from(held) * u128::from(share) / 255) as u64;
+    for operation in operations {
+        match *operation {
+            Operation::Transfer { from, to, share } => {
+                let amount = part(held[usize::from(from)], share);
+                held[usize::from(from)] -= amount;
+                held[usize::from(to)] += amount;
+                tell(3, amount, vec![from, to, 9]);
+            }
+            Operation::Mint { to, amount } => {
+                held[usize::from(to)] += amount;
+                tell(7, amount, vec![MINTS[usize::from(to % 2)], to, 9]);
+            }
+            Operation::Burn { from, share } => {
+                let amount = part(held[usize::from(from)], share);
+                held[usize::from(from)] -= amount;
+                tell(8, amount, vec![from, MINTS[usize::from(from % 2)], 9]);
+            }
+        }
+    }
+    let keys = (0..12_u8).map(|place| vec![60 + place; 32]);
+    let message = Message {
+        account_keys: keys.chain([TOKEN.to_vec()]).collect(),
+        instructions,
+        ..Message::default()
+    };
+    let side = |held: [u64; 6]| {
+        let balances = held.into_iter().zip(0_u32..);
+        balances
+            .map(|(held, place)| balance(place, [70 + (place % 2) as u8; 32], held))
+            .collect()
+    };
+    let meta = TransactionStatusMeta {
+        pre_balances: vec![1; 13],
+        post_balances: vec![1; 13],
+        pre_token_balances: side(start),
+        post_token_balances: side(held),
+        ..TransactionStatusMeta::default()
+    };
+    (message, meta)
+}
+
+proptest! {
+    /// Whatever was done, the balances are explained; and one unit too many or too few, anywhere, is not.
+    #[test]
+    fn a_single_unit_that_nobody_moved_is_found(
+        operations in prop::collection::vec(operation(), 0..12),
+        start in prop::array::uniform6(0_u64..1 << 50),
+        place in 0_usize..6,
+        more in any::<bool>(),
+    ) {
+        let (message, mut meta) = played(&operations, start);
+        prop_assert_eq!(decoded(&message, &meta).token_identity, Identity::Exact);
+        let amount = meta.post_token_balances[place].ui_token_amount.as_mut().unwrap();
+        let held: u64 = amount.amount.parse().unwrap();
+        amount.amount = if more { held + 1 } else { held.saturating_sub(1) }.to_string();
+        let changed = more || held > 0;
+        let verdict = decoded(&message, &meta).token_identity;
+        prop_assert_eq!(verdict.word(), if changed { "broken" } else { "exact" });
+    }
+}
