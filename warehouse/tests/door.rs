@@ -1,68 +1,18 @@
 //! The door as its clients meet it: a real process, a real engine, real HTTP.
 
+mod door_process;
 mod support;
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use local_services::{Child, ChildSpec, free_port};
+use door_process::Door;
 use proptest::prelude::*;
 use support::{ask, post};
-
-struct Door {
-    port: u16,
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Door {
-    fn start() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("heliograph-test-door-")
-            .tempdir()
-            .unwrap();
-        let port = free_port();
-        let library =
-            local_services::provision::libchdb(&local_services::provision::Progress::quiet())
-                .unwrap();
-        let text = format!(
-            "listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\nlibrary = {library:?}\n\
-             [[users]]\nname = \"default\"\nrole = \"writer\"\n\
-             [[users]]\nname = \"analyst\"\npassword = \"secret\"\nrole = \"reader\"\n\
-             [limits.reader]\nseconds = 2\nrows_read = 0\n[host]\nadmin = \"127.0.0.1:0\"\n",
-            dir.path().join("data")
-        );
-        let config = dir.path().join("door.toml");
-        std::fs::write(&config, text).unwrap();
-        let spec = ChildSpec::new(
-            "warehouse-door",
-            PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door")),
-            dir.path().join("log"),
-        )
-        .arg("--config")
-        .arg(&config);
-        let mut child = Child::spawn(spec).unwrap();
-        child
-            .wait_ready(Duration::from_secs(60), || {
-                TcpStream::connect(("127.0.0.1", port)).is_ok()
-            })
-            .unwrap();
-        Self {
-            port,
-            child,
-            _dir: dir,
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
 
 /// One door for all tests of this binary; tests use tables of their own.
 fn url() -> String {
@@ -416,13 +366,7 @@ async fn acknowledged_rows_survive_a_kill() {
             )
             .await;
         }
-        door.child.kill();
-        door.child.respawn().unwrap();
-        door.child
-            .wait_ready(Duration::from_secs(60), || {
-                TcpStream::connect(("127.0.0.1", door.port)).is_ok()
-            })
-            .unwrap();
+        door.kill_and_restart();
         assert_eq!(
             ask(&url, "SELECT count(), uniqExact(a) FROM kept").await,
             format!("{0}\t{0}", round * 5)

@@ -1,14 +1,15 @@
 //! The HTTP side: a request becomes a [`Job`], its answer a response with the headers of a ClickHouse server.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
@@ -21,28 +22,60 @@ use super::{
     coding::Coding,
     config::{Limits, ReaderLimits},
     error::{Kind, ServerError},
-    execute::{Answer, Head, Job, Piece, execute},
+    execute::{Answer, Head, Job, Outcome, Piece, Place, execute},
     format,
     metrics::DoorMetrics,
+    policy::Policy,
+    query_log::{Entry, QueryLog},
+    quota::{Bound, Holder, Left, Quotas, Usage},
     request::{Call, SessionRef, form_fields, query_pairs},
     session::Sessions,
+    upstream::Upstream,
     users::{self, Role, User},
     watch::{Cancellation, Watch},
 };
-use crate::engine::{Engine, Handle, ffi::Progress};
+use crate::engine::{Engine, Handle, Printed, ffi::Progress};
 
 /// Result pieces between engine and socket. The engine waits when they are full, so a slow client holds few blocks.
 const PIECES_AHEAD: usize = 4;
 
 /// What all requests share.
 pub struct Door {
-    pub engine: Arc<Engine>,
+    pub backend: Backend,
+    pub policy: Arc<Policy>,
     pub users: Vec<User>,
     pub limits: Limits,
+    pub quotas: Quotas,
+    pub log: QueryLog,
     pub sessions: Sessions,
     /// One permit per running statement.
     pub turns: Arc<Semaphore>,
     pub metrics: DoorMetrics,
+}
+
+/// Where statements run.
+pub enum Backend {
+    Engine(Arc<Engine>),
+    Upstream(Arc<Upstream>),
+}
+
+impl Door {
+    /// The engine's version, as errors end with it.
+    fn version(&self) -> String {
+        match &self.backend {
+            Backend::Engine(engine) => {
+                format!("{} (heliograph embedded engine)", engine.version())
+            }
+            Backend::Upstream(upstream) => format!("{} (heliograph door)", upstream.version),
+        }
+    }
+
+    fn timezone(&self) -> &str {
+        match &self.backend {
+            Backend::Engine(engine) => engine.timezone(),
+            Backend::Upstream(upstream) => &upstream.timezone,
+        }
+    }
 }
 
 pub fn router(door: Arc<Door>) -> Router {
@@ -86,77 +119,181 @@ fn plain(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// What became of the call, for the log and the metrics.
-struct Outcome<'a> {
-    user: &'a str,
-    query_id: &'a str,
+/// Who asked, for the log and the metrics.
+#[derive(Clone)]
+struct Caller {
+    user: String,
+    key: String,
+    role: Option<Role>,
+    address: String,
+    query_id: String,
     started: Instant,
 }
 
+impl Caller {
+    fn entry(&self, outcome: Outcome) -> Entry {
+        let (exception_code, exception) = match &outcome.error {
+            Some(error) => (error.code, error.to_string()),
+            None => (0, String::new()),
+        };
+        Entry {
+            query_id: self.query_id.clone(),
+            user: self.user.clone(),
+            key: self.key.clone(),
+            role: self.role.map(|role| role.to_string()).unwrap_or_default(),
+            address: self.address.clone(),
+            statement_hash: outcome.printed.hash,
+            statement: outcome.printed.text,
+            duration: self.started.elapsed(),
+            progress: outcome.progress,
+            // As a server logs what was killed: QUERY_WAS_CANCELLED.
+            cancelled: outcome.cancelled || exception_code == 394,
+            exception_code,
+            exception,
+        }
+    }
+}
+
 async fn query(door: &Arc<Door>, request: Request) -> Response {
-    let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut pairs = query_pairs(parts.uri.query().unwrap_or_default());
-    let query_id = match pairs
+    let query_id = pairs
         .iter()
         .find(|(name, value)| name == "query_id" && !value.is_empty())
-    {
-        Some((_, id)) => id.clone(),
-        None => uuid::Uuid::new_v4().to_string(),
+        .map(|(_, id)| id.clone());
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let mut caller = Caller {
+        user: String::new(),
+        key: String::new(),
+        role: None,
+        address: address.map(|info| info.ip().to_string()).unwrap_or_default(),
+        query_id: query_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        started: Instant::now(),
     };
-    let body = match form_body(&parts.headers, body, door.limits.text_bytes).await {
-        Ok((body, fields)) => {
-            pairs.extend(fields);
-            body
-        }
+    let begun = async {
+        let (body, fields) = form_body(&parts.headers, body, door.limits.text_bytes).await?;
+        pairs.extend(fields);
+        let mut call = Call::read(&parts.method, &parts.headers, pairs)?;
+        call.query_id = Some(caller.query_id.clone());
+        caller.user = call.credentials.user.clone().unwrap_or_default();
+        let (user, key) = users::authenticate(&door.users, &call.credentials)?;
+        caller.user = user.name.clone();
+        caller.key = key.to_owned();
+        caller.role = Some(user.role);
+        admitted(door, user, &caller, call, body).await
+    }
+    .await;
+    match begun {
+        Ok(Ok(begun)) => finish(door, &caller, begun),
+        // What ran has been logged by its thread.
+        Ok(Err(error)) => failure(door, &caller, &error),
         Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
+            door.log.report(caller.entry(Outcome {
+                error: Some(error.clone()),
+                ..Outcome::default()
+            }));
+            failure(door, &caller, &error)
+        }
+    }
+}
+
+/// A place that the user's quota gave to one statement. Dropped unused, it is given back.
+struct Admission {
+    door: Arc<Door>,
+    template: String,
+    holder: Holder,
+    left: Left,
+    paid: bool,
+}
+
+impl Admission {
+    fn ask(door: &Arc<Door>, user: &User, key: &str) -> Result<Self, ServerError> {
+        let holder = (user.name.clone(), key.to_owned());
+        let left = door
+            .quotas
+            .admit(&user.quota, &holder, SystemTime::now())?;
+        Ok(Self {
+            door: door.clone(),
+            template: user.quota.clone(),
+            holder,
+            left,
+            paid: false,
+        })
+    }
+
+    fn pay(mut self, outcome: &Outcome, elapsed: Duration) {
+        self.paid = true;
+        let cost = Usage {
+            queries: 0,
+            errors: u64::from(outcome.error.is_some()),
+            rows_read: outcome.progress.read_rows,
+            bytes_read: outcome.progress.read_bytes,
+            rows_returned: outcome.progress.result_rows,
+            execution_milliseconds: elapsed.as_millis() as u64,
+        };
+        let now = SystemTime::now();
+        self.door
+            .quotas
+            .release(&self.template, &self.holder, cost, now);
+    }
+
+    /// The limits of one statement: the role's, tightened to what the quota has left.
+    fn tighten(&self, mut limits: ReaderLimits) -> ReaderLimits {
+        let narrow = |limit: &mut u64, bound: Option<u64>| {
+            if let Some(bound) = bound.filter(|bound| *limit == 0 || bound < limit) {
+                *limit = bound;
+            }
+        };
+        let rest = |bound: Option<Bound>| bound.map(|bound| bound.rest);
+        narrow(&mut limits.rows_read, rest(self.left.rows_read));
+        narrow(&mut limits.bytes_read, rest(self.left.bytes_read));
+        let seconds = rest(self.left.milliseconds).map(|rest| rest.div_ceil(1_000));
+        narrow(&mut limits.seconds, seconds);
+        limits
+    }
+
+    /// Gives an engine limit that stood for the quota the quota's name.
+    fn rewording(
+        &self,
+        limits: &ReaderLimits,
+    ) -> Box<dyn Fn(ServerError) -> ServerError + Send + 'static> {
+        let of_quota = |limit: u64, bound: Option<Bound>, unit: u64| {
+            bound.filter(|bound| bound.rest.div_ceil(unit) == limit)
+        };
+        let rows = of_quota(limits.rows_read, self.left.rows_read, 1);
+        let bytes = of_quota(limits.bytes_read, self.left.bytes_read, 1);
+        let time = of_quota(limits.seconds, self.left.milliseconds, 1_000);
+        let (door, template) = (self.door.clone(), self.template.clone());
+        let holder = self.holder.clone();
+        Box::new(move |error| {
+            let bound = match error.code {
+                158 => rows.map(|bound| ("read_rows", bound)),
+                307 => bytes.map(|bound| ("read_bytes", bound)),
+                159 => time.map(|bound| ("execution_time_ms", bound)),
+                _ => None,
+            };
+            match bound {
+                Some((resource, bound)) => {
+                    let now = SystemTime::now();
+                    door.quotas
+                        .exceeded(&template, &holder, resource, bound, now)
+                }
+                None => error,
+            }
+        })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if !self.paid {
+            self.door.quotas.release(
+                &self.template,
+                &self.holder,
+                Usage::default(),
+                SystemTime::now(),
             );
         }
-    };
-    let call = match Call::read(&parts.method, &parts.headers, pairs) {
-        Ok(call) => call,
-        Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
-            );
-        }
-    };
-    let user = match users::authenticate(&door.users, &call.credentials) {
-        Ok(user) => user,
-        Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
-            );
-        }
-    };
-    let outcome = Outcome {
-        user: &user.name,
-        query_id: &query_id,
-        started,
-    };
-    match run(door, user, call, body).await {
-        Ok(response) => finish(door, &outcome, response),
-        Err(error) => failure(door, &outcome, &error),
     }
 }
 
@@ -199,12 +336,15 @@ struct Begun {
     watch: Watch,
 }
 
-async fn run(
+/// Waits for a turn and runs the call. The outer error is one from before the statement ran: nobody has logged it yet.
+async fn admitted(
     door: &Arc<Door>,
     user: &User,
+    caller: &Caller,
     mut call: Call,
     body: Option<Body>,
-) -> Result<Begun, ServerError> {
+) -> Result<Result<Begun, ServerError>, ServerError> {
+    let admission = Admission::ask(door, user, &caller.key)?;
     let wait = Duration::from_secs(door.limits.wait_seconds);
     let Ok(Ok(turn)) = tokio::time::timeout(wait, door.turns.clone().acquire_owned()).await else {
         return Err(ServerError::new(
@@ -216,20 +356,41 @@ async fn run(
             ),
         ));
     };
-    // A reader's session could hold nothing that a fresh one does not: no settings, no temporary tables.
-    let session = call.session.take().filter(|_| user.role == Role::Writer);
-    let mut held = HeldSession::take(door, &user.name, session)?;
     let (head_sender, head) = oneshot::channel();
     let (piece_sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let cancellation = Arc::<Cancellation>::default();
+    let (mut place, held, session) = match &door.backend {
+        Backend::Upstream(upstream) => (Place::Upstream(upstream.clone()), None, None),
+        Backend::Engine(engine) => {
+            // A reader's session could hold nothing that a fresh one does not: no settings, no temporary tables.
+            let session = call.session.take().filter(|_| user.role != Role::Reader);
+            let mut held = HeldSession::take(door, &user.name, session)?;
+            let handle = held
+                .handle
+                .take()
+                .map_or_else(|| engine.session(), Ok)
+                .map_err(|error| ServerError::new(Kind::Engine, error))?;
+            let session = Some((engine.clone(), handle.tag.clone()));
+            (Place::Engine(engine.clone(), handle), Some(held), session)
+        }
+    };
+    let watch = Watch {
+        session,
+        cancellation: cancellation.clone(),
+        done: false,
+    };
     let coding = call.output;
     let exception_tag = exception_tag();
+    let limits = admission.tighten(match user.role {
+        Role::Reader => door.limits.reader.clone(),
+        Role::Writer | Role::Admin => ReaderLimits::none(),
+    });
     let job = Job {
+        user: user.name.clone(),
         role: user.role,
-        limits: match user.role {
-            Role::Reader => door.limits.reader.clone(),
-            Role::Writer => ReaderLimits::default(),
-        },
+        policy: door.policy.clone(),
+        reword: admission.rewording(&limits),
+        limits,
         text_bytes_max: door.limits.text_bytes,
         body: body.map(BodyReader::start),
         answer: Answer {
@@ -237,43 +398,46 @@ async fn run(
             pieces: piece_sender,
             cancellation: cancellation.clone(),
             exception_tag: exception_tag.clone(),
-            version: door.engine.version().to_owned(),
+            version: door.version(),
         },
         writer: None,
+        outcome: Outcome {
+            printed: Printed::default(),
+            ..Outcome::default()
+        },
         call,
     };
-    let mut engine_session = held
-        .handle
-        .take()
-        .map_or_else(|| door.engine.session(), Ok)
-        .map_err(|error| ServerError::new(Kind::Engine, error))?;
-    let watch = Watch {
-        engine: door.engine.clone(),
-        tag: engine_session.tag.clone(),
-        cancellation: cancellation.clone(),
-        done: false,
-    };
+    let (door, caller) = (door.clone(), caller.clone());
     tokio::task::spawn_blocking(move || {
-        let finale = execute(&mut engine_session, job);
-        engine_session.abandoned |= cancellation.abandoned();
-        held.put_back(engine_session);
+        let started = Instant::now();
+        let (finale, outcome) = execute(&mut place, job);
+        if let (Place::Engine(_, mut handle), Some(held)) = (place, held) {
+            handle.abandoned |= cancellation.abandoned();
+            held.put_back(handle);
+        }
+        admission.pay(&outcome, started.elapsed());
+        door.log.report(caller.entry(outcome));
         drop(turn);
         finale.say();
     });
-    match head.await {
+    Ok(match head.await {
         Ok(Ok(head)) => Ok(Begun {
+            exception_tag: head.exception_tag.clone().unwrap_or(exception_tag),
             head,
             coding,
-            exception_tag,
             pieces,
             watch,
         }),
-        Ok(Err(error)) => Err(error),
+        Ok(Err(error)) => {
+            let mut watch = watch;
+            watch.done = true;
+            Err(error)
+        }
         Err(_) => Err(ServerError::new(
             Kind::Engine,
             "the statement's thread ended without an answer",
         )),
-    }
+    })
 }
 
 /// An engine session on loan to one call: out of the pool, or of a named session.
@@ -309,7 +473,11 @@ impl HeldSession {
                 Some(handle).filter(|handle| !handle.abandoned),
                 Instant::now(),
             ),
-            None => self.door.engine.give_back(handle),
+            None => {
+                if let Backend::Engine(engine) = &self.door.backend {
+                    engine.give_back(handle);
+                }
+            }
         }
     }
 }
@@ -334,12 +502,12 @@ fn exception_tag() -> String {
         .collect()
 }
 
-fn failure(door: &Door, outcome: &Outcome<'_>, error: &ServerError) -> Response {
-    door.metrics.failed(error.code, outcome.started.elapsed());
-    tracing::info!(query_id = outcome.query_id, user = outcome.user, code = error.code, elapsed_ms = outcome.started.elapsed().as_millis() as u64, %error, "query failed");
-    let mut response = plain(error.status(), &error.body(door.engine.version()));
+fn failure(door: &Door, caller: &Caller, error: &ServerError) -> Response {
+    door.metrics.failed(error.code, caller.started.elapsed());
+    tracing::info!(query_id = caller.query_id, user = caller.user, code = error.code, elapsed_ms = caller.started.elapsed().as_millis() as u64, %error, "query failed");
+    let mut response = plain(error.status(), &error.body(&door.version()));
     let headers = response.headers_mut();
-    common_headers(headers, door, outcome.query_id);
+    common_headers(headers, door, &caller.query_id);
     headers.insert("x-clickhouse-exception-code", HeaderValue::from(error.code));
     if error.status() == StatusCode::UNAUTHORIZED {
         headers.insert(
@@ -350,7 +518,7 @@ fn failure(door: &Door, outcome: &Outcome<'_>, error: &ServerError) -> Response 
     response
 }
 
-fn finish(door: &Arc<Door>, outcome: &Outcome<'_>, begun: Begun) -> Response {
+fn finish(door: &Arc<Door>, caller: &Caller, begun: Begun) -> Response {
     let Begun {
         head,
         coding,
@@ -359,13 +527,13 @@ fn finish(door: &Arc<Door>, outcome: &Outcome<'_>, begun: Begun) -> Response {
         mut watch,
     } = begun;
     door.metrics
-        .answered(&head.progress, outcome.started.elapsed());
+        .answered(&head.progress, caller.started.elapsed());
     tracing::debug!(
-        query_id = outcome.query_id,
-        user = outcome.user,
+        query_id = caller.query_id,
+        user = caller.user,
         read_rows = head.progress.read_rows,
         written_rows = head.progress.written_rows,
-        elapsed_ms = outcome.started.elapsed().as_millis() as u64,
+        elapsed_ms = caller.started.elapsed().as_millis() as u64,
         "query answered"
     );
     let body = match head.whole {
@@ -373,11 +541,11 @@ fn finish(door: &Arc<Door>, outcome: &Outcome<'_>, begun: Begun) -> Response {
             watch.done = true;
             Body::from(joined(parts))
         }
-        None => streamed(pieces, watch, outcome.query_id.to_owned()),
+        None => streamed(pieces, watch, caller.query_id.clone()),
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    common_headers(headers, door, outcome.query_id);
+    common_headers(headers, door, &caller.query_id);
     if let Some(name) = &head.format {
         headers.insert(
             header::CONTENT_TYPE,
@@ -408,7 +576,7 @@ fn common_headers(headers: &mut HeaderMap, door: &Door, query_id: &str) {
     for (name, value) in [
         ("x-clickhouse-query-id", query_id),
         ("x-clickhouse-server-display-name", "heliograph"),
-        ("x-clickhouse-timezone", door.engine.timezone()),
+        ("x-clickhouse-timezone", door.timezone()),
     ] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);

@@ -24,12 +24,6 @@ pub fn select(
     text: &[u8],
     started: Instant,
 ) -> Result<Last, ServerError> {
-    if text.trim_ascii().is_empty() {
-        return Err(ServerError::new(
-            Kind::SyntaxError,
-            "Empty query: send SQL in the body or as the parameter query",
-        ));
-    }
     let found = handle.connection.classify(text);
     if found.statements > 1 {
         return Err(ServerError::new(
@@ -81,7 +75,7 @@ fn whole(
     started: Instant,
 ) -> Result<Last, String> {
     let result = handle.connection.query(text, format, &job.call.params)?;
-    let progress = result.progress();
+    job.outcome.progress = result.progress();
     let mut writer = job
         .call
         .output
@@ -91,9 +85,10 @@ fn whole(
     body.push(writer.end().map_err(|error| error.to_string())?.into());
     Ok(Last::Head(Ok(Head {
         format: Some(format.to_owned()),
-        progress,
+        progress: job.outcome.progress,
         elapsed: started.elapsed(),
         whole: Some(body),
+        exception_tag: None,
     })))
 }
 
@@ -113,7 +108,6 @@ fn stream(
         .map_err(|error| error.to_string())?;
     let writer = job.writer.insert(writer);
     let mut heading: Option<Vec<u8>> = None;
-    let mut progress = Progress::default();
     // The first two blocks are waited for: a result of one block is then answered whole, with its final figures, and an
     // error at the start with its own status.
     let mut ahead: Vec<Bytes> = Vec::new();
@@ -122,7 +116,7 @@ fn stream(
         let Some(block) = rows.next_chunk()? else {
             break;
         };
-        add(&mut progress, block.progress());
+        add(&mut job.outcome.progress, block.progress());
         let skip = match (joining, &heading) {
             (Joining::Heading(kind), None) => {
                 let length = kind.length(block.bytes()).unwrap_or(block.bytes().len());
@@ -149,9 +143,10 @@ fn stream(
                 &mut job.answer,
                 Head {
                     format: Some(format.to_owned()),
-                    progress,
+                    progress: job.outcome.progress,
                     elapsed: started.elapsed(),
                     whole: None,
+                    exception_tag: None,
                 },
             );
             for bytes in ahead.drain(..) {
@@ -173,9 +168,10 @@ fn stream(
     ahead.push(end);
     Ok(Last::Head(Ok(Head {
         format: Some(format.to_owned()),
-        progress,
+        progress: job.outcome.progress,
         elapsed: started.elapsed(),
         whole: Some(ahead),
+        exception_tag: None,
     })))
 }
 
