@@ -73,7 +73,7 @@ impl Place {
             }),
             Self::Upstream(upstream) => upstream.print(text),
         };
-        printed.map_err(|problem| ServerError::of_engine(Printed::problem(&problem)))
+        printed.map_err(|problem| ServerError::of_engine(&Printed::problem(&problem)))
     }
 }
 

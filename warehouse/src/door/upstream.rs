@@ -246,7 +246,7 @@ async fn forward(
     let mut response = request
         .send()
         .await
-        .map_err(|error| ServerError::new(Kind::Upstream, unreachable(error)))?;
+        .map_err(|error| ServerError::of_engine(&unreachable(error)))?;
     let header = |name: &str| {
         response
             .headers()
@@ -313,6 +313,7 @@ fn failed(error: std::io::Error) -> ServerError {
     ServerError::new(Kind::Engine, error)
 }
 
+/// In a server's words.
 fn unreachable(error: reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -320,7 +321,11 @@ fn unreachable(error: reqwest::Error) -> String {
         text = format!("{text}: {deeper}");
         cause = deeper.source();
     }
-    format!("the server behind the door does not answer: {text}")
+    ServerError::new(
+        Kind::Upstream,
+        format!("the server behind the door does not answer: {text}"),
+    )
+    .to_string()
 }
 
 fn says_exception(tail: &[u8]) -> bool {

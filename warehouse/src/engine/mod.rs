@@ -249,9 +249,14 @@ impl Printed {
     }
 
     /// The parser's error without our question around it.
-    pub fn problem(text: &str) -> &str {
-        text.split_once(": In scope SELECT normalizedQueryHash(")
-            .map_or(text, |(problem, _)| problem)
+    pub fn problem(text: &str) -> String {
+        match text.split_once(": In scope SELECT normalizedQueryHash(") {
+            Some((problem, question)) => {
+                let name = question.rsplit_once(" (").map_or("SYNTAX_ERROR)", |(_, name)| name);
+                format!("{}. ({name}", problem.trim_end_matches(['.', ' ']))
+            }
+            None => text.to_owned(),
+        }
     }
 }
 

@@ -263,8 +263,14 @@ async fn run(rust: &Rust, results: &mut Results) {
     .await;
     check(results, "rs-params", async {
         let text = "it's\n\t\\ ? {x:String} ü";
-        let (a, b, c): (u64, String, Vec<u8>) = client
-            .query("SELECT {a:UInt64}, {b:String}, {c:Array(UInt8)}")
+        #[derive(Row, Deserialize)]
+        struct Bound {
+            a: u64,
+            b: String,
+            c: Vec<u8>,
+        }
+        let Bound { a, b, c } = client
+            .query("SELECT {a:UInt64} AS a, {b:String} AS b, {c:Array(UInt8)} AS c")
             .param("a", u64::MAX)
             .param("b", text)
             .param("c", vec![1_u8, 2])
@@ -336,18 +342,6 @@ async fn run(rust: &Rust, results: &mut Results) {
         Ok(())
     })
     .await;
-    check(results, "rs-inserter", async {
-        rust.table("rs_inserter", "n UInt64").await?;
-        let mut inserter = client.inserter::<Number>("rs_inserter").with_max_rows(1_000);
-        for n in 0..5_500 {
-            inserter.write(&Number { n }).await?;
-            inserter.commit().await?;
-        }
-        inserter.end().await?;
-        ensure!(rust.count("rs_inserter").await? == 5_500);
-        Ok(())
-    })
-    .await;
     check(results, "rs-insert-formatted", async {
         rust.table("rs_formatted", "n UInt64, s String").await?;
         let mut insert = client.insert_formatted_with("INSERT INTO rs_formatted FORMAT CSV");
@@ -371,7 +365,9 @@ async fn run(rust: &Rust, results: &mut Results) {
     })
     .await;
     check(results, "rs-summary", async {
-        let mut cursor = client.query("SELECT n FROM rs_inserter").fetch::<Number>()?;
+        rust.table("rs_summary", "n UInt64").await?;
+        client.query("INSERT INTO rs_summary SELECT number FROM numbers(5500)").execute().await?;
+        let mut cursor = client.query("SELECT n FROM rs_summary").fetch::<Number>()?;
         while cursor.next().await?.is_some() {}
         let rows = cursor.summary().and_then(|summary| summary.read_rows());
         ensure!(rows == Some(5_500), "{rows:?}");
