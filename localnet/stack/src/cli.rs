@@ -68,6 +68,13 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Ask the warehouse: one statement, a script on standard input, or a prompt; `sql --help` tells the options
+    #[command(disable_help_flag = true)]
+    Sql {
+        /// Passed on to `heliograph-sql`; the address is that of the stack that runs, unless one is named
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// For validator operators: examine a plugin before it is loaded
     Plugin {
         #[command(subcommand)]

@@ -87,6 +87,8 @@ fn build_release(repository: &Path) -> anyhow::Result<()> {
         "geyser-plugin",
         "-p",
         "stream-router",
+        "-p",
+        "warehouse",
         "--lib",
         "--bins",
         "--example",
