@@ -7,7 +7,7 @@ use clickhouse::Client;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Export, content,
+    COLLAPSED, Export, content,
     manifest::{FORMAT_VERSION, Manifest, ParquetFile, Table},
     plan::{Range, ranges},
 };
@@ -113,10 +113,11 @@ async fn export_table(
     let table = quote_identifier(name);
     let counts: Vec<(u64, u64)> = client
         .query(&format!(
-            "SELECT toUInt64(slot) AS at, count() FROM {table} FINAL WHERE slot BETWEEN ? AND ? GROUP BY at ORDER BY at"
+            "SELECT toUInt64(slot) AS at, count() FROM {table} WHERE slot BETWEEN ? AND ? GROUP BY at ORDER BY at"
         ))
         .bind(range.from)
         .bind(range.to)
+        .with_setting(COLLAPSED.0, COLLAPSED.1)
         .fetch_all()
         .await
         .with_context(|| format!("table {name}"))?;
@@ -151,12 +152,13 @@ async fn export_file(
     let before = content(client, table, range.from, range.to).await?;
     let mut cursor = client
         .query(&format!(
-            "SELECT {} FROM {} FINAL WHERE slot BETWEEN ? AND ?",
+            "SELECT {} FROM {} WHERE slot BETWEEN ? AND ?",
             names.join(", "),
             quote_identifier(table)
         ))
         .bind(range.from)
         .bind(range.to)
+        .with_setting(COLLAPSED.0, COLLAPSED.1)
         .with_setting("output_format_parquet_compression_method", "zstd")
         // Without it texts would be marked as UTF-8, which raw keys are not.
         .with_setting("output_format_parquet_string_as_string", "0")

@@ -242,6 +242,7 @@ fn permit(place: &Place, job: &mut Job, text: &[u8], scan: &Scan) -> Result<(), 
     let asked = Asked {
         role: job.role,
         database: job.call.database.as_deref(),
+        settings: &job.call.settings,
         params: &job.call.params,
     };
     job.policy

@@ -56,6 +56,8 @@ pub struct Policy {
 pub struct Asked<'a> {
     pub role: Role,
     pub database: Option<&'a str>,
+    /// Settings beside the statement.
+    pub settings: &'a [(String, String)],
     /// Values of `{name:Type}`.
     pub params: &'a [(String, String)],
 }
@@ -100,6 +102,7 @@ impl Policy {
             tokens: Tokens::new(printed).collect(),
         };
         no_files(&text)?;
+        no_leaving_settings(&text, asked.settings)?;
         kind_of_statement(&text, asked.role)?;
         self.calls(&text, asked.role)?;
         self.engines(&text, asked.role)?;
@@ -114,10 +117,9 @@ impl Policy {
             // The engine confines these to its `backups.allowed_path` and `backups.allowed_disk`.
             let destination = backup
                 && matches!(lower.as_str(), "file" | "disk")
-                && matches!(
-                    text.word(at.wrapping_sub(1)).as_str(),
-                    "TO" | "FROM" | "base_backup"
-                );
+                && (text.is(at.wrapping_sub(1), "TO")
+                    || text.is(at.wrapping_sub(1), "FROM")
+                    || text.is(at.wrapping_sub(2), "base_backup"));
             if self.refused_to_all.contains(&lower) && !destination {
                 return Err(denied(format!(
                     "{name} reaches outside the warehouse and is refused"
@@ -225,6 +227,30 @@ fn no_files(text: &Text<'_>) -> Result<(), ServerError> {
         ));
     }
     Ok(())
+}
+
+/// Settings that reach outside, in a statement or beside it.
+fn no_leaving_settings(text: &Text<'_>, beside: &[(String, String)]) -> Result<(), ServerError> {
+    let sets = text.has_word("SETTINGS") || text.has_word("SETTING") || text.has_word("SET");
+    let within = (0..text.tokens.len())
+        .filter(|at| sets && text.is_mark(at + 1, b'='))
+        .map(|at| text.name(at));
+    let found = within
+        .chain(beside.iter().map(|(name, _)| name.clone()))
+        .find(|name| leaves(&name.to_lowercase()));
+    match found {
+        Some(name) => Err(denied(format!(
+            "the setting {name} reaches outside the statement and is refused"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn leaves(setting: &str) -> bool {
+    names::SETTINGS_THAT_LEAVE.contains(&setting)
+        || names::ENDS_OF_SETTINGS_THAT_LEAVE
+            .iter()
+            .any(|end| setting.ends_with(end))
 }
 
 fn kind_of_statement(text: &Text<'_>, role: Role) -> Result<(), ServerError> {

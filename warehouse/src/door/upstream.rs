@@ -200,7 +200,7 @@ fn pairs(job: &Job, reads: bool) -> Vec<(String, String)> {
     }
     add("log_comment", format!("door/{}", session_user(job)));
     if reads {
-        add("cancel_http_readonly_queries_on_close", "1".into());
+        add("cancel_http_readonly_queries_on_client_close", "1".into());
     }
     for (name, value) in limit_settings(job) {
         add(name, value.to_string());

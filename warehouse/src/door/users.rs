@@ -158,7 +158,7 @@ pub fn reader_may_set(name: &str) -> bool {
         "use_uncompressed_cache",
         "log_queries",
         "http_wait_end_of_query",
-        "cancel_http_readonly_queries_on_close",
+        "cancel_http_readonly_queries_on_client_close",
         "final",
     ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)

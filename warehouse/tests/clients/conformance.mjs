@@ -170,7 +170,8 @@ const checks = {
     },
     'js-errors': async () => {
         await rejects(client.query({ query: 'SELECT * FROM js_missing' }), '60', 'UNKNOWN_TABLE');
-        await rejects(client.query({ query: 'SELEC 1' }), '62', 'SYNTAX_ERROR');
+        // In lower case: the client takes the first word of capitals in brackets for the type, here the word at fault.
+        await rejects(client.query({ query: 'selec 1' }), '62', 'SYNTAX_ERROR');
         await rejects(client.command({ query: "SELECT * FROM file('/etc/passwd')" }), '497', 'ACCESS_DENIED');
         await rejects(client.query({ query: 'SELECT sleep(2)', clickhouse_settings: { max_execution_time: 1 } }), '159');
     },

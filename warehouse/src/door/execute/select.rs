@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Answer, Head, Job, Last, Piece};
+use super::{Answer, Head, Job, Last, PIECE_BYTES, Piece};
 use crate::{
     door::{
         coding::BlockWriter,
@@ -130,7 +130,7 @@ fn stream(
         };
         let bytes = encoded(writer, block, skip).map_err(|error| error.to_string())?;
         if sent_head {
-            if job.answer.pieces.blocking_send(Piece::Data(bytes)).is_err() {
+            if !send(&job.answer, bytes) {
                 // The client is gone; dropping the stream cancels the statement.
                 return Ok(Last::Nothing);
             }
@@ -150,7 +150,7 @@ fn stream(
                 },
             );
             for bytes in ahead.drain(..) {
-                if job.answer.pieces.blocking_send(Piece::Data(bytes)).is_err() {
+                if !send(&job.answer, bytes) {
                     return Ok(Last::Nothing);
                 }
             }
@@ -173,6 +173,18 @@ fn stream(
         whole: Some(ahead),
         exception_tag: None,
     })))
+}
+
+/// Hands a block over in slices, so that the few pieces that may wait are few megabytes, however wide the rows. `false`:
+/// nobody takes them.
+fn send(answer: &Answer, mut block: Bytes) -> bool {
+    while !block.is_empty() {
+        let piece = block.split_to(block.len().min(PIECE_BYTES));
+        if answer.pieces.blocking_send(Piece::Data(piece)).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn encoded(writer: &mut BlockWriter, block: QueryResult, skip: usize) -> std::io::Result<Bytes> {

@@ -137,6 +137,33 @@ pub const LEAVES_THE_ENGINE: &[&str] = &[
     "ytsaurus",
 ];
 
+/// Settings that name files or servers, hold expressions, or have statements read by another parser than the one that
+/// printed them. Refused to everyone, wherever they are set.
+pub const SETTINGS_THAT_LEAVE: &[&str] = &[
+    "additional_result_filter",
+    "additional_table_filters",
+    "ai_function_embedding_default_credentials",
+    "ai_function_text_default_credentials",
+    "default_table_engine",
+    "default_temporary_table_engine",
+    "filesystem_cache_name",
+    "format_schema",
+    "format_schema_message_name",
+    "format_schema_source",
+    "format_template_resultset",
+    "format_template_row",
+    "implicit_table_at_top_level",
+    "output_format_schema",
+    "parallel_replicas_custom_key",
+    "promql_database",
+    "promql_table",
+    "rename_files_after_processing",
+    "url_base",
+];
+
+/// Ends of names of such settings, for those that a newer engine may bring.
+pub const ENDS_OF_SETTINGS_THAT_LEAVE: &[&str] = &["dialect", "_path", "_url", "_uri", "_file"];
+
 /// Functions that tell about the machine or other users: not for readers.
 pub const TELLS_ABOUT_THE_MACHINE: &[&str] = &[
     "addresstoline",

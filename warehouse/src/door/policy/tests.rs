@@ -9,6 +9,7 @@ fn permit(role: Role, text: &str) -> Result<(), ServerError> {
     let asked = Asked {
         role,
         database: None,
+        settings: &[],
         params: &[],
     };
     policy().permit(text.as_bytes(), asked)
@@ -32,6 +33,10 @@ fn nothing_leaves_the_engine() {
         "ATTACH TABLE t FROM '/x' (`a` Int8) ENGINE = Log",
         "BACKUP TABLE t TO S3('x')",
         "SELECT * FROM eval('SELECT 1')",
+        "SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'",
+        "SET additional_table_filters = {'t':'file(1)'}",
+        "SET a = 1, `dialect` = 'kusto'",
+        "CREATE VIEW v AS SELECT 1 SETTINGS output_format_schema = '/tmp/x'",
     ] {
         for role in [Role::Reader, Role::Writer, Role::Admin] {
             assert!(permit(role, text).is_err(), "{role}: {text}");
@@ -75,10 +80,30 @@ fn each_role_has_its_statements() {
 }
 
 #[test]
+fn settings_beside_a_statement_count() {
+    let permit = |name: &str| {
+        let settings = [(name.to_owned(), "x".to_owned())];
+        let asked = Asked {
+            role: Role::Admin,
+            database: None,
+            settings: &settings,
+            params: &[],
+        };
+        policy().permit(b"SELECT dialect = 'x'", asked)
+    };
+    for name in ["format_template_row", "Dialect", "format_avro_schema_registry_url", "input_format_record_errors_file_path"] {
+        assert!(permit(name).is_err(), "{name}");
+    }
+    for name in ["max_threads", "format_template_row_format", "output_format_json_quote_64bit_integers"] {
+        assert!(permit(name).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn names_in_parameters_count() {
     let params = [("t".to_owned(), "sys\\x74em".to_owned()), ("u".to_owned(), "door_log.x".to_owned())];
     let with = |role, database, text: &str| {
-        policy().permit(text.as_bytes(), Asked { role, database, params: &params })
+        policy().permit(text.as_bytes(), Asked { role, database, settings: &[], params: &params })
     };
     assert!(with(Role::Reader, None, "SELECT * FROM {t:Identifier}.processes").is_err());
     assert!(with(Role::Writer, None, "SELECT * FROM {u:Identifier}").is_err());
