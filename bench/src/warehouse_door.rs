@@ -50,13 +50,21 @@ impl Door {
             dir.join("backups"),
         );
         std::fs::write(&config, text)?;
-        let spec = ChildSpec::new("warehouse-door", workspace_binary("warehouse-door"), dir.join("door.log"))
-            .arg("--config")
-            .arg(&config);
+        let spec = ChildSpec::new(
+            "warehouse-door",
+            workspace_binary("warehouse-door"),
+            dir.join("door.log"),
+        )
+        .arg("--config")
+        .arg(&config);
         let started = Instant::now();
         let child = Child::spawn(spec)?;
         while ask(port, "SELECT 1").is_err() {
-            ensure!(started.elapsed() < START_LIMIT, "the door did not answer within {START_LIMIT:?}; see {}", dir.join("door.log").display());
+            ensure!(
+                started.elapsed() < START_LIMIT,
+                "the door did not answer within {START_LIMIT:?}; see {}",
+                dir.join("door.log").display()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(Self {
@@ -136,13 +144,23 @@ pub fn run(args: &DoorArgs) -> anyhow::Result<()> {
         Check::at_most("ready_seconds_empty", empty, READY_SECONDS),
         Check::at_most("ready_seconds_with_data", full, READY_SECONDS),
         Check::at_most("idle_resident_mebibytes", most, IDLE_MEBIBYTES),
-        Check::at_least("restored_equals_backed_up", f64::from(u8::from(backup.equal)), 1.0),
+        Check::at_least(
+            "restored_equals_backed_up",
+            f64::from(u8::from(backup.equal)),
+            1.0,
+        ),
     ]);
     for check in &report.checks {
         let mark = if check.ok { "✓" } else { "✗" };
-        println!("{mark} {:<32}{:>12.3} {} {}", check.name, check.value, check.op, check.target);
+        println!(
+            "{mark} {:<32}{:>12.3} {} {}",
+            check.name, check.value, check.op, check.target
+        );
     }
-    println!("backup {:.2} s, restore {:.2} s, {} rows", backup.backup_seconds, backup.restore_seconds, args.rows);
+    println!(
+        "backup {:.2} s, restore {:.2} s, {} rows",
+        backup.backup_seconds, backup.restore_seconds, args.rows
+    );
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     }

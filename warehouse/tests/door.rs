@@ -349,6 +349,42 @@ async fn a_client_that_leaves_cancels_its_statement() {
     wait_for("0").await;
 }
 
+/// Clients that leave while their statement is still being read, judged or set up: it ends too.
+#[tokio::test]
+async fn a_client_that_leaves_at_once_leaves_nothing_running() {
+    let url = url();
+    let address = url.trim_start_matches("http://").to_owned();
+    let sql = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number), 'left at once')";
+    for number in 0..40_u64 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}",
+            sql.len()
+        )
+        .unwrap();
+        // From before the first step of the statement to well after the last.
+        tokio::time::sleep(Duration::from_micros(number * 250)).await;
+        drop(stream);
+    }
+    let running = "SELECT count() FROM system.processes WHERE query LIKE '%left at once%' AND query NOT LIKE '%system.processes%'";
+    let started = Instant::now();
+    // None now is not enough: one may be about to begin.
+    let mut quiet = 0;
+    while quiet < 10 {
+        quiet = if ask(&url, running).await == "0" {
+            quiet + 1
+        } else {
+            0
+        };
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "some still run"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn acknowledged_rows_survive_a_kill() {
     let mut door = tokio::task::spawn_blocking(Door::start).await.unwrap();

@@ -160,11 +160,10 @@ fn clickhouse_client_of_javascript_works_unmodified() {
         .unwrap();
     let path = copy.path().join("conformance.mjs");
     std::fs::copy(script("conformance.mjs"), &path).unwrap();
-    let output = run(Command::new("node").arg(path).args([
-        &door().url(),
-        "boss",
-        door_process::PASSWORD,
-    ]));
+    let output =
+        run(Command::new("node")
+            .arg(path)
+            .args([&door().url(), "boss", door_process::PASSWORD]));
     judge("js-", &results_of(&output));
 }
 

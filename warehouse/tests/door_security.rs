@@ -33,16 +33,54 @@ fn code(text: &str) -> u32 {
 async fn what_the_engine_offers_is_refused_unless_listed() {
     let door = tokio::task::spawn_blocking(door).await.unwrap();
     let boss = door.url_of("boss");
-    let functions = ask(&boss, "SELECT name FROM system.table_functions ORDER BY name FORMAT TSVRaw").await;
+    let functions = ask(
+        &boss,
+        "SELECT name FROM system.table_functions ORDER BY name FORMAT TSVRaw",
+    )
+    .await;
     let local = [
-        "SQLStandardValues", "dictionary", "format", "fuzzJSON", "generateRandom", "generateSeries", "generate_series", "input",
-        "loop", "merge", "mergeTreeAnalyzeIndexes", "mergeTreeAnalyzeIndexesUUID", "mergeTreeIndex", "mergeTreeProjection",
-        "mergeTreeTextIndex", "null", "numbers", "numbers_mt", "primes", "values", "view", "viewExplain", "viewIfPermitted",
-        "zeros", "zeros_mt",
+        "SQLStandardValues",
+        "dictionary",
+        "format",
+        "fuzzJSON",
+        "generateRandom",
+        "generateSeries",
+        "generate_series",
+        "input",
+        "loop",
+        "merge",
+        "mergeTreeAnalyzeIndexes",
+        "mergeTreeAnalyzeIndexesUUID",
+        "mergeTreeIndex",
+        "mergeTreeProjection",
+        "mergeTreeTextIndex",
+        "null",
+        "numbers",
+        "numbers_mt",
+        "primes",
+        "values",
+        "view",
+        "viewExplain",
+        "viewIfPermitted",
+        "zeros",
+        "zeros_mt",
     ];
     let for_readers = [
-        "SQLStandardValues", "format", "generateRandom", "generateSeries", "generate_series", "null", "numbers", "numbers_mt",
-        "primes", "values", "view", "viewExplain", "viewIfPermitted", "zeros", "zeros_mt",
+        "SQLStandardValues",
+        "format",
+        "generateRandom",
+        "generateSeries",
+        "generate_series",
+        "null",
+        "numbers",
+        "numbers_mt",
+        "primes",
+        "values",
+        "view",
+        "viewExplain",
+        "viewIfPermitted",
+        "zeros",
+        "zeros_mt",
     ];
     assert!(functions.lines().count() > 80, "{functions}");
     for name in functions.lines() {
@@ -56,7 +94,11 @@ async fn what_the_engine_offers_is_refused_unless_listed() {
         ] {
             for user in ["analyst", "writer", "boss"] {
                 let (status, text) = post(&door.url_of(user), sql.clone()).await;
-                let allowed = if user == "analyst" { &for_readers[..] } else { &local[..] };
+                let allowed = if user == "analyst" {
+                    &for_readers[..]
+                } else {
+                    &local[..]
+                };
                 let parses = code(&text) != 62;
                 if !allowed.contains(&name) && parses {
                     let refused = [497, 164].contains(&code(&text));
@@ -69,15 +111,64 @@ async fn what_the_engine_offers_is_refused_unless_listed() {
     }
     let engines = ask(&boss, "SELECT name FROM system.table_engines UNION ALL SELECT name FROM system.database_engines FORMAT TSVRaw").await;
     let outside = [
-        "S3", "S3Queue", "URL", "File", "FileLog", "HDFS", "MySQL", "PostgreSQL", "MongoDB", "Redis", "SQLite", "ODBC", "JDBC",
-        "Kafka", "Executable", "ExecutablePool", "AzureBlobStorage", "AzureQueue", "Iceberg", "DeltaLake", "Hudi", "Filesystem",
-        "DataLakeCatalog", "Remote", "RemoteSecure", "EmbeddedRocksDB", "KeeperMap", "ArrowStream", "YTsaurus", "QueryRunner",
-        "MaterializedPostgreSQL", "Backup", "Distributed", "Paimon",
+        "S3",
+        "S3Queue",
+        "URL",
+        "File",
+        "FileLog",
+        "HDFS",
+        "MySQL",
+        "PostgreSQL",
+        "MongoDB",
+        "Redis",
+        "SQLite",
+        "ODBC",
+        "JDBC",
+        "Kafka",
+        "Executable",
+        "ExecutablePool",
+        "AzureBlobStorage",
+        "AzureQueue",
+        "Iceberg",
+        "DeltaLake",
+        "Hudi",
+        "Filesystem",
+        "DataLakeCatalog",
+        "Remote",
+        "RemoteSecure",
+        "EmbeddedRocksDB",
+        "KeeperMap",
+        "ArrowStream",
+        "YTsaurus",
+        "QueryRunner",
+        "MaterializedPostgreSQL",
+        "Backup",
+        "Distributed",
+        "Paimon",
     ];
     for name in engines.lines().chain(outside) {
-        let local = name.ends_with("MergeTree") || name.ends_with("Log") && name != "FileLog"
-            || ["Alias", "Atomic", "Buffer", "Dictionary", "FuzzJSON", "GenerateRandom", "Join", "Loop", "MaterializedView", "Memory",
-                "Merge", "Null", "Ordinary", "Replicated", "Set", "View", "WindowView"].contains(&name);
+        let local = name.ends_with("MergeTree")
+            || name.ends_with("Log") && name != "FileLog"
+            || [
+                "Alias",
+                "Atomic",
+                "Buffer",
+                "Dictionary",
+                "FuzzJSON",
+                "GenerateRandom",
+                "Join",
+                "Loop",
+                "MaterializedView",
+                "Memory",
+                "Merge",
+                "Null",
+                "Ordinary",
+                "Replicated",
+                "Set",
+                "View",
+                "WindowView",
+            ]
+            .contains(&name);
         for sql in [
             format!("CREATE TABLE of_engine (a Int8) ENGINE = {name}('x')"),
             format!("CREATE DATABASE of_engine ENGINE {name}"),
@@ -95,12 +186,41 @@ async fn what_the_engine_offers_is_refused_unless_listed() {
 #[tokio::test]
 async fn readers_see_of_system_what_exists_and_not_who_does_what() {
     let door = tokio::task::spawn_blocking(door).await.unwrap();
-    let tables = ask(&door.url_of("boss"), "SELECT name FROM system.tables WHERE database = 'system' FORMAT TSVRaw").await;
+    let tables = ask(
+        &door.url_of("boss"),
+        "SELECT name FROM system.tables WHERE database = 'system' FORMAT TSVRaw",
+    )
+    .await;
     let open = [
-        "aggregate_function_combinators", "build_options", "codecs", "collations", "columns", "completions", "contributors",
-        "data_skipping_index_types", "data_skipping_indices", "data_type_families", "databases", "documentation", "formats",
-        "functions", "keywords", "licenses", "numbers", "numbers_mt", "one", "primes", "settings", "table_engines",
-        "table_functions", "tables", "time_zones", "tokenizers", "unicode", "zeros", "zeros_mt",
+        "aggregate_function_combinators",
+        "build_options",
+        "codecs",
+        "collations",
+        "columns",
+        "completions",
+        "contributors",
+        "data_skipping_index_types",
+        "data_skipping_indices",
+        "data_type_families",
+        "databases",
+        "documentation",
+        "formats",
+        "functions",
+        "keywords",
+        "licenses",
+        "numbers",
+        "numbers_mt",
+        "one",
+        "primes",
+        "settings",
+        "table_engines",
+        "table_functions",
+        "tables",
+        "time_zones",
+        "tokenizers",
+        "unicode",
+        "zeros",
+        "zeros_mt",
     ];
     let reader = door.url_of("analyst");
     for table in tables.lines() {
@@ -108,14 +228,38 @@ async fn readers_see_of_system_what_exists_and_not_who_does_what() {
         assert_eq!(status == 200, open.contains(&table), "{table}: {text}");
         if !open.contains(&table) {
             for (url, sql) in [
-                (reader.clone(), format!("SELECT * FROM `system`.\"{table}\"")),
-                (reader.clone(), format!("SELECT * FROM system /* */ . {table}")),
-                (reader.clone(), format!("SELECT 1 WHERE 1 IN (SELECT 1 FROM system.{table})")),
-                (reader.clone(), format!("SELECT * FROM `sys\\x74em`.{table}")),
-                (format!("{reader}&database=system"), format!("SELECT * FROM {table}")),
-                (format!("{reader}&param_d=system&param_t={table}"), "SELECT * FROM {d:Identifier}.{t:Identifier}".into()),
-                (format!("{reader}&param_t=system.{table}"), "SELECT * FROM {t:Identifier}".into()),
-                (reader.clone(), format!("SELECT * FROM merge('system', '^{table}$')")),
+                (
+                    reader.clone(),
+                    format!("SELECT * FROM `system`.\"{table}\""),
+                ),
+                (
+                    reader.clone(),
+                    format!("SELECT * FROM system /* */ . {table}"),
+                ),
+                (
+                    reader.clone(),
+                    format!("SELECT 1 WHERE 1 IN (SELECT 1 FROM system.{table})"),
+                ),
+                (
+                    reader.clone(),
+                    format!("SELECT * FROM `sys\\x74em`.{table}"),
+                ),
+                (
+                    format!("{reader}&database=system"),
+                    format!("SELECT * FROM {table}"),
+                ),
+                (
+                    format!("{reader}&param_d=system&param_t={table}"),
+                    "SELECT * FROM {d:Identifier}.{t:Identifier}".into(),
+                ),
+                (
+                    format!("{reader}&param_t=system.{table}"),
+                    "SELECT * FROM {t:Identifier}".into(),
+                ),
+                (
+                    reader.clone(),
+                    format!("SELECT * FROM merge('system', '^{table}$')"),
+                ),
                 (reader.clone(), format!("DESCRIBE TABLE system.{table}")),
             ] {
                 let (status, text) = post(&url, sql.clone()).await;
@@ -123,12 +267,28 @@ async fn readers_see_of_system_what_exists_and_not_who_does_what() {
             }
         }
     }
-    for sql in ["SHOW PROCESSLIST", "SHOW USERS", "SHOW GRANTS", "USE system", "SYSTEM FLUSH LOGS", "BACKUP TABLE t TO File('x')",
-        "SELECT getServerSetting('max_server_memory_usage')", "SELECT filesystemCapacity()", "SELECT addressToLine(1)",
-        "SELECT 1 SETTINGS readonly = 0", "SELECT 1 SETTINGS max_execution_time = 0", "SELECT 1 SETTINGS log_comment = 'x/boss'",
-        "SELECT 1 PARALLEL WITH SELECT 2", "CREATE TEMPORARY TABLE t (a Int8)", "KILL QUERY WHERE 1"] {
+    for sql in [
+        "SHOW PROCESSLIST",
+        "SHOW USERS",
+        "SHOW GRANTS",
+        "USE system",
+        "SYSTEM FLUSH LOGS",
+        "BACKUP TABLE t TO File('x')",
+        "SELECT getServerSetting('max_server_memory_usage')",
+        "SELECT filesystemCapacity()",
+        "SELECT addressToLine(1)",
+        "SELECT 1 SETTINGS readonly = 0",
+        "SELECT 1 SETTINGS max_execution_time = 0",
+        "SELECT 1 SETTINGS log_comment = 'x/boss'",
+        "SELECT 1 PARALLEL WITH SELECT 2",
+        "CREATE TEMPORARY TABLE t (a Int8)",
+        "KILL QUERY WHERE 1",
+    ] {
         let (status, text) = post(&reader, sql).await;
-        assert!(status >= 400 && [62, 164, 497].contains(&code(&text)), "{sql}: {text}");
+        assert!(
+            status >= 400 && [62, 164, 497].contains(&code(&text)),
+            "{sql}: {text}"
+        );
     }
 }
 
@@ -145,10 +305,19 @@ async fn words_in_strings_and_names_are_no_calls() {
     }
     let reader = door.url_of("analyst");
     for (sql, answer) in [
-        ("SELECT count() FROM file WHERE s3 LIKE '%file(%' OR s3 = 'remote(''x'')'", "2"),
-        ("SELECT file.url FROM file AS file WHERE url = 1 -- FROM INFILE", "1"),
+        (
+            "SELECT count() FROM file WHERE s3 LIKE '%file(%' OR s3 = 'remote(''x'')'",
+            "2",
+        ),
+        (
+            "SELECT file.url FROM file AS file WHERE url = 1 -- FROM INFILE",
+            "1",
+        ),
         ("SELECT `INTO OUTFILE` FROM file WHERE url IN (1)", "2"),
-        ("SELECT 'system.processes', \"url\" FROM file WHERE url = 1 /* file('x') */", "system.processes\t1"),
+        (
+            "SELECT 'system.processes', \"url\" FROM file WHERE url = 1 /* file('x') */",
+            "system.processes\t1",
+        ),
         ("WITH url AS (SELECT 5 AS mysql) SELECT mysql FROM url", "5"),
         ("SELECT $$file('/etc/passwd')$$", "file(\\'/etc/passwd\\')"),
         ("SELECT profile FROM (SELECT 1 AS profile)", "1"),
@@ -169,9 +338,20 @@ struct Disguise {
 }
 
 fn disguises() -> impl Strategy<Value = Disguise> {
-    (any::<u8>(), any::<u8>(), any::<u8>(), proptest::collection::vec(any::<u8>(), 0..4), any::<bool>()).prop_map(
-        |(name, blank, decoy, wraps, as_reader)| Disguise { name, blank, decoy, wraps, as_reader },
+    (
+        any::<u8>(),
+        any::<u8>(),
+        any::<u8>(),
+        proptest::collection::vec(any::<u8>(), 0..4),
+        any::<bool>(),
     )
+        .prop_map(|(name, blank, decoy, wraps, as_reader)| Disguise {
+            name,
+            blank,
+            decoy,
+            wraps,
+            as_reader,
+        })
 }
 
 impl Disguise {
@@ -184,20 +364,45 @@ impl Disguise {
             2 => format!("\"{name}\""),
             3 => format!("`{escaped}`"),
             4 => format!("“{name}”"),
-            5 => format!("\"\\{first}{rest}\"").replace("\\f", "\\x66").replace("\\n", "\\x6e"),
+            5 => format!("\"\\{first}{rest}\"")
+                .replace("\\f", "\\x66")
+                .replace("\\n", "\\x6e"),
             _ => format!("`\\x{:02x}{rest}`", first.as_bytes()[0]),
         }
     }
 
     fn blank(&self) -> &'static str {
-        [" ", "\n", "/* x */", "/* /* ' */ ' */", "\u{a0}", "\u{3000}", "\u{feff}", "-- '\n", "// '\n", "# '\n", "#! '\n", "\t\u{2003}\r\n"]
-            [usize::from(self.blank) % 12]
+        [
+            " ",
+            "\n",
+            "/* x */",
+            "/* /* ' */ ' */",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{feff}",
+            "-- '\n",
+            "// '\n",
+            "# '\n",
+            "#! '\n",
+            "\t\u{2003}\r\n",
+        ][usize::from(self.blank) % 12]
     }
 
     /// Something ahead of the call that could make a reader of text lose its way.
     fn decoy(&self) -> &'static str {
-        ["1", "'\\''", "'it''s'", "$a$ ' $a$", "$$ -- $$", "x'41'", "1 AS a$b$", "`a\\`b` FROM (SELECT 1 AS `a\\`b`)) AND 1 IN (SELECT 1", "0x41", "'--'", "'/*'"]
-            [usize::from(self.decoy) % 11]
+        [
+            "1",
+            "'\\''",
+            "'it''s'",
+            "$a$ ' $a$",
+            "$$ -- $$",
+            "x'41'",
+            "1 AS a$b$",
+            "`a\\`b` FROM (SELECT 1 AS `a\\`b`)) AND 1 IN (SELECT 1",
+            "0x41",
+            "'--'",
+            "'/*'",
+        ][usize::from(self.decoy) % 11]
     }
 
     /// A statement that reads the table expression `call`.
@@ -211,14 +416,23 @@ impl Disguise {
                 3 => format!("({sql})"),
                 4 => format!("SELECT * FROM view({sql})"),
                 5 => format!("SELECT ({sql} LIMIT 1)"),
-                6 => format!("SELECT * FROM (SELECT 1 WHERE toString(1) IN (SELECT toString(*) FROM ({sql}))) UNION ALL SELECT 1 WHERE 0"),
+                6 => format!(
+                    "SELECT * FROM (SELECT 1 WHERE toString(1) IN (SELECT toString(*) FROM ({sql}))) UNION ALL SELECT 1 WHERE 0"
+                ),
                 7 => format!("{sql} UNION ALL {sql}"),
                 8 => format!("SELECT (SELECT groupArray(toString(*)) FROM ({sql}))"),
                 9 => format!("SELECT * FROM ({sql}){}LIMIT 5", self.blank()),
-                _ => format!("SELECT{}* FROM ({sql}) WHERE '' != {}", self.blank(), "'file('"),
+                _ => format!(
+                    "SELECT{}* FROM ({sql}) WHERE '' != {}",
+                    self.blank(),
+                    "'file('"
+                ),
             };
         }
-        format!("SELECT * FROM (SELECT 1 WHERE 1 IN (SELECT toUInt8(1) FROM (SELECT {}))) AS d, ({sql}) AS s", self.decoy())
+        format!(
+            "SELECT * FROM (SELECT 1 WHERE 1 IN (SELECT toUInt8(1) FROM (SELECT {}))) AS d, ({sql}) AS s",
+            self.decoy()
+        )
     }
 }
 
@@ -232,7 +446,11 @@ fn no_disguise_gets_a_file_out() {
     let worked = std::sync::atomic::AtomicU32::new(0);
     runner
         .run(&disguises(), |disguise| {
-            let url = door.url_of(if disguise.as_reader { "analyst" } else { "writer" });
+            let url = door.url_of(if disguise.as_reader {
+                "analyst"
+            } else {
+                "writer"
+            });
             let gap = disguise.blank();
             let harmless = disguise.statement(&format!("{}{gap}(1, 1)", disguise.name("numbers")));
             let (status, text) = runtime.block_on(post(&url, harmless.clone()));
@@ -245,8 +463,16 @@ fn no_disguise_gets_a_file_out() {
                 prop_assert_ne!(code(&text), 164, "{}: {}", harmless, text);
             }
             for call in [
-                format!("{}{gap}('{}', 'LineAsString')", disguise.name("file"), path.display()),
-                format!("(SELECT {}{gap}('{}'))", disguise.name("file"), path.display()),
+                format!(
+                    "{}{gap}('{}', 'LineAsString')",
+                    disguise.name("file"),
+                    path.display()
+                ),
+                format!(
+                    "(SELECT {}{gap}('{}'))",
+                    disguise.name("file"),
+                    path.display()
+                ),
             ] {
                 let sql = disguise.statement(&call);
                 let (status, text) = runtime.block_on(post(&url, sql.clone()));
@@ -258,7 +484,10 @@ fn no_disguise_gets_a_file_out() {
         })
         .unwrap();
     let worked = worked.into_inner();
-    assert!(worked > 100, "only {worked} of 400 ways are valid statements");
+    assert!(
+        worked > 100,
+        "only {worked} of 400 ways are valid statements"
+    );
 }
 
 /// Texts that are no statements, or several, or that end in the middle of something: refused, and nothing gets out.
@@ -266,14 +495,37 @@ fn no_disguise_gets_a_file_out() {
 fn broken_statements_let_nothing_through() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let door = door();
-    let call = format!("file('{}', 'LineAsString')", door.dir().join("canary").display());
+    let call = format!(
+        "file('{}', 'LineAsString')",
+        door.dir().join("canary").display()
+    );
     let pieces = prop_oneof![
-        Just("'".to_owned()), Just("`".to_owned()), Just("\"".to_owned()), Just("/*".to_owned()), Just("*/".to_owned()),
-        Just("--".to_owned()), Just("\n".to_owned()), Just("$$".to_owned()), Just("$a$".to_owned()), Just(";".to_owned()),
-        Just("\\".to_owned()), Just("x'".to_owned()), Just("(".to_owned()), Just(")".to_owned()), Just("“".to_owned()),
-        Just("”".to_owned()), Just("SELECT * FROM ".to_owned()), Just("SELECT 1, ".to_owned()), Just(" UNION ALL ".to_owned()),
-        Just(call.clone()), Just("FORMAT CSV ".to_owned()), Just("INSERT INTO t FORMAT CSV ".to_owned()), Just("\0".to_owned()),
-        Just("1".to_owned()), Just(" AS a$".to_owned()), Just("EXPLAIN ".to_owned()),
+        Just("'".to_owned()),
+        Just("`".to_owned()),
+        Just("\"".to_owned()),
+        Just("/*".to_owned()),
+        Just("*/".to_owned()),
+        Just("--".to_owned()),
+        Just("\n".to_owned()),
+        Just("$$".to_owned()),
+        Just("$a$".to_owned()),
+        Just(";".to_owned()),
+        Just("\\".to_owned()),
+        Just("x'".to_owned()),
+        Just("(".to_owned()),
+        Just(")".to_owned()),
+        Just("“".to_owned()),
+        Just("”".to_owned()),
+        Just("SELECT * FROM ".to_owned()),
+        Just("SELECT 1, ".to_owned()),
+        Just(" UNION ALL ".to_owned()),
+        Just(call.clone()),
+        Just("FORMAT CSV ".to_owned()),
+        Just("INSERT INTO t FORMAT CSV ".to_owned()),
+        Just("\0".to_owned()),
+        Just("1".to_owned()),
+        Just(" AS a$".to_owned()),
+        Just("EXPLAIN ".to_owned()),
     ];
     let texts = proptest::collection::vec(pieces, 1..14).prop_map(|pieces| pieces.concat());
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1_500));
@@ -296,31 +548,90 @@ async fn no_setting_gets_a_file_in_or_out() {
     let path = door.dir().join("canary").display().to_string();
     let written = door.dir().join("written").display().to_string();
     let filter = format!("throwIf(file('{path}') != '')").replace('\'', "\\'");
-    ask(&door.url_of("boss"), "CREATE TABLE filtered (a Int8) ENGINE = Memory").await;
+    ask(
+        &door.url_of("boss"),
+        "CREATE TABLE filtered (a Int8) ENGINE = Memory",
+    )
+    .await;
     ask(&door.url_of("boss"), "INSERT INTO filtered VALUES (1)").await;
     for (name, value, sql) in [
-        ("format_template_row", &path, "SELECT 1 AS a FORMAT Template"),
-        ("format_template_resultset", &path, "SELECT 1 AS a FORMAT Template"),
-        ("format_template_row", &path, "SELECT * FROM format(Template, 'x')"),
-        ("format_schema", &format!("{path}:M"), "SELECT 1 AS a FORMAT Protobuf"),
-        ("output_format_schema", &written, "SELECT 1 AS a FORMAT Protobuf"),
-        ("input_format_record_errors_file_path", &written, "SELECT * FROM format(CSV, 'a Int8', 'x')"),
-        ("additional_table_filters", &format!("{{'heliograph.filtered':'{filter}'}}"), "SELECT * FROM filtered"),
-        ("additional_result_filter", &filter, "SELECT * FROM filtered"),
-        ("format_avro_schema_registry_url", &"http://127.0.0.1:9/".to_owned(), "SELECT * FROM format(AvroConfluent, 'x')"),
+        (
+            "format_template_row",
+            &path,
+            "SELECT 1 AS a FORMAT Template",
+        ),
+        (
+            "format_template_resultset",
+            &path,
+            "SELECT 1 AS a FORMAT Template",
+        ),
+        (
+            "format_template_row",
+            &path,
+            "SELECT * FROM format(Template, 'x')",
+        ),
+        (
+            "format_schema",
+            &format!("{path}:M"),
+            "SELECT 1 AS a FORMAT Protobuf",
+        ),
+        (
+            "output_format_schema",
+            &written,
+            "SELECT 1 AS a FORMAT Protobuf",
+        ),
+        (
+            "input_format_record_errors_file_path",
+            &written,
+            "SELECT * FROM format(CSV, 'a Int8', 'x')",
+        ),
+        (
+            "additional_table_filters",
+            &format!("{{'heliograph.filtered':'{filter}'}}"),
+            "SELECT * FROM filtered",
+        ),
+        (
+            "additional_result_filter",
+            &filter,
+            "SELECT * FROM filtered",
+        ),
+        (
+            "format_avro_schema_registry_url",
+            &"http://127.0.0.1:9/".to_owned(),
+            "SELECT * FROM format(AvroConfluent, 'x')",
+        ),
         ("dialect", &"kusto".to_owned(), "SELECT 1"),
     ] {
         for user in ["analyst", "writer", "boss"] {
             let url = door.url_of(user);
-            let beside = reqwest::Client::new().post(&url).query(&[(name, value)]).body(sql).send().await.unwrap();
+            let beside = reqwest::Client::new()
+                .post(&url)
+                .query(&[(name, value)])
+                .body(sql)
+                .send()
+                .await
+                .unwrap();
             let literal = format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-            let literal = if value.starts_with('{') { value.clone() } else { literal };
-            let within = post(&url, format!("{sql} SETTINGS {name} = {literal}")).await.1;
-            let quoted = post(&url, format!("{sql} SETTINGS `{name}` /* */ = {literal}")).await.1;
+            let literal = if value.starts_with('{') {
+                value.clone()
+            } else {
+                literal
+            };
+            let within = post(&url, format!("{sql} SETTINGS {name} = {literal}"))
+                .await
+                .1;
+            let quoted = post(&url, format!("{sql} SETTINGS `{name}` /* */ = {literal}"))
+                .await
+                .1;
             let session = format!("{url}&session_id=settings-{user}-{name}");
-            let set = post(&session, format!("SET max_threads = 2, {name} = {literal}")).await.1;
+            let set = post(&session, format!("SET max_threads = 2, {name} = {literal}"))
+                .await
+                .1;
             for text in [beside.text().await.unwrap(), within, quoted, set] {
-                assert!([497, 164].contains(&code(&text)), "{user}: {name}: {sql}: {text}");
+                assert!(
+                    [497, 164].contains(&code(&text)),
+                    "{user}: {name}: {sql}: {text}"
+                );
             }
             assert!(!std::path::Path::new(&written).exists(), "{name}");
         }
@@ -335,7 +646,10 @@ async fn a_reader_is_readonly_in_the_engine_too() {
     let settings = ask(&reader, "SELECT getSetting('readonly'), getSetting('allow_ddl'), getSetting('max_execution_time'), getSetting('max_memory_usage'), getSetting('allow_introspection_functions')").await;
     assert_eq!(settings, "1\tfalse\t2\t1073741824\tfalse");
     for (sql, expected) in [
-        ("SELECT count() FROM numbers(100000000000) WHERE NOT ignore(sipHash64(number))", 159),
+        (
+            "SELECT count() FROM numbers(100000000000) WHERE NOT ignore(sipHash64(number))",
+            159,
+        ),
         ("SELECT length(range(400000000))", 241),
         ("SELECT number FROM numbers(2000000) FORMAT Null", 396),
     ] {

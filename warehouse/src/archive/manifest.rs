@@ -54,7 +54,10 @@ impl Manifest {
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE_NAME);
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("{}: is this an archive, and was its export finished?", path.display())
+            format!(
+                "{}: is this an archive, and was its export finished?",
+                path.display()
+            )
         })?;
         // The version first: another one may have other fields.
         #[derive(Deserialize)]

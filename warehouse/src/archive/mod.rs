@@ -35,14 +35,35 @@ pub struct Options {
 #[derive(Args, Debug)]
 pub struct Server {
     /// Where the door or the server listens
-    #[arg(long, env = "HELIOGRAPH_SQL_URL", default_value = "http://127.0.0.1:8123", global = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_URL",
+        default_value = "http://127.0.0.1:8123",
+        global = true
+    )]
     pub url: String,
-    #[arg(long, env = "HELIOGRAPH_SQL_USER", default_value = "default", global = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_USER",
+        default_value = "default",
+        global = true
+    )]
     pub user: String,
     /// Better in the environment: arguments are visible to others of the machine
-    #[arg(long, env = "HELIOGRAPH_SQL_PASSWORD", default_value = "", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_PASSWORD",
+        default_value = "",
+        hide_env_values = true,
+        global = true
+    )]
     pub password: String,
-    #[arg(long, env = "HELIOGRAPH_SQL_DATABASE", default_value = "heliograph", global = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_DATABASE",
+        default_value = "heliograph",
+        global = true
+    )]
     pub database: String,
 }
 
@@ -51,9 +72,7 @@ pub enum Verb {
     /// Write an epoch, or a range of slots, into a folder that does not exist yet
     Export(Export),
     /// Check an archive's files against its manifest; no server is asked
-    Verify {
-        folder: PathBuf,
-    },
+    Verify { folder: PathBuf },
     /// Check an archive, read it back into tables that have no rows of those slots, and compare the rows
     Restore {
         folder: PathBuf,
@@ -102,7 +121,12 @@ const CONTENT: &str = "count(), toString(sum(sipHash64(formatRow('RowBinary', *)
 const COLLAPSED: (&str, &str) = ("final", "1");
 
 /// Rows and their checksum in the slots of `table`, duplicates collapsed.
-async fn content(client: &Client, table: &str, from: u64, to: u64) -> anyhow::Result<(u64, String)> {
+async fn content(
+    client: &Client,
+    table: &str,
+    from: u64,
+    to: u64,
+) -> anyhow::Result<(u64, String)> {
     let sql = format!(
         "SELECT {CONTENT} FROM {} WHERE slot BETWEEN ? AND ?",
         crate::engine::quote_identifier(table)
@@ -128,7 +152,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Verb::Verify { folder } => {
             let manifest = manifest::Manifest::read(folder)?;
             manifest.verify_files(folder)?;
-            println!("{} files are as their manifest says", manifest.files().count());
+            println!(
+                "{} files are as their manifest says",
+                manifest.files().count()
+            );
         }
         Verb::Restore {
             folder,

@@ -20,7 +20,8 @@ pub async fn restore(client: &Client, folder: &Path, into_existing: bool) -> any
     for table in &manifest.tables {
         same_columns(client, table).await?;
         if !into_existing {
-            let (rows, _) = content(client, &table.name, manifest.from_slot, manifest.to_slot).await?;
+            let (rows, _) =
+                content(client, &table.name, manifest.from_slot, manifest.to_slot).await?;
             ensure!(
                 rows == 0,
                 "{} has {rows} rows in slots {} to {} already: restore into empty tables, or add --into-existing if these may be the same rows",
@@ -79,7 +80,10 @@ async fn restore_file(
     let mut insert = client
         .insert_formatted_with(sql)
         // The same file twice is stored once.
-        .with_setting("insert_deduplication_token", format!("archive:{}", archived.sha256));
+        .with_setting(
+            "insert_deduplication_token",
+            format!("archive:{}", archived.sha256),
+        );
     let mut file = File::open(&path).with_context(|| path.display().to_string())?;
     loop {
         let mut piece = vec![0; PIECE_BYTES];

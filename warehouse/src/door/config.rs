@@ -165,7 +165,10 @@ impl DoorConfig {
         if !is_name(&self.query_log.database) || self.query_log.database == self.database {
             return Err(ConfigError::new(
                 "query_log.database",
-                format!("{:?} is not a plain name of its own", self.query_log.database),
+                format!(
+                    "{:?} is not a plain name of its own",
+                    self.query_log.database
+                ),
                 "Use letters, digits and _, and another name than database",
             ));
         }

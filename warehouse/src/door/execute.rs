@@ -200,8 +200,7 @@ fn run(place: &mut Place, job: &mut Job) -> Result<Last, ServerError> {
             match scan {
                 Scan::Insert { head, format, data } => {
                     let (head, first) = (&text[..head], &text[data..]);
-                    job.outcome.progress =
-                        insert(handle, &job.call, head, &format, first, body)?;
+                    job.outcome.progress = insert(handle, &job.call, head, &format, first, body)?;
                     Ok(Last::Head(Ok(Head {
                         format: None,
                         progress: job.outcome.progress,

@@ -176,8 +176,8 @@ impl Service for WarehouseDoor {
         let sweeper = tokio::spawn(sweep(door.clone()));
         host.ready("engine", true);
         host.started();
-        let service =
-            server::router(door.clone()).into_make_service_with_connect_info::<std::net::SocketAddr>();
+        let service = server::router(door.clone())
+            .into_make_service_with_connect_info::<std::net::SocketAddr>();
         axum::serve(listener, service)
             .with_graceful_shutdown(host.drain())
             .await?;
@@ -189,7 +189,10 @@ impl Service for WarehouseDoor {
 
 type Opened = (Backend, Surface, QueryLog);
 
-async fn open_engine(config: &DoorConfig, dropped: prometheus::IntCounter) -> anyhow::Result<Opened> {
+async fn open_engine(
+    config: &DoorConfig,
+    dropped: prometheus::IntCounter,
+) -> anyhow::Result<Opened> {
     let options = EngineOptions {
         library: config.library_path(),
         data_dir: config.data_dir.clone(),
@@ -233,7 +236,11 @@ async fn reach_upstream(
         }
     });
     let log = log.await.context("the query log's start panicked")??;
-    tracing::info!(version = upstream.version, url = config.upstream.url, "the server answers");
+    tracing::info!(
+        version = upstream.version,
+        url = config.upstream.url,
+        "the server answers"
+    );
     Ok((Backend::Upstream(upstream), surface, log))
 }
 
@@ -250,7 +257,9 @@ impl LogStore for EngineLog {
 
     fn insert(&mut self, sql: &str, rows: &[u8]) -> Result<(), String> {
         let mut handle = self.0.session().map_err(|error| error.to_string())?;
-        let mut stream = handle.connection.insert(sql.as_bytes(), "JSONEachRow", &[])?;
+        let mut stream = handle
+            .connection
+            .insert(sql.as_bytes(), "JSONEachRow", &[])?;
         stream.append(rows)?;
         stream.finish()?;
         self.0.give_back(handle);

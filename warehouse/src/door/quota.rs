@@ -165,7 +165,15 @@ impl Quotas {
     ) -> ServerError {
         let used = bound.most.saturating_sub(bound.rest);
         let used = format!("{used} and more than {} by this query", bound.rest);
-        exceeded(template, holder, bound.window_seconds, now, resource, &used, bound.most)
+        exceeded(
+            template,
+            holder,
+            bound.window_seconds,
+            now,
+            resource,
+            &used,
+            bound.most,
+        )
     }
 }
 
@@ -192,7 +200,11 @@ impl Window {
             ("read_rows", used.rows_read, self.rows_read),
             ("read_bytes", used.bytes_read, self.bytes_read),
             ("result_rows", used.rows_returned, self.rows_returned),
-            ("execution_time_ms", used.execution_milliseconds, milliseconds),
+            (
+                "execution_time_ms",
+                used.execution_milliseconds,
+                milliseconds,
+            ),
         ]
     }
 

@@ -166,7 +166,9 @@ async fn query(door: &Arc<Door>, request: Request) -> Response {
         user: String::new(),
         key: String::new(),
         role: None,
-        address: address.map(|info| info.ip().to_string()).unwrap_or_default(),
+        address: address
+            .map(|info| info.ip().to_string())
+            .unwrap_or_default(),
         query_id: query_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         started: Instant::now(),
     };
@@ -209,9 +211,7 @@ struct Admission {
 impl Admission {
     fn ask(door: &Arc<Door>, user: &User, key: &str) -> Result<Self, ServerError> {
         let holder = (user.name.clone(), key.to_owned());
-        let left = door
-            .quotas
-            .admit(&user.quota, &holder, SystemTime::now())?;
+        let left = door.quotas.admit(&user.quota, &holder, SystemTime::now())?;
         Ok(Self {
             door: door.clone(),
             template: user.quota.clone(),

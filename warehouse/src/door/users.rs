@@ -8,9 +8,7 @@ use subtle::ConstantTimeEq;
 use super::error::{Kind, ServerError};
 
 /// What a user is for. Each may do what the one before may.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads, within the limits of `[limits.reader]`, and no table function that leaves the engine.
@@ -203,7 +201,10 @@ mod tests {
     fn admits_and_refuses() {
         let users = users();
         assert_eq!(
-            authenticate(&users, &Credentials::default()).unwrap().0.name,
+            authenticate(&users, &Credentials::default())
+                .unwrap()
+                .0
+                .name,
             "default"
         );
         assert_eq!(

@@ -252,7 +252,9 @@ impl Printed {
     pub fn problem(text: &str) -> String {
         match text.split_once(": In scope SELECT normalizedQueryHash(") {
             Some((problem, question)) => {
-                let name = question.rsplit_once(" (").map_or("SYNTAX_ERROR)", |(_, name)| name);
+                let name = question
+                    .rsplit_once(" (")
+                    .map_or("SYNTAX_ERROR)", |(_, name)| name);
                 format!("{}. ({name}", problem.trim_end_matches(['.', ' ']))
             }
             None => text.to_owned(),

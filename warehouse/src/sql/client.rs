@@ -154,7 +154,10 @@ impl Client {
             let value = response.headers().get(name)?;
             Some(value.to_str().ok()?.to_owned())
         };
-        let (tag, format) = (header("x-clickhouse-exception-tag"), header("x-clickhouse-format"));
+        let (tag, format) = (
+            header("x-clickhouse-exception-tag"),
+            header("x-clickhouse-format"),
+        );
         let summary = header("x-clickhouse-summary").unwrap_or_default();
         if !response.status().is_success() {
             let text = response.text().await.unwrap_or_default();
@@ -229,9 +232,17 @@ fn pump(
 }
 
 fn is_binary(format: &str) -> bool {
-    ["Parquet", "Arrow", "Native", "RowBinary", "ORC", "Avro", "MsgPack"]
-        .iter()
-        .any(|name| format.starts_with(name))
+    [
+        "Parquet",
+        "Arrow",
+        "Native",
+        "RowBinary",
+        "ORC",
+        "Avro",
+        "MsgPack",
+    ]
+    .iter()
+    .any(|name| format.starts_with(name))
 }
 
 /// Parts a result from the error block that may end it.
@@ -248,9 +259,13 @@ fn split_exception<'a>(held: &'a [u8], tag: Option<&str>) -> (&'a [u8], Option<S
     };
     let text = String::from_utf8_lossy(&held[start + mark.len()..]).into_owned();
     // Behind the message: its length and the tag, and the closing mark.
-    let message = text.rsplit_once(&format!(" {tag}\r\n__exception__")).map_or(text.as_str(), |(message, _)| {
-        message.rsplit_once('\n').map_or(message, |(message, _length)| message)
-    });
+    let message = text
+        .rsplit_once(&format!(" {tag}\r\n__exception__"))
+        .map_or(text.as_str(), |(message, _)| {
+            message
+                .rsplit_once('\n')
+                .map_or(message, |(message, _length)| message)
+        });
     (&held[..start], Some(message.trim().to_owned()))
 }
 
@@ -279,16 +294,25 @@ mod tests {
         let held = b"1\n2\n\r\n__exception__\r\ntag\r\nCode: 395. DB::Exception: x. (Y)\n32 tag\r\n__exception__\r\n";
         assert_eq!(
             split_exception(held, Some("tag")),
-            (b"1\n2\n".as_slice(), Some("Code: 395. DB::Exception: x. (Y)".into()))
+            (
+                b"1\n2\n".as_slice(),
+                Some("Code: 395. DB::Exception: x. (Y)".into())
+            )
         );
-        assert_eq!(split_exception(held, Some("other")), (held.as_slice(), None));
+        assert_eq!(
+            split_exception(held, Some("other")),
+            (held.as_slice(), None)
+        );
         assert_eq!(split_exception(b"1\n", None), (b"1\n".as_slice(), None));
     }
 
     #[test]
     fn tells_what_was_read() {
         let summary = "{\"read_rows\":\"5\",\"read_bytes\":\"40\",\"written_rows\":\"0\"}";
-        assert_eq!(figures(summary, Duration::from_millis(12)), "0.012 s, 5 rows read, 40 bytes read");
+        assert_eq!(
+            figures(summary, Duration::from_millis(12)),
+            "0.012 s, 5 rows read, 40 bytes read"
+        );
         assert_eq!(figures("", Duration::ZERO), "0.000 s");
     }
 }

@@ -33,12 +33,21 @@ pub struct Options {
     #[arg(short, long)]
     pub format: Option<String>,
     /// Where the door or the server listens
-    #[arg(long, env = "HELIOGRAPH_SQL_URL", default_value = "http://127.0.0.1:8123")]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_URL",
+        default_value = "http://127.0.0.1:8123"
+    )]
     pub url: String,
     #[arg(short, long, env = "HELIOGRAPH_SQL_USER", default_value = "default")]
     pub user: String,
     /// Better in the environment: arguments are visible to others of the machine
-    #[arg(long, env = "HELIOGRAPH_SQL_PASSWORD", default_value = "", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "HELIOGRAPH_SQL_PASSWORD",
+        default_value = "",
+        hide_env_values = true
+    )]
     pub password: String,
     /// Database of names without one [default: the server's]
     #[arg(short, long, env = "HELIOGRAPH_SQL_DATABASE")]
@@ -80,7 +89,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let input_is_terminal = std::io::stdin().is_terminal();
     let output_is_terminal = std::io::stdout().is_terminal();
     let format = options.format.clone().unwrap_or_else(|| {
-        let shape = if output_is_terminal { "PrettyCompact" } else { "TabSeparated" };
+        let shape = if output_is_terminal {
+            "PrettyCompact"
+        } else {
+            "TabSeparated"
+        };
         shape.to_owned()
     });
     let client = Client::new(options, format)?;

@@ -29,7 +29,10 @@ A statement ends with a semicolon and may have many lines. Ctrl-C ends the runni
 pub fn run(mut client: Client, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     client.keep_session();
     let about = runtime.block_on(client.ask("SELECT version(), currentDatabase(), currentUser()"));
-    match about.as_deref().and_then(|text| text.trim_end().split_once('\t')) {
+    match about
+        .as_deref()
+        .and_then(|text| text.trim_end().split_once('\t'))
+    {
         Some((version, rest)) => {
             let database = rest.split('\t').next().unwrap_or_default();
             println!("ClickHouse {version}, database {database}. \\? for help");
@@ -41,7 +44,11 @@ pub fn run(mut client: Client, runtime: &Runtime) -> anyhow::Result<ExitCode> {
          UNION ALL SELECT name FROM system.columns WHERE database = currentDatabase() \
          UNION ALL SELECT keyword FROM system.keywords WHERE keyword NOT LIKE '% %') ORDER BY name",
     ));
-    let names = names.unwrap_or_default().lines().map(str::to_owned).collect();
+    let names = names
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     let config = Config::builder().auto_add_history(true).build();
     let mut editor: Editor<Reader, DefaultHistory> =
         Editor::with_config(config).context("cannot use this terminal")?;
@@ -184,7 +191,10 @@ mod tests {
         let found = |line: &str| completions(&names, line, line.len());
         assert_eq!(found("sel"), (0, vec!["SELECT".into()]));
         assert_eq!(found("SELECT max(sl"), (11, vec!["slot".into()]));
-        assert_eq!(found("SELECT ü.s"), (10, vec!["SELECT".into(), "slot".into()]));
+        assert_eq!(
+            found("SELECT ü.s"),
+            (10, vec!["SELECT".into(), "slot".into()])
+        );
         assert_eq!(found("SELECT "), (7, vec![]));
     }
 }

@@ -158,7 +158,8 @@ impl Rust {
     }
 
     async fn middle_error(&self, client: &Client) -> Result<()> {
-        let sql = "SELECT number + throwIf(number = 900000, 'in the middle') AS n FROM numbers(1000000)";
+        let sql =
+            "SELECT number + throwIf(number = 900000, 'in the middle') AS n FROM numbers(1000000)";
         let mut cursor = client.query(sql).fetch::<Number>()?;
         let mut rows = 0;
         loop {
@@ -191,7 +192,10 @@ fn code(outcome: std::result::Result<impl std::fmt::Debug, Error>, code: u32) ->
     match outcome {
         Ok(answer) => bail!("no error: {answer:?}"),
         Err(error) => {
-            ensure!(error.to_string().contains(&format!("Code: {code}")), "{error}");
+            ensure!(
+                error.to_string().contains(&format!("Code: {code}")),
+                "{error}"
+            );
             Ok(())
         }
     }
@@ -225,10 +229,16 @@ async fn run(rust: &Rust, results: &mut Results) {
             .query("SELECT number, toString(number) FROM numbers(3)")
             .fetch_all()
             .await?;
-        ensure!(rows == [(0, "0".into()), (1, "1".into()), (2, "2".into())], "{rows:?}");
+        ensure!(
+            rows == [(0, "0".into()), (1, "1".into()), (2, "2".into())],
+            "{rows:?}"
+        );
         let one: u64 = client.query("SELECT 1::UInt64").fetch_one().await?;
         ensure!(one == 1);
-        let none: Option<u64> = client.query("SELECT number FROM numbers(0)").fetch_optional().await?;
+        let none: Option<u64> = client
+            .query("SELECT number FROM numbers(0)")
+            .fetch_optional()
+            .await?;
         ensure!(none.is_none());
         Ok(())
     })
@@ -243,7 +253,10 @@ async fn run(rust: &Rust, results: &mut Results) {
     check(
         results,
         "rs-compression-none",
-        rust.types(client.clone().with_compression(Compression::None), "rs_plain_types"),
+        rust.types(
+            client.clone().with_compression(Compression::None),
+            "rs_plain_types",
+        ),
     )
     .await;
     check(results, "rs-byte-pairs", rust.byte_pairs()).await;
@@ -255,9 +268,18 @@ async fn run(rust: &Rust, results: &mut Results) {
             insert.end().await
         };
         let refused = outcome.await;
-        ensure!(matches!(refused, Err(Error::SchemaMismatch(_))), "{refused:?}");
-        let refused = client.query("SELECT 'text' AS n").fetch_all::<Number>().await;
-        ensure!(matches!(refused, Err(Error::SchemaMismatch(_))), "{refused:?}");
+        ensure!(
+            matches!(refused, Err(Error::SchemaMismatch(_))),
+            "{refused:?}"
+        );
+        let refused = client
+            .query("SELECT 'text' AS n")
+            .fetch_all::<Number>()
+            .await;
+        ensure!(
+            matches!(refused, Err(Error::SchemaMismatch(_))),
+            "{refused:?}"
+        );
         Ok(())
     })
     .await;
@@ -276,7 +298,10 @@ async fn run(rust: &Rust, results: &mut Results) {
             .param("c", vec![1_u8, 2])
             .fetch_one()
             .await?;
-        ensure!((a, b.as_str(), c.as_slice()) == (u64::MAX, text, [1, 2].as_slice()), "{a} {b}");
+        ensure!(
+            (a, b.as_str(), c.as_slice()) == (u64::MAX, text, [1, 2].as_slice()),
+            "{a} {b}"
+        );
         let (a, b): (String, u64) = client
             .query("SELECT ?, ?::UInt64")
             .bind(text)
@@ -313,14 +338,21 @@ async fn run(rust: &Rust, results: &mut Results) {
     })
     .await;
     check(results, "rs-errors", async {
-        code(client.query("SELECT * FROM rs_missing").fetch_all::<u64>().await, 60)?;
+        code(
+            client
+                .query("SELECT * FROM rs_missing")
+                .fetch_all::<u64>()
+                .await,
+            60,
+        )?;
         code(client.query("SELEC 1").execute().await, 62)?;
         let wrong = client.clone().with_password("wrong");
         code(wrong.query("SELECT 1").execute().await, 516)
     })
     .await;
     check(results, "rs-insert-error", async {
-        rust.table("rs_strict", "n UInt64, CONSTRAINT small CHECK n < 5").await?;
+        rust.table("rs_strict", "n UInt64, CONSTRAINT small CHECK n < 5")
+            .await?;
         let mut insert = client.insert::<Number>("rs_strict").await?;
         for n in [1, 9] {
             insert.write(&Number { n }).await?;
@@ -347,7 +379,10 @@ async fn run(rust: &Rust, results: &mut Results) {
         let mut insert = client.insert_formatted_with("INSERT INTO rs_formatted FORMAT CSV");
         insert.send("1,\"\n\n\"\n2,x\n".into()).await?;
         insert.end().await?;
-        let text: String = client.query("SELECT s FROM rs_formatted WHERE n = 1").fetch_one().await?;
+        let text: String = client
+            .query("SELECT s FROM rs_formatted WHERE n = 1")
+            .fetch_one()
+            .await?;
         ensure!(text == "\n\n");
         Ok(())
     })
@@ -358,15 +393,25 @@ async fn run(rust: &Rust, results: &mut Results) {
             .fetch_bytes("JSONEachRow")?
             .collect()
             .await?;
-        ensure!(bytes.iter().filter(|byte| **byte == b'\n').count() == 3, "{bytes:?}");
-        let parquet = client.query("SELECT 1").fetch_bytes("Parquet")?.collect().await?;
+        ensure!(
+            bytes.iter().filter(|byte| **byte == b'\n').count() == 3,
+            "{bytes:?}"
+        );
+        let parquet = client
+            .query("SELECT 1")
+            .fetch_bytes("Parquet")?
+            .collect()
+            .await?;
         ensure!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
         Ok(())
     })
     .await;
     check(results, "rs-summary", async {
         rust.table("rs_summary", "n UInt64").await?;
-        client.query("INSERT INTO rs_summary SELECT number FROM numbers(5500)").execute().await?;
+        client
+            .query("INSERT INTO rs_summary SELECT number FROM numbers(5500)")
+            .execute()
+            .await?;
         let mut cursor = client.query("SELECT n FROM rs_summary").fetch::<Number>()?;
         while cursor.next().await?.is_some() {}
         let rows = cursor.summary().and_then(|summary| summary.read_rows());
@@ -381,17 +426,34 @@ async fn run(rust: &Rust, results: &mut Results) {
             .fetch_one()
             .await?;
         ensure!(threads == "3", "{threads}");
-        let refused = client.query("SELECT 1").with_setting("no_such_setting", "1");
+        let refused = client
+            .query("SELECT 1")
+            .with_setting("no_such_setting", "1");
         code(refused.execute().await, 115)
     })
     .await;
     check(results, "rs-session", async {
         let session = client.clone().with_setting("session_id", "rs");
-        session.query("CREATE TEMPORARY TABLE rs_session (n UInt64)").execute().await?;
-        session.query("INSERT INTO rs_session VALUES (7)").execute().await?;
-        let n: u64 = session.query("SELECT n FROM rs_session").fetch_one().await?;
+        session
+            .query("CREATE TEMPORARY TABLE rs_session (n UInt64)")
+            .execute()
+            .await?;
+        session
+            .query("INSERT INTO rs_session VALUES (7)")
+            .execute()
+            .await?;
+        let n: u64 = session
+            .query("SELECT n FROM rs_session")
+            .fetch_one()
+            .await?;
         ensure!(n == 7);
-        code(client.query("SELECT n FROM rs_session").fetch_one::<u64>().await, 60)
+        code(
+            client
+                .query("SELECT n FROM rs_session")
+                .fetch_one::<u64>()
+                .await,
+            60,
+        )
     })
     .await;
     check(results, "rs-bearer", async {
@@ -426,8 +488,14 @@ async fn run(rust: &Rust, results: &mut Results) {
     })
     .await;
     check(results, "rs-ddl", async {
-        client.query("CREATE TABLE rs_ddl (n UInt64) ENGINE = Memory").execute().await?;
-        client.query("ALTER TABLE rs_ddl ADD COLUMN m UInt8").execute().await?;
+        client
+            .query("CREATE TABLE rs_ddl (n UInt64) ENGINE = Memory")
+            .execute()
+            .await?;
+        client
+            .query("ALTER TABLE rs_ddl ADD COLUMN m UInt8")
+            .execute()
+            .await?;
         client.query("DROP TABLE rs_ddl").execute().await?;
         code(client.query("DROP TABLE rs_ddl").execute().await, 60)
     })

@@ -48,6 +48,11 @@ pub fn select(
         && joining != Joining::Whole;
     if found.class == QueryClass::ReadOnly {
         job.answer.cancellation.begin();
+        // A client that left before this was not waited for: nobody would end the statement.
+        if job.answer.cancellation.abandoned() {
+            job.answer.cancellation.end();
+            return Ok(Last::Nothing);
+        }
     }
     let outcome = if streams {
         stream(handle, job, text, &format, joining, started)

@@ -274,8 +274,7 @@ pub const READER_SHOWS: &[&str] = &[
 ];
 
 /// First words of a reader's statements.
-pub const READER_STATEMENTS: &[&str] =
-    &["SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS"];
+pub const READER_STATEMENTS: &[&str] = &["SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "EXISTS"];
 
 /// First words of a writer's statements besides a reader's.
 pub const WRITER_STATEMENTS: &[&str] = &[

@@ -1,7 +1,9 @@
 use super::*;
 
 fn policy() -> Policy {
-    let surface = Surface::of_answer("function\tnumbers\nfunction\tnewlake\nengine\tmergetree\nengine\tnewqueue\n");
+    let surface = Surface::of_answer(
+        "function\tnumbers\nfunction\tnewlake\nengine\tmergetree\nengine\tnewqueue\n",
+    );
     Policy::new(&surface, "door_log")
 }
 
@@ -49,14 +51,23 @@ fn each_role_has_its_statements() {
     use Role::{Admin, Reader, Writer};
     for (least, text) in [
         (Reader, "SELECT file, `url` FROM t WHERE x = 'file(1)'"),
-        (Reader, "SELECT * FROM numbers(3) WHERE number IN (SELECT 1)"),
+        (
+            Reader,
+            "SELECT * FROM numbers(3) WHERE number IN (SELECT 1)",
+        ),
         (Reader, "SELECT `s3` (1)"),
         (Reader, "SELECT name FROM system.tables"),
         (Reader, "SHOW CREATE TABLE t"),
         (Reader, "EXPLAIN SELECT 1"),
         (Writer, "INSERT INTO url (a, b) FORMAT CSV"),
-        (Writer, "CREATE TABLE t (`file` Int8) ENGINE = MergeTree ORDER BY file"),
-        (Writer, "CREATE DICTIONARY d (`a` UInt64) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't')) LAYOUT(FLAT())"),
+        (
+            Writer,
+            "CREATE TABLE t (`file` Int8) ENGINE = MergeTree ORDER BY file",
+        ),
+        (
+            Writer,
+            "CREATE DICTIONARY d (`a` UInt64) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't')) LAYOUT(FLAT())",
+        ),
         (Writer, "SELECT query FROM system.processes"),
         (Writer, "SELECT * FROM merge('a', 'b')"),
         (Writer, "SET readonly = 0"),
@@ -69,7 +80,10 @@ fn each_role_has_its_statements() {
         (Admin, "BACKUP DATABASE d TO File('one')"),
         (Admin, "RESTORE DATABASE d FROM File('one')"),
         (Admin, "SELECT * FROM door_log.query_log"),
-        (Admin, "CREATE TABLE a (`x` Int8) ENGINE = Memory PARALLEL WITH CREATE TABLE b (`x` Int8) ENGINE = Memory"),
+        (
+            Admin,
+            "CREATE TABLE a (`x` Int8) ENGINE = Memory PARALLEL WITH CREATE TABLE b (`x` Int8) ENGINE = Memory",
+        ),
     ] {
         for role in [Reader, Writer, Admin] {
             let shown = permit(role, text);
@@ -91,19 +105,39 @@ fn settings_beside_a_statement_count() {
         };
         policy().permit(b"SELECT dialect = 'x'", asked)
     };
-    for name in ["format_template_row", "Dialect", "format_avro_schema_registry_url", "input_format_record_errors_file_path"] {
+    for name in [
+        "format_template_row",
+        "Dialect",
+        "format_avro_schema_registry_url",
+        "input_format_record_errors_file_path",
+    ] {
         assert!(permit(name).is_err(), "{name}");
     }
-    for name in ["max_threads", "format_template_row_format", "output_format_json_quote_64bit_integers"] {
+    for name in [
+        "max_threads",
+        "format_template_row_format",
+        "output_format_json_quote_64bit_integers",
+    ] {
         assert!(permit(name).is_ok(), "{name}");
     }
 }
 
 #[test]
 fn names_in_parameters_count() {
-    let params = [("t".to_owned(), "sys\\x74em".to_owned()), ("u".to_owned(), "door_log.x".to_owned())];
+    let params = [
+        ("t".to_owned(), "sys\\x74em".to_owned()),
+        ("u".to_owned(), "door_log.x".to_owned()),
+    ];
     let with = |role, database, text: &str| {
-        policy().permit(text.as_bytes(), Asked { role, database, settings: &[], params: &params })
+        policy().permit(
+            text.as_bytes(),
+            Asked {
+                role,
+                database,
+                settings: &[],
+                params: &params,
+            },
+        )
     };
     assert!(with(Role::Reader, None, "SELECT * FROM {t:Identifier}.processes").is_err());
     assert!(with(Role::Writer, None, "SELECT * FROM {u:Identifier}").is_err());
