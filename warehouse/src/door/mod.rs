@@ -2,7 +2,7 @@
 //!
 //! A request is read ([`request`]), its user checked ([`users`]) and what the user has left ([`quota`]), its statement told
 //! from its data ([`statement`]), printed by the engine's parser and judged ([`policy`]), run on an engine session
-//! ([`execute`]), answered as a ClickHouse server would ([`server`], [`format`], [`coding`]) and written down
+//! ([`execute`]), answered as a ClickHouse server would ([`server`], [`response`], [`format`], [`coding`]) and written down
 //! ([`query_log`]). Clients that speak to a server speak to this door unmodified; the sinks do not know the difference.
 //!
 //! With `upstream.url` set there is no engine here: the same door stands in front of a ClickHouse server ([`upstream`]).
@@ -10,6 +10,7 @@
 //! What it deliberately does not do: replication, grants per table, user-defined server settings, the native TCP protocol.
 //! For those run a ClickHouse server, and put this door in front of it or not.
 
+mod admission;
 mod body;
 mod coding;
 mod config;
@@ -22,6 +23,7 @@ mod policy;
 mod query_log;
 mod quota;
 mod request;
+mod response;
 mod server;
 mod session;
 pub(crate) mod statement;

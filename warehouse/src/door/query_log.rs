@@ -80,6 +80,8 @@ pub struct QueryLog {
 
 /// Rows are written at the latest after this time.
 const FLUSH: Duration = Duration::from_millis(500);
+/// Longest name kept.
+const NAME_BYTES: usize = 256;
 /// Rows per insert.
 const BATCH: usize = 1_000;
 
@@ -129,6 +131,9 @@ impl QueryLog {
         if let Some(queue) = self.queue.lock().as_ref() {
             cut(&mut entry.statement, self.statement_bytes);
             cut(&mut entry.exception, self.statement_bytes);
+            // Strangers choose these: a refused request must not leave more than a short row.
+            cut(&mut entry.user, NAME_BYTES);
+            cut(&mut entry.query_id, NAME_BYTES);
             if queue.try_send((SystemTime::now(), entry)).is_err() {
                 self.dropped.inc();
             }
@@ -303,6 +308,7 @@ mod tests {
             log.report(Entry {
                 query_id: number.to_string(),
                 statement: "ééééé".into(),
+                user: "x".repeat(100_000),
                 ..Entry::default()
             });
         }
@@ -313,5 +319,6 @@ mod tests {
         assert_eq!(written + dropped.get(), 2_000);
         assert!((10..=1_011).contains(&written), "{written}");
         assert!(text.contains("\"statement\":\"éé\""), "{text}");
+        assert!(text.lines().all(|row| row.len() < 1_000));
     }
 }

@@ -3,38 +3,36 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::Response,
 };
-use bytes::Bytes;
-use futures::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
+    admission::Admission,
     body::BodyReader,
-    coding::Coding,
     config::{Limits, ReaderLimits},
     error::{Kind, ServerError},
-    execute::{Answer, Head, Job, Outcome, Piece, Place, execute},
-    format,
+    execute::{Answer, Job, Outcome, Place, execute},
     metrics::DoorMetrics,
     policy::Policy,
     query_log::{Entry, QueryLog},
-    quota::{Bound, Holder, Left, Quotas, Usage},
-    request::{Call, SessionRef, form_fields, query_pairs},
-    session::Sessions,
+    quota::Quotas,
+    request::{Call, form_fields, query_pairs},
+    response::{Begun, exception_tag, failure, finish, plain},
+    session::{HeldSession, Sessions},
     upstream::Upstream,
     users::{self, Role, User},
     watch::{Cancellation, Watch},
 };
-use crate::engine::{Engine, Handle, Printed, ffi::Progress};
+use crate::engine::{Engine, Printed};
 
 /// Result pieces between engine and socket. The engine waits when they are full, so a slow client holds few blocks.
 const PIECES_AHEAD: usize = 4;
@@ -61,7 +59,7 @@ pub enum Backend {
 
 impl Door {
     /// The engine's version, as errors end with it.
-    fn version(&self) -> String {
+    pub fn version(&self) -> String {
         match &self.backend {
             Backend::Engine(engine) => {
                 format!("{} (heliograph embedded engine)", engine.version())
@@ -70,7 +68,7 @@ impl Door {
         }
     }
 
-    fn timezone(&self) -> &str {
+    pub fn timezone(&self) -> &str {
         match &self.backend {
             Backend::Engine(engine) => engine.timezone(),
             Backend::Upstream(upstream) => &upstream.timezone,
@@ -109,25 +107,15 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
-    let mut response = Response::new(Body::from(text.to_owned()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=UTF-8"),
-    );
-    response
-}
-
 /// Who asked, for the log and the metrics.
 #[derive(Clone)]
-struct Caller {
-    user: String,
+pub struct Caller {
+    pub user: String,
     key: String,
     role: Option<Role>,
     address: String,
-    query_id: String,
-    started: Instant,
+    pub query_id: String,
+    pub started: Instant,
 }
 
 impl Caller {
@@ -199,104 +187,6 @@ async fn query(door: &Arc<Door>, request: Request) -> Response {
     }
 }
 
-/// A place that the user's quota gave to one statement. Dropped unused, it is given back.
-struct Admission {
-    door: Arc<Door>,
-    template: String,
-    holder: Holder,
-    left: Left,
-    paid: bool,
-}
-
-impl Admission {
-    fn ask(door: &Arc<Door>, user: &User, key: &str) -> Result<Self, ServerError> {
-        let holder = (user.name.clone(), key.to_owned());
-        let left = door.quotas.admit(&user.quota, &holder, SystemTime::now())?;
-        Ok(Self {
-            door: door.clone(),
-            template: user.quota.clone(),
-            holder,
-            left,
-            paid: false,
-        })
-    }
-
-    fn pay(mut self, outcome: &Outcome, elapsed: Duration) {
-        self.paid = true;
-        let cost = Usage {
-            queries: 0,
-            errors: u64::from(outcome.error.is_some()),
-            rows_read: outcome.progress.read_rows,
-            bytes_read: outcome.progress.read_bytes,
-            rows_returned: outcome.progress.result_rows,
-            execution_milliseconds: elapsed.as_millis() as u64,
-        };
-        let now = SystemTime::now();
-        self.door
-            .quotas
-            .release(&self.template, &self.holder, cost, now);
-    }
-
-    /// The limits of one statement: the role's, tightened to what the quota has left.
-    fn tighten(&self, mut limits: ReaderLimits) -> ReaderLimits {
-        let narrow = |limit: &mut u64, bound: Option<u64>| {
-            if let Some(bound) = bound.filter(|bound| *limit == 0 || bound < limit) {
-                *limit = bound;
-            }
-        };
-        let rest = |bound: Option<Bound>| bound.map(|bound| bound.rest);
-        narrow(&mut limits.rows_read, rest(self.left.rows_read));
-        narrow(&mut limits.bytes_read, rest(self.left.bytes_read));
-        let seconds = rest(self.left.milliseconds).map(|rest| rest.div_ceil(1_000));
-        narrow(&mut limits.seconds, seconds);
-        limits
-    }
-
-    /// Gives an engine limit that stood for the quota the quota's name.
-    fn rewording(
-        &self,
-        limits: &ReaderLimits,
-    ) -> Box<dyn Fn(ServerError) -> ServerError + Send + 'static> {
-        let of_quota = |limit: u64, bound: Option<Bound>, unit: u64| {
-            bound.filter(|bound| bound.rest.div_ceil(unit) == limit)
-        };
-        let rows = of_quota(limits.rows_read, self.left.rows_read, 1);
-        let bytes = of_quota(limits.bytes_read, self.left.bytes_read, 1);
-        let time = of_quota(limits.seconds, self.left.milliseconds, 1_000);
-        let (door, template) = (self.door.clone(), self.template.clone());
-        let holder = self.holder.clone();
-        Box::new(move |error| {
-            let bound = match error.code {
-                158 => rows.map(|bound| ("read_rows", bound)),
-                307 => bytes.map(|bound| ("read_bytes", bound)),
-                159 => time.map(|bound| ("execution_time_ms", bound)),
-                _ => None,
-            };
-            match bound {
-                Some((resource, bound)) => {
-                    let now = SystemTime::now();
-                    door.quotas
-                        .exceeded(&template, &holder, resource, bound, now)
-                }
-                None => error,
-            }
-        })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if !self.paid {
-            self.door.quotas.release(
-                &self.template,
-                &self.holder,
-                Usage::default(),
-                SystemTime::now(),
-            );
-        }
-    }
-}
-
 /// A form's fields are parameters; any other body stays a body.
 async fn form_body(
     headers: &HeaderMap,
@@ -325,15 +215,6 @@ async fn form_body(
         )
     })?;
     Ok((None, fields))
-}
-
-/// An answer that has begun.
-struct Begun {
-    head: Head,
-    coding: Coding,
-    exception_tag: String,
-    pieces: mpsc::Receiver<Piece>,
-    watch: Watch,
 }
 
 /// Waits for a turn and runs the call. The outer error is one from before the statement ran: nobody has logged it yet.
@@ -438,203 +319,4 @@ async fn admitted(
             "the statement's thread ended without an answer",
         )),
     })
-}
-
-/// An engine session on loan to one call: out of the pool, or of a named session.
-struct HeldSession {
-    door: Arc<Door>,
-    user: String,
-    named: Option<SessionRef>,
-    handle: Option<Handle>,
-    returned: bool,
-}
-
-impl HeldSession {
-    fn take(door: &Arc<Door>, user: &str, named: Option<SessionRef>) -> Result<Self, ServerError> {
-        let handle = match &named {
-            Some(session) => door.sessions.take(user, session, Instant::now())?,
-            None => None,
-        };
-        Ok(Self {
-            door: door.clone(),
-            user: user.to_owned(),
-            named,
-            handle,
-            returned: false,
-        })
-    }
-
-    fn put_back(mut self, handle: Handle) {
-        self.returned = true;
-        match &self.named {
-            Some(session) => self.door.sessions.put(
-                &self.user,
-                session,
-                Some(handle).filter(|handle| !handle.abandoned),
-                Instant::now(),
-            ),
-            None => {
-                if let Backend::Engine(engine) = &self.door.backend {
-                    engine.give_back(handle);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for HeldSession {
-    /// The call failed before it had an engine session, or its thread panicked: the named session ends.
-    fn drop(&mut self) {
-        if let Some(session) = self.named.as_ref().filter(|_| !self.returned) {
-            self.door
-                .sessions
-                .put(&self.user, session, self.handle.take(), Instant::now());
-        }
-    }
-}
-
-/// Sixteen random letters that no data contains by chance.
-fn exception_tag() -> String {
-    uuid::Uuid::new_v4()
-        .as_bytes()
-        .iter()
-        .map(|byte| char::from(b'a' + byte % 26))
-        .collect()
-}
-
-fn failure(door: &Door, caller: &Caller, error: &ServerError) -> Response {
-    door.metrics.failed(error.code, caller.started.elapsed());
-    tracing::info!(query_id = caller.query_id, user = caller.user, code = error.code, elapsed_ms = caller.started.elapsed().as_millis() as u64, %error, "query failed");
-    let mut response = plain(error.status(), &error.body(&door.version()));
-    let headers = response.headers_mut();
-    common_headers(headers, door, &caller.query_id);
-    headers.insert("x-clickhouse-exception-code", HeaderValue::from(error.code));
-    if error.status() == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Basic realm=\"ClickHouse server HTTP API\""),
-        );
-    }
-    response
-}
-
-fn finish(door: &Arc<Door>, caller: &Caller, begun: Begun) -> Response {
-    let Begun {
-        head,
-        coding,
-        exception_tag,
-        pieces,
-        mut watch,
-    } = begun;
-    door.metrics
-        .answered(&head.progress, caller.started.elapsed());
-    tracing::debug!(
-        query_id = caller.query_id,
-        user = caller.user,
-        read_rows = head.progress.read_rows,
-        written_rows = head.progress.written_rows,
-        elapsed_ms = caller.started.elapsed().as_millis() as u64,
-        "query answered"
-    );
-    let body = match head.whole {
-        Some(parts) => {
-            watch.done = true;
-            Body::from(joined(parts))
-        }
-        None => streamed(pieces, watch, caller.query_id.clone()),
-    };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    common_headers(headers, door, &caller.query_id);
-    if let Some(name) = &head.format {
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(format::content_type(name)),
-        );
-        if let Ok(value) = HeaderValue::from_str(name) {
-            headers.insert("x-clickhouse-format", value);
-        }
-    } else {
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=UTF-8"),
-        );
-    }
-    if let Some(encoding) = coding.header().filter(|_| head.format.is_some()) {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
-    if let Ok(tag) = HeaderValue::from_str(&exception_tag) {
-        headers.insert("x-clickhouse-exception-tag", tag);
-    }
-    if let Ok(summary) = HeaderValue::from_str(&summary(&head.progress, head.elapsed)) {
-        headers.insert("x-clickhouse-summary", summary);
-    }
-    response
-}
-
-fn common_headers(headers: &mut HeaderMap, door: &Door, query_id: &str) {
-    for (name, value) in [
-        ("x-clickhouse-query-id", query_id),
-        ("x-clickhouse-server-display-name", "heliograph"),
-        ("x-clickhouse-timezone", door.timezone()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-}
-
-fn joined(mut parts: Vec<Bytes>) -> Bytes {
-    parts.retain(|part| !part.is_empty());
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.remove(0),
-        _ => parts.concat().into(),
-    }
-}
-
-fn streamed(pieces: mpsc::Receiver<Piece>, watch: Watch, query_id: String) -> Body {
-    Body::from_stream(stream::unfold(
-        Some((pieces, watch, query_id)),
-        |state| async move {
-            let (mut pieces, mut watch, query_id) = state?;
-            match pieces.recv().await {
-                Some(Piece::Data(bytes)) => Some((
-                    Ok::<_, std::io::Error>(bytes),
-                    Some((pieces, watch, query_id)),
-                )),
-                Some(Piece::End) => {
-                    watch.done = true;
-                    None
-                }
-                Some(Piece::Broken(error)) => {
-                    watch.done = true;
-                    tracing::info!(query_id, code = error.code, %error, "query failed in the middle of its result");
-                    // The message block leaves before the connection is cut.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    Some((Err(std::io::Error::other(error.to_string())), None))
-                }
-                None => Some((
-                    Err(std::io::Error::other("the statement's thread ended early")),
-                    None,
-                )),
-            }
-        },
-    ))
-}
-
-/// As a real server words it: every figure is a string.
-fn summary(progress: &Progress, elapsed: Duration) -> String {
-    format!(
-        "{{\"read_rows\":\"{}\",\"read_bytes\":\"{}\",\"written_rows\":\"{}\",\"written_bytes\":\"{}\",\"total_rows_to_read\":\"0\",\
-         \"result_rows\":\"{}\",\"result_bytes\":\"{}\",\"elapsed_ns\":\"{}\",\"memory_usage\":\"0\"}}",
-        progress.read_rows,
-        progress.read_bytes,
-        progress.written_rows,
-        progress.written_bytes,
-        // An insert returns what it wrote, as a server counts it.
-        progress.result_rows.max(progress.written_rows),
-        progress.result_bytes.max(progress.written_bytes),
-        elapsed.as_nanos(),
-    )
 }
