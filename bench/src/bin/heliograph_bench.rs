@@ -102,7 +102,7 @@ fn list() {
             continue;
         }
         let about = bench.get_about().map(ToString::to_string);
-        println!("{:<14}{}", bench.get_name(), about.unwrap_or_default());
+        println!("{:<16}{}", bench.get_name(), about.unwrap_or_default());
     }
 }
 

@@ -20,7 +20,8 @@ use client::{Client, Outcome};
 
 #[derive(Parser, Debug, Clone)]
 #[command(
-    name = "heliograph sql",
+    name = "heliograph-sql",
+    bin_name = "heliograph sql",
     version,
     about = "Asks the warehouse: one statement, a script on standard input, or a prompt",
     after_help = EXAMPLES
