@@ -269,6 +269,22 @@ async fn every_statement_leaves_a_row_for_its_user_and_the_admin() {
             "SELECT * FROM query_log SETTINGS log_comment = 'x/writer'",
         ),
         (
+            writer.clone(),
+            "SELECT * FROM query_log SETTINGS log_comment = 'x/analyst'",
+        ),
+        (
+            writer.clone(),
+            "SELECT * FROM merge('heliograph_door', 'query_log')",
+        ),
+        (
+            writer.clone(),
+            "SELECT * FROM merge(REGEXP('heliograph_d.*'), 'query_log')",
+        ),
+        (
+            writer.clone(),
+            "CREATE TABLE theirs AS query_log ENGINE = Merge('heliograph_door', '.*')",
+        ),
+        (
             format!("{analyst}&log_comment=door/writer"),
             "SELECT * FROM query_log",
         ),

@@ -638,6 +638,31 @@ async fn no_setting_gets_a_file_in_or_out() {
     }
 }
 
+/// The name of a format is no place for a clause.
+#[tokio::test]
+async fn a_format_is_a_name() {
+    let door = tokio::task::spawn_blocking(door).await.unwrap();
+    let written = door.dir().join("by_format");
+    for format in [
+        format!("CSV INTO OUTFILE '{}'", written.display()),
+        "CSV SETTINGS readonly = 0".into(),
+        "CSV; SELECT 1".into(),
+    ] {
+        let request = reqwest::Client::new().post(door.url_of("analyst"));
+        let response = request
+            .query(&[("default_format", &format)])
+            .body("SELECT 1")
+            .send()
+            .await
+            .unwrap();
+        assert!(response.status().as_u16() >= 400, "{format}");
+        let head = format!("INSERT INTO `x` FORMAT {format}\n1\n");
+        let (status, text) = post(&door.url_of("writer"), head.clone()).await;
+        assert!(status >= 400, "{head}: {text}");
+    }
+    assert!(!written.exists());
+}
+
 /// The second line: were the policy to fail, the engine itself refuses readers.
 #[tokio::test]
 async fn a_reader_is_readonly_in_the_engine_too() {

@@ -102,7 +102,7 @@ impl Policy {
             tokens: Tokens::new(printed).collect(),
         };
         no_files(&text)?;
-        no_leaving_settings(&text, asked.settings)?;
+        no_leaving_settings(&text, asked)?;
         kind_of_statement(&text, asked.role)?;
         self.calls(&text, asked.role)?;
         self.engines(&text, asked.role)?;
@@ -173,6 +173,7 @@ impl Policy {
         if asked.role == Role::Admin {
             return Ok(());
         }
+        self.names_in_strings(text)?;
         for at in 0..text.tokens.len() {
             let name = text.name(at);
             self.database(&name, "")?;
@@ -204,6 +205,23 @@ impl Policy {
         Ok(())
     }
 
+    /// `merge`, `Merge` and `Buffer` take the database as text: it must be a plain one, and not the door's.
+    fn names_in_strings(&self, text: &Text<'_>) -> Result<(), ServerError> {
+        for (at, call) in text.calls() {
+            if !matches!(call.to_lowercase().as_str(), "merge" | "buffer") {
+                continue;
+            }
+            let plain = text.is_mark(at + 3, b',') || text.is_mark(at + 3, b')');
+            if !plain {
+                return Err(denied(format!(
+                    "{call} wants its database as a name or a plain string"
+                )));
+            }
+            self.database(&text.literal(at + 2), "")?;
+        }
+        Ok(())
+    }
+
     fn database(&self, name: &str, also_refused: &str) -> Result<(), ServerError> {
         if name == self.own_database || (!name.is_empty() && name == also_refused) {
             return Err(denied(format!("database {name} is not for this user")));
@@ -229,16 +247,20 @@ fn no_files(text: &Text<'_>) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Settings that reach outside, in a statement or beside it.
-fn no_leaving_settings(text: &Text<'_>, beside: &[(String, String)]) -> Result<(), ServerError> {
+/// Settings that reach outside, in a statement or beside it. `log_comment` says whose rows of the query log are seen; beside
+/// a statement the door takes it for itself.
+fn no_leaving_settings(text: &Text<'_>, asked: Asked<'_>) -> Result<(), ServerError> {
     let sets = text.has_word("SETTINGS") || text.has_word("SETTING") || text.has_word("SET");
     let within = (0..text.tokens.len())
         .filter(|at| sets && text.is_mark(at + 1, b'='))
-        .map(|at| text.name(at));
-    let found = within
-        .chain(beside.iter().map(|(name, _)| name.clone()))
-        .find(|name| leaves(&name.to_lowercase()));
-    match found {
+        .map(|at| text.name(at).to_lowercase())
+        .find(|name| leaves(name) || (name == "log_comment" && asked.role != Role::Admin));
+    let beside = asked
+        .settings
+        .iter()
+        .map(|(name, _)| name.to_lowercase())
+        .find(|name| leaves(name));
+    match within.or(beside) {
         Some(name) => Err(denied(format!(
             "the setting {name} reaches outside the statement and is refused"
         ))),
@@ -356,6 +378,15 @@ impl Text<'_> {
         self.tokens
             .get(at)
             .and_then(|token| token.name(self.text))
+            .unwrap_or_default()
+    }
+
+    /// What a string literal says; empty for anything else.
+    fn literal(&self, at: usize) -> String {
+        self.tokens
+            .get(at)
+            .filter(|token| token.kind == token::Kind::Literal && self.text[token.start] == b'\'')
+            .map(|token| token::unescaped(&self.text[token.start + 1..token.end - 1], b'\''))
             .unwrap_or_default()
     }
 

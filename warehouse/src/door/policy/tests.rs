@@ -80,6 +80,20 @@ fn each_role_has_its_statements() {
         (Admin, "BACKUP DATABASE d TO File('one')"),
         (Admin, "RESTORE DATABASE d FROM File('one')"),
         (Admin, "SELECT * FROM door_log.query_log"),
+        (Admin, "SELECT * FROM merge('door_log', 'x')"),
+        (Admin, "SELECT * FROM merge(REGEXP('door.*'), 'x')"),
+        (Admin, "SELECT * FROM merge(concat('door', '_log'), 'x')"),
+        (
+            Admin,
+            "CREATE TABLE t AS x ENGINE = Merge('door\\x5flog', 'x')",
+        ),
+        (
+            Writer,
+            "CREATE TABLE t AS x ENGINE = Buffer('heliograph', 'x', 1, 1, 1, 1, 1, 1, 1)",
+        ),
+        (Writer, "SELECT * FROM merge('x')"),
+        (Admin, "SELECT 1 SETTINGS log_comment = 'x/ann'"),
+        (Admin, "SET log_comment = 'x/ann'"),
         (
             Admin,
             "CREATE TABLE a (`x` Int8) ENGINE = Memory PARALLEL WITH CREATE TABLE b (`x` Int8) ENGINE = Memory",
