@@ -23,3 +23,4 @@ pub mod report;
 pub mod resume_bench;
 pub mod router_bench;
 pub mod throughput;
+pub mod warehouse_door;

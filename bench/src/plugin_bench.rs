@@ -9,7 +9,7 @@
 //!
 //! Subjects are our plugin, any other `.so` for the same interface, an empty callback (the floor: driver and clock), one that
 //! only reads the clock ([`clock_plugin`]: what the scheduler does to any callback) and the plain alternative in [`baseline`]. Reading order: [`mix`], [`workload`], [`drive`], [`probe`], [`histogram`];
-//! [`subject`], [`host_process`], [`rounds`], [`table`]; [`stall`]; [`histogram_cost`]; [`throughput`], [`tally`].
+//! [`subject`], [`host_process`], [`rounds`], [`table`]; [`stall`]; [`histogram_cost`]; [`validator_pace`]; [`throughput`], [`tally`].
 
 pub mod allocations;
 pub mod baseline;
@@ -33,4 +33,5 @@ pub mod table;
 pub mod tally;
 pub mod throughput;
 pub mod touch;
+pub mod validator_pace;
 pub mod workload;

@@ -219,6 +219,72 @@ fn a_comparison_ends_with_a_table_and_a_report() {
 }
 
 #[test]
+fn slots_of_a_small_cluster_come_whole_and_in_their_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, out) = (
+        folder.path().join("recording.conf"),
+        folder.path().join("seen"),
+    );
+    std::fs::write(&config, out.to_str().unwrap()).unwrap();
+    let output = bench()
+        .args(["plugin", "--json", "--without-ours", "--rounds", "1"])
+        .args([
+            "--validator-pace",
+            "1",
+            "--slot-callbacks",
+            "74",
+            "--slot-millis",
+            "100",
+        ])
+        .args(["--brokers", "127.0.0.1:1"])
+        .arg("--blocks")
+        .arg(shipped_blocks())
+        .arg("--so")
+        .arg(example("librecording_plugin.so"))
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let figures = &report["figures"]["recording_plugin-1"];
+    // One second at 740 a second, and the slot that was under way.
+    let callbacks = figures["callbacks"].as_u64().unwrap();
+    assert!((1..=740 + 2 * 74).contains(&callbacks), "{figures}");
+    assert_eq!(
+        report["checks"].as_array().unwrap().len(),
+        0,
+        "nobody promised anything"
+    );
+    let seen = std::fs::read_to_string(out).unwrap();
+    let of = |name: &str| seen.lines().filter(|line| line.contains(name)).count();
+    let slots = of("\"callback\":\"block\"");
+    assert!(slots > 1, "{slots}");
+    // 74, less what any slot has beside, is one with its accounts.
+    assert_eq!(of("\"callback\":\"transaction\""), slots);
+}
+
+#[test]
+fn variants_are_named_members_of_the_configuration() {
+    for (variant, problem) in [
+        ("x", "no `=` in it"),
+        ("x={", "Fix: write NAME=JSON"),
+        ("x=3", "no JSON object"),
+    ] {
+        let output = bench()
+            .args(["plugin", "--variant", variant])
+            .output()
+            .unwrap();
+        let said = text(&output);
+        assert!(
+            !output.status.success() && said.contains(problem),
+            "{variant}: {said}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused_with_the_fix() {
     let refused = |arguments: &[&str]| {
         let output = bench().arg("plugin").args(arguments).output().unwrap();

@@ -20,6 +20,7 @@ use crate::{
     observation::Outputs,
     shared_memory::Sizes,
     startup_rate::StartupRate,
+    threads::{NICE_MAX, Threads},
 };
 
 /// See the module. Every key but `libpath` and `validator_identity` may be left out; `examples/heliograph.json` shows them
@@ -41,8 +42,11 @@ pub struct Config {
     /// Replication factor of topics this plugin creates; existing ones stay as they are.
     pub replication: i16,
     pub queue: Queue,
+    /// How long a record may wait for others to share a request with, in milliseconds.
+    pub linger_ms: u64,
     pub spill: Spill,
     pub metrics: Metrics,
+    pub threads: Threads,
     /// What is recorded; everything by default. Read again while the plugin runs when this file changes.
     pub filters: FilterConfig,
     /// Further sets of topics with filters of their own, at most 7.
@@ -132,8 +136,10 @@ impl Default for Config {
             partitions: Partitions::default(),
             replication: 1,
             queue: Queue::default(),
+            linger_ms: 5,
             spill: Spill::default(),
             metrics: Metrics::default(),
+            threads: Threads::default(),
             filters: FilterConfig::default(),
             outputs: Vec::new(),
             startup_accounts: false,
@@ -321,6 +327,22 @@ impl Config {
             "write the disk space it may take",
         )?;
         require(
+            self.linger_ms <= 1000,
+            &format!("`linger_ms` is {}", self.linger_ms),
+            "write 5; the queue must hold what comes meanwhile",
+        )?;
+        require(
+            self.threads.nice <= NICE_MAX,
+            &format!("`threads.nice` is {}", self.threads.nice),
+            "write a number from 0 to 19; 0 lets its threads run like the validator's",
+        )?;
+        self.threads.cpu_numbers().map_err(|problem| {
+            (
+                format!("`threads.cpus`: {problem}"),
+                "write numbers and ranges of CPUs, such as \"2-3,7\", or null".to_owned(),
+            )
+        })?;
+        require(
             self.deshred || !self.deshred_transaction_alt_resolution,
             "`deshred_transaction_alt_resolution` is true, but `deshred` is not",
             "write `deshred: true` beside it, or leave it out",
@@ -490,6 +512,15 @@ mod tests {
             (
                 format!("{{{IDENTITY}, kafka: {{options: {{acks: '1'}}}}}}"),
                 "acks",
+            ),
+            (format!("{{{IDENTITY}, linger_ms: 1001}}"), "linger_ms"),
+            (
+                format!("{{{IDENTITY}, threads: {{nice: 20}}}}"),
+                "threads.nice",
+            ),
+            (
+                format!("{{{IDENTITY}, threads: {{cpus: '3-1'}}}}"),
+                "threads.cpus",
             ),
             ("{validator_identity: 'abc'}".to_owned(), "Pubkey"),
             ("{".to_owned(), "JSON5"),

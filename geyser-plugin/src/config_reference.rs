@@ -73,6 +73,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "a folder on a memory file system: there the queue outlives a validator that is killed; null: memory that does not",
     ),
     (
+        "linger_ms",
+        "5",
+        "0 to 1000: how long a record may wait for others to share a request with. It waits a millisecond at most while fewer records come in a millisecond than there are partitions; from there on so long, and Kafka gets partitions × 1000 / linger_ms requests a second at most. `linger.ms` in `kafka.options` is 0 unless written there, and comes on top",
+    ),
+    (
         "spill.dir",
         "null",
         "a folder of this instance alone, relative to the configuration file, where records wait while Kafka is away; null: heliograph-spill/NAME",
@@ -91,6 +96,16 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "metrics.callback_times",
         "true",
         "true or false: whether one callback in 64 is timed for `callback_seconds`, which costs below 2 % of the callbacks' time",
+    ),
+    (
+        "threads.nice",
+        "5",
+        "0 to 19: added to the validator's nice value for every thread of the plugin, Kafka's client included. At 5 a thread gets a quarter of a CPU that the validator wants as well, at 10 a tenth, and the whole of one that it does not; at 0 it runs like the validator's own threads. What came of it is logged",
+    ),
+    (
+        "threads.cpus",
+        "null",
+        "CPUs that the plugin's threads may run on, such as \"2-3,7\"; null: those of the validator. Keep them off the core that proof of history is pinned to",
     ),
     (
         "startup_accounts",

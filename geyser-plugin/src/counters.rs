@@ -106,7 +106,25 @@ pub const OBSERVED: [Kind; 7] = [
     Kind::ContactInfo,
 ];
 
-/// Every so many callbacks of a kind, one is timed: the clock costs as much as a small callback.
+/// Where callbacks of a kind are counted in a [`crate::shared_memory::Tally`].
+#[inline]
+const fn place(kind: Kind) -> usize {
+    match kind {
+        Kind::Account => 0,
+        Kind::Slot => 1,
+        Kind::Transaction => 2,
+        Kind::Entry => 3,
+        Kind::BlockMeta => 4,
+        Kind::Deshred => 5,
+        // No callback reports another.
+        _ => 6,
+    }
+}
+
+/// The last place: callbacks that no output records.
+const FILTERED: usize = 7;
+
+/// Every so many callbacks of a kind, and a thread, one is timed: the clock costs as much as a small callback.
 pub const TIMED_ONE_IN: u64 = 64;
 
 /// See the module. One per plugin instance: two instances in one process do not mix.
@@ -228,10 +246,8 @@ impl Counters {
     /// Counts a callback; true when this one is to be timed.
     #[inline]
     pub fn callback(&self, kind: Kind) -> bool {
-        let count = &self.memory.header().callbacks[kind as usize].0;
-        count
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(TIMED_ONE_IN)
+        let count = self.memory.header().tally().raise(place(kind));
+        count.is_multiple_of(TIMED_ONE_IN)
     }
 
     #[cold]
@@ -242,11 +258,7 @@ impl Counters {
     /// A callback that no output records.
     #[inline]
     pub fn filtered(&self) {
-        self.memory
-            .header()
-            .filtered
-            .0
-            .fetch_add(1, Ordering::Relaxed);
+        self.memory.header().tally().raise(FILTERED);
     }
 
     pub fn delivered(&self, kind: Kind) {
@@ -274,9 +286,7 @@ impl Counters {
     }
 
     pub fn callbacks_of(&self, kind: Kind) -> u64 {
-        self.memory.header().callbacks[kind as usize]
-            .0
-            .load(Ordering::Relaxed)
+        self.memory.header().tallied(place(kind))
     }
 
     pub fn callbacks_total(&self) -> u64 {
@@ -287,7 +297,7 @@ impl Counters {
     }
 
     pub fn filtered_total(&self) -> u64 {
-        self.memory.header().filtered.0.load(Ordering::Relaxed)
+        self.memory.header().tallied(FILTERED)
     }
 
     /// What must be accounted for: callbacks less the filtered, and their copies.

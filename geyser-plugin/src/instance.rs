@@ -99,7 +99,11 @@ impl Instance {
         let killed_lost = recovered.killed_lost;
         let memory = queue_memory(config, queue.as_deref(), source, killed_lost)?;
         let memory = Arc::new(memory);
-        let started = Self::start_on(config, file, source, recovered, filters, spill, &memory);
+        // Only what starts threads steps back: the validator waits for the rest.
+        let started = config
+            .threads
+            .start(|| Self::start_on(config, file, source, recovered, filters, spill, &memory))
+            .unwrap_or_else(|error| Err(StartError::Thread(error)));
         if started.is_err() {
             // Nothing was accepted: a name that nobody uses must not keep the memory.
             memory.give_up();
@@ -167,6 +171,7 @@ impl Instance {
             counters: Arc::clone(&counters),
             deliveries,
             stop: stop_worker,
+            linger: Duration::from_millis(config.linger_ms),
             stop_within: Duration::from_secs(config.unload_seconds),
         };
         let worker = Worker::new(around, outlet, spill);

@@ -90,6 +90,7 @@ impl Plugin {
         let Some(instance) = &self.instance else {
             return Ok(());
         };
+        instance.handoff.records.approach();
         if instance.counters.callback(kind) && self.wanted.callback_times {
             let start = Instant::now();
             contain(instance, kind, slot, || body(instance));

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Reading order: [`interface_4_2`] (what the validator calls), [`filter`], [`encode`], [`handoff`], [`ring`],
-//! [`startup_rate`], [`shared_memory`], [`observation`] (how a record lies there), [`worker`], [`slot_ledger`] (pure: sequences and seals),
-//! [`placing`], [`loss`], [`spill`], [`outlet`], [`recovery`], [`instance`] (wiring), [`config`], [`filter_watch`],
+//! [`startup_rate`], [`shared_memory`], [`observation`] (how a record lies there), [`worker`], [`pacing`], [`slot_ledger`] (pure: sequences and seals),
+//! [`placing`], [`loss`], [`spill`], [`outlet`], [`recovery`], [`instance`] (wiring), [`threads`], [`config`], [`filter_watch`],
 //! [`host_check`], [`constructor`].
 //!
 //! What it deliberately does not do: decide forks or commitment, deduplicate, decode programs, or serve subscribers.
@@ -34,6 +34,7 @@ pub mod lane;
 pub mod loss;
 pub mod observation;
 pub mod outlet;
+pub mod pacing;
 pub mod placing;
 pub mod recovery;
 pub mod ring;
@@ -41,6 +42,7 @@ pub mod shared_memory;
 pub mod slot_ledger;
 pub mod spill;
 pub mod startup_rate;
+pub mod threads;
 pub mod topic_check;
 pub mod worker;
 

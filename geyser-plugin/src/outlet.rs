@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -103,6 +103,8 @@ pub struct Deliveries {
     seals: Ring,
     drains: Mutex<DrainBook>,
     failed: Mutex<Vec<Failed>>,
+    /// Records, chunks and seals that are on the log.
+    acknowledged: AtomicU64,
     /// No record of this producer will be delivered any more.
     broken: AtomicBool,
     /// From now on a failure is the unloading's doing.
@@ -117,6 +119,7 @@ impl Deliveries {
             seals: handoff.seals.clone(),
             drains: Mutex::default(),
             failed: Mutex::default(),
+            acknowledged: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         }
@@ -130,6 +133,11 @@ impl Deliveries {
     /// Failed records since the last call. They are not settled.
     pub fn take_failed(&self) -> Vec<Failed> {
         std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many times Kafka has said that it has a record.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
     }
 
     pub fn close(&self) {
@@ -157,6 +165,7 @@ impl Deliveries {
                 .push(failed);
             return;
         }
+        self.acknowledged.fetch_add(1, Ordering::Release);
         self.counters.kafka_latency.add(delivery.latency);
         match tag {
             Tag::Live(live) => {
@@ -256,6 +265,14 @@ impl KafkaOutlet {
             config
                 .options
                 .insert("delivery.timeout.ms".into(), "0".into());
+        }
+        let gathered = ["linger.ms", "queue.buffering.max.ms"];
+        if !gathered
+            .iter()
+            .any(|option| config.options.contains_key(*option))
+        {
+            // The worker gathers, see `pacing.rs`; the client would only add to it.
+            config.options.insert("linger.ms".into(), "0".into());
         }
         let producer = build(&config, &deliveries)?;
         Ok(Self {

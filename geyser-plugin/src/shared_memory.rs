@@ -36,6 +36,24 @@ const CARRIED: u64 = u64::from_le_bytes(*b"HELIOC02");
 #[repr(C, align(64))]
 pub struct Padded(pub AtomicU64);
 
+/// Counters in one line that, as a rule, one thread raises; see [`Header::tally`].
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Tally([AtomicU64; Tally::PLACES]);
+
+impl Tally {
+    pub const PLACES: usize = 8;
+
+    /// Raises a counter; returns what it was.
+    #[inline]
+    pub fn raise(&self, place: usize) -> u64 {
+        self.0[place].fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// How many threads may count without meeting another, if chance is kind.
+const TALLIES: usize = 16;
+
 /// Where a ring stands. Both pack a record's number (24 bits) and a position in 64-byte units (40 bits); see `ring.rs`.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -70,12 +88,12 @@ pub struct Header {
     lanes: [[u16; 4]; Outputs::MAX],
     pub records: Heads,
     pub seals: Heads,
-    /// By kind.
-    pub callbacks: [Padded; 16],
+    /// Of releases that counted callbacks here, by kind; zeros otherwise.
+    _callbacks: [Padded; 16],
     /// By reason.
     pub lost: [Padded; 16],
-    /// Callbacks that no output records.
-    pub filtered: Padded,
+    /// Of those releases, too: callbacks that no output records.
+    _filtered: Padded,
     /// Next sequence of every lane.
     pub sequences: [AtomicU64; Lanes::MAX],
     // A release before these fields left zeros here.
@@ -85,6 +103,31 @@ pub struct Header {
     pub inherited_lost: Padded,
     /// [`Header::killed_lost`] of the memory that is being made.
     carried: Padded,
+    /// Of callbacks.
+    tallies: [Tally; TALLIES],
+}
+
+impl Header {
+    /// Of the calling thread, more or less: two threads that raise one counter hand its line to and fro, which costs each
+    /// of them as much as the rest of a small callback. Threads are told apart by where their stacks lie. A
+    /// thread-local would be the usual means, but that of a loaded library is allocated when a thread first touches it.
+    #[inline]
+    pub fn tally(&self) -> &Tally {
+        let here = 0_u8;
+        // Stacks are a few MiB apart; the multiplication spreads what is left.
+        let stack = (&raw const here).addr() as u64 >> 20;
+        let place = stack.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TALLIES.ilog2());
+        &self.tallies[place as usize]
+    }
+
+    /// The sum of a counter over all tallies.
+    pub fn tallied(&self, place: usize) -> u64 {
+        // Of a killed instance's memory too, which is not taken on trust.
+        self.tallies
+            .iter()
+            .map(|tally| tally.0[place].load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
 }
 
 const PAGE: usize = 4096;
@@ -414,7 +457,7 @@ mod tests {
             Left::Nothing
         ));
         let memory = SharedMemory::create(&path, SIZES, source(5), &[LANES], 0).unwrap();
-        memory.header().callbacks[1].0.store(77, Ordering::Relaxed);
+        memory.header().lost[1].0.store(77, Ordering::Relaxed);
         // Two at a time cannot have it.
         let error = SharedMemory::create(&path, SIZES, source(6), &[LANES], 0).unwrap_err();
         assert!(error.to_string().contains("own `name`"), "{error}");
@@ -424,10 +467,10 @@ mod tests {
         };
         assert_eq!((memory.source(), memory.sizes()), (source(5), SIZES));
         assert_eq!(memory.lanes(), [LANES]);
-        assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 77);
+        assert_eq!(memory.header().lost[1].0.load(Ordering::Relaxed), 77);
         drop(memory);
         let memory = SharedMemory::create(&path, SIZES, source(6), &[LANES], 9).unwrap();
-        assert_eq!(memory.header().callbacks[1].0.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.header().lost[1].0.load(Ordering::Relaxed), 0);
         assert_eq!(memory.header().killed_lost.0.load(Ordering::Relaxed), 9);
         memory.remove();
         assert!(!path.exists());
@@ -461,6 +504,31 @@ mod tests {
         let memory = SharedMemory::create(&path, SIZES, source(7), &[LANES], 0).unwrap();
         memory.give_up();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn every_thread_s_count_is_in_the_sum() {
+        let memory = SharedMemory::anonymous(SIZES, source(1), &[LANES]).unwrap();
+        let header = memory.header();
+        let places: Vec<usize> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..12)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..1_000 {
+                            header.tally().raise(3);
+                        }
+                        (&raw const *header.tally()).addr()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!((header.tallied(3), header.tallied(2)), (12_000, 0));
+        let apart: std::collections::BTreeSet<usize> = places.into_iter().collect();
+        assert!(apart.len() >= 4, "{} tallies for 12 threads", apart.len());
     }
 
     #[test]

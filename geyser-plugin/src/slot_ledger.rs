@@ -18,6 +18,10 @@
 //!
 //! [`KEEP_AFTER_ROOT_SLOTS`] slots below the root are kept; what comes for an older one is numbered, but no seal counts it.
 //! Limits count slots that this validator reported, not numbers: numbers jump, in a replay of recorded blocks by millions.
+//!
+//! Seals are made when somebody has room for them, slot by slot: until then a slot that is due waits as what it is, a few
+//! hundred bytes, whatever its number of lanes. Forgotten slots' memory is used again, so that after a while nothing is
+//! allocated: a guest's leftovers between the validator's own allocations would cost it more than their size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,8 +37,9 @@ use crate::{
 pub const FORCE_AFTER_SLOTS: usize = 512;
 /// So many slots below the root are kept for late records.
 pub const KEEP_AFTER_ROOT_SLOTS: usize = 512;
-/// So many slots are kept whatever the root: bounds memory.
-pub const KEEP_SLOTS: usize = 4096;
+/// So many slots are kept whatever the root, due or not: bounds memory, at about 800 bytes each with nine lanes. While ring and
+/// disk are full nothing can be sealed, and these are 54 minutes of slots of 400 ms.
+pub const KEEP_SLOTS: usize = 8192;
 
 /// One lane's share of a slot.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,7 +95,8 @@ impl Execution {
 
 #[derive(Debug, Default)]
 struct SlotState {
-    shares: BTreeMap<Lane, Share>,
+    /// By lane; `None` where nothing was recorded or lost.
+    shares: Vec<Option<Share>>,
     execution: Execution,
     /// Recorded or lost, in this execution.
     transactions: u64,
@@ -114,9 +120,10 @@ impl SlotState {
     /// The validator executes the slot anew: what it reported before is another attempt's, and not counted any more. Losses
     /// that no seal has stated yet are kept: which attempt they hit does not matter to who misses them.
     fn start_over(&mut self, forced: bool) {
-        let shares = self.shares.iter().map(|(lane, share)| {
+        let mut shares = std::mem::take(&mut self.shares);
+        for share in shares.iter_mut().flatten() {
             // A lane that gets nothing this time is sealed, too: its seal says that what lies there is another attempt's.
-            let begun_anew = Share {
+            *share = Share {
                 lost: if self.changed { share.lost } else { 0 },
                 first: if share.records > 0 {
                     share.last + 1
@@ -126,9 +133,7 @@ impl SlotState {
                 last: share.last,
                 ..Share::default()
             };
-            (*lane, begun_anew)
-        });
-        let shares = shares.collect();
+        }
         *self = Self {
             shares,
             revision: self.revision,
@@ -138,6 +143,27 @@ impl SlotState {
             forced,
             ..Self::default()
         };
+    }
+
+    /// As new, in the same memory.
+    fn clear(&mut self) {
+        let mut shares = std::mem::take(&mut self.shares);
+        shares.clear();
+        *self = Self {
+            shares,
+            ..Self::default()
+        };
+    }
+
+    /// Of the lane with this index among `lanes`.
+    fn share(&mut self, index: usize, lanes: Lanes) -> &mut Share {
+        self.shares.resize(lanes.count(), None);
+        self.shares[index].get_or_insert_default()
+    }
+
+    /// Lanes that a seal of the slot goes to.
+    fn lanes_sealed(&self) -> usize {
+        self.shares.iter().flatten().count()
     }
 
     fn is_due(&self) -> bool {
@@ -152,7 +178,10 @@ impl SlotState {
 pub struct SlotLedger {
     lanes: Lanes,
     sequences: Vec<u64>,
-    slots: BTreeMap<u64, SlotState>,
+    slots: BTreeMap<u64, Box<SlotState>>,
+    /// Of forgotten slots, to be used again. Boxed, so that they change between here and there without a copy.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<SlotState>>,
     due: BTreeSet<u64>,
     startup: SlotState,
     startup_slot: u64,
@@ -165,6 +194,7 @@ pub struct SlotLedger {
     /// Slots below were forgotten.
     forgotten_below: u64,
     unsealed: u64,
+    seals_dropped: u64,
 }
 
 /// A seal and where it goes. It takes its lane's next sequence when it is numbered.
@@ -180,6 +210,7 @@ impl SlotLedger {
             lanes,
             sequences: vec![0; lanes.count()],
             slots: BTreeMap::new(),
+            spare: Vec::new(),
             due: BTreeSet::new(),
             startup: SlotState::default(),
             startup_slot: 0,
@@ -189,6 +220,7 @@ impl SlotLedger {
             forced_below: 0,
             forgotten_below: 0,
             unsealed: 0,
+            seals_dropped: 0,
         }
     }
 
@@ -213,10 +245,10 @@ impl SlotLedger {
         let state = if *fact == Fact::StartupAccount {
             Some(&mut self.startup)
         } else {
-            self.slots.get_mut(&slot)
+            self.slots.get_mut(&slot).map(Box::as_mut)
         };
         match state {
-            Some(state) => add_record(state, lane, sequence, checksum),
+            Some(state) => add_record(state, self.lanes, lane, sequence, checksum),
             None => self.unsealed += 1,
         }
         sequence
@@ -236,7 +268,7 @@ impl SlotLedger {
         if *fact == Fact::StartupAccount {
             if let Some((lane, sequence, checksum)) = recorded {
                 self.startup_slot = self.startup_slot.max(slot);
-                add_record(&mut self.startup, lane, sequence, checksum);
+                add_record(&mut self.startup, self.lanes, lane, sequence, checksum);
                 self.startup.accounts += 1;
             }
             return;
@@ -248,7 +280,9 @@ impl SlotLedger {
             }
             return;
         }
-        let state = self.slots.entry(slot).or_default();
+        let spare = &mut self.spare;
+        let state = self.slots.entry(slot);
+        let state = state.or_insert_with(|| spare.pop().unwrap_or_default());
         // A shred can name any slot; only what this validator executes tells how far it is.
         if *fact != Fact::Status(Life::Announced) && !state.executed {
             state.executed = true;
@@ -263,7 +297,7 @@ impl SlotLedger {
         }
         state.created |= *fact == Fact::Status(Life::Created);
         if let Some((lane, sequence, checksum)) = recorded {
-            add_record(state, lane, sequence, checksum);
+            add_record(state, self.lanes, lane, sequence, checksum);
         }
         match *fact {
             Fact::Account | Fact::StartupAccount => state.accounts += 1,
@@ -322,11 +356,14 @@ impl SlotLedger {
                 self.newest = self.newest.max(loss.slot);
                 self.grown = true;
             }
-            let state = self.slots.entry(loss.slot).or_default();
+            let spare = &mut self.spare;
+            let state = self.slots.entry(loss.slot);
+            let state = state.or_insert_with(|| spare.pop().unwrap_or_default());
             state.forced |= loss.slot < self.forced_below;
             state
         };
-        state.shares.entry(loss.lane).or_default().lost += loss.count;
+        let index = self.lanes.index(loss.lane);
+        state.share(index, self.lanes).lost += loss.count;
         state.changed = true;
         match loss.kind {
             Kind::Account => state.accounts += loss.count,
@@ -348,7 +385,7 @@ impl SlotLedger {
     /// A record that had its sequence did not reach the log after all: counted already, so only the loss is stated.
     pub fn lost_after_numbering(&mut self, slot: u64, lane: Lane) {
         if let Some(state) = self.slots.get_mut(&slot) {
-            state.shares.entry(lane).or_default().lost += 1;
+            state.share(self.lanes.index(lane), self.lanes).lost += 1;
             state.changed = true;
             if state.is_due() {
                 self.due.insert(slot);
@@ -369,28 +406,33 @@ impl SlotLedger {
         });
     }
 
-    /// The seals that are due, slot by slot. Ask after each batch.
-    pub fn take_due(&mut self) -> Vec<DueSeal> {
-        let grown = std::mem::take(&mut self.grown);
-        if grown {
+    /// Keeps to the limits: seals as they are what the root has passed, forgets what is old. Ask after each batch, and while
+    /// nothing can be sealed.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.grown) {
             self.force_passed();
-        }
-        let due = std::mem::take(&mut self.due);
-        let mut seals = Vec::new();
-        for slot in due {
-            if let Some(state) = self.slots.get_mut(&slot) {
-                seals.extend(seals_of(self.lanes, slot, state));
-            }
-        }
-        if grown {
             self.forget_old();
         }
-        seals
+    }
+
+    /// The seals of the oldest slot that is due. What comes of the slot afterwards amends them.
+    pub fn seal_next(&mut self) -> Option<Vec<DueSeal>> {
+        // Once one is sealed it may be forgotten.
+        self.grown |= !self.due.is_empty();
+        while let Some(slot) = self.due.pop_first() {
+            // Executed anew since, it is not.
+            if let Some(state) = self.slots.get_mut(&slot)
+                && state.is_due()
+            {
+                return Some(seals_of(self.lanes, slot, state));
+            }
+        }
+        None
     }
 
     /// The snapshot's accounts are all in.
     pub fn end_startup(&mut self) -> Vec<DueSeal> {
-        if self.startup.shares.is_empty() {
+        if self.startup.lanes_sealed() == 0 {
             return Vec::new();
         }
         // It is no slot, and begins when it begins.
@@ -401,6 +443,11 @@ impl SlotLedger {
     /// Records and losses of slots that were forgotten already.
     pub fn unsealed(&self) -> u64 {
         self.unsealed
+    }
+
+    /// Seals given up: their slots were forgotten before there was room for them.
+    pub fn seals_dropped(&self) -> u64 {
+        self.seals_dropped
     }
 
     /// Slots in memory.
@@ -428,20 +475,31 @@ impl SlotLedger {
     }
 
     fn forget_old(&mut self) {
-        let below_root = self.slots.range(..self.root.unwrap_or(0)).count();
-        let surplus = below_root
-            .saturating_sub(KEEP_AFTER_ROOT_SLOTS)
-            .max(self.slots.len().saturating_sub(KEEP_SLOTS));
-        for _ in 0..surplus {
-            if let Some((slot, _)) = self.slots.pop_first() {
-                self.forgotten_below = slot + 1;
+        let mut below_root = self.slots.range(..self.root.unwrap_or(0)).count();
+        while let Some(oldest) = self.slots.first_entry() {
+            let is_due = self.due.contains(oldest.key());
+            let old = below_root > KEEP_AFTER_ROOT_SLOTS && !is_due;
+            if !old && self.slots.len() <= KEEP_SLOTS {
+                break;
             }
+            below_root = below_root.saturating_sub(1);
+            let Some((slot, mut state)) = self.slots.pop_first() else {
+                break;
+            };
+            self.due.remove(&slot);
+            // No seal states what came of it last, and none will.
+            if state.changed {
+                self.seals_dropped += state.lanes_sealed() as u64;
+            }
+            self.forgotten_below = slot + 1;
+            state.clear();
+            self.spare.push(state);
         }
     }
 }
 
-fn add_record(state: &mut SlotState, lane: Lane, sequence: u64, checksum: u32) {
-    let share = state.shares.entry(lane).or_default();
+fn add_record(state: &mut SlotState, lanes: Lanes, lane: Lane, sequence: u64, checksum: u32) {
+    let share = state.share(lanes.index(lane), lanes);
     if share.records == 0 {
         share.first = sequence;
     }
@@ -452,11 +510,14 @@ fn add_record(state: &mut SlotState, lane: Lane, sequence: u64, checksum: u32) {
 
 /// One seal for every lane that has records or losses of the slot.
 fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
-    let table: Vec<SealedPartition> = state
-        .shares
-        .iter()
+    let shares = || {
+        let shares = state.shares.iter().enumerate();
+        // Below the number of lanes, which fits.
+        shares.filter_map(|(index, share)| Some((Lane(lanes.first + index as u16), (*share)?)))
+    };
+    let table: Vec<SealedPartition> = shares()
         .map(|(lane, share)| {
-            let (topic, partition) = lanes.place(*lane);
+            let (topic, partition) = lanes.place(lane);
             SealedPartition {
                 topic: topic as u32,
                 partition,
@@ -465,18 +526,12 @@ fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
             }
         })
         .collect();
-    let revision = state.revision;
-    state.revision += 1;
-    state.changed = false;
-    state.reopened = false;
-    state
-        .shares
-        .iter()
+    let seals = shares()
         .map(|(lane, share)| DueSeal {
-            lane: *lane,
+            lane,
             seal: Seal {
                 slot,
-                revision,
+                revision: state.revision,
                 records: share.records,
                 first_sequence: share.first,
                 last_sequence: share.last,
@@ -489,7 +544,11 @@ fn seals_of(lanes: Lanes, slot: u64, state: &mut SlotState) -> Vec<DueSeal> {
                 partial: !state.created,
             },
         })
-        .collect()
+        .collect();
+    state.revision += 1;
+    state.changed = false;
+    state.reopened = false;
+    seals
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod drain;
 mod failed;
 mod finish;
 mod place;
+mod silence;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -33,9 +34,10 @@ use crate::{
     counters::{Counters, LossReason},
     drain_book::Drained,
     handoff::Handoff,
-    lane::Lane,
+    lane::{Lane, Lanes},
     observation::{DONE, Fact, Observation, Outputs},
     outlet::{Deliveries, Failed, Live, Outlet, Tag},
+    pacing::Pacing,
     placing::{self, Placed},
     ring::{Held, Which, following},
     shared_memory::SharedMemory,
@@ -43,24 +45,24 @@ use crate::{
     spill::{Finished, Frame, Spill, SpillError},
 };
 
-use self::failed::still_placed;
+use self::{failed::still_placed, silence::Silence};
 
 /// Records between two looks at losses, seals and the spill.
 const BATCH: usize = 1024;
-/// Looks for work this often shortly after there was some, and this often otherwise. The callbacks wake nobody.
-const BUSY_NAP: Duration = Duration::from_micros(200);
-const IDLE_NAP: Duration = Duration::from_millis(1);
-const BUSY_FOR: Duration = Duration::from_millis(50);
+/// While a record waits for room in Kafka's client or on disk. The callbacks wake nobody.
+const WAITING_NAP: Duration = Duration::from_millis(1);
 /// A full Kafka client is given this long, while the ring is not pressed, before records go to disk.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Kafka is away, not only slow, when it has acknowledged nothing for this long.
 const STUCK: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 1_000 });
+/// A client that holds only what is on disk as well is in nobody's way, and connects by itself. After so long without an
+/// answer it is replaced all the same: a connection may be dead without anybody telling.
+const SILENT: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 10_000 });
+/// What is on disk is handed to a client by so many records until Kafka has acknowledged one of them: while it is away, the
+/// client's whole memory would be filled with what is on disk anyway.
+const TRIALS: usize = 256;
 /// A record that the client refuses this often is given up.
 const REFUSALS_MAX: u32 = 3;
-/// Seals that wait for room, about 500 bytes each. After an outage with ring and disk full, the first root closes every slot of
-/// that time at once: 65,536 seals are 7,000 slots, 50 minutes. The oldest beyond that are given up: their slots stay
-/// unsealed, which readers tell as gaps, too.
-const WAITING_SEALS_MAX: usize = if cfg!(test) { 512 } else { 65_536 };
 /// Blocks whose seals are waited for, to tell the lag.
 const UNSEALED_BLOCKS_MAX: usize = 4096;
 
@@ -72,6 +74,8 @@ pub struct Surroundings {
     pub counters: Arc<Counters>,
     pub deliveries: Arc<Deliveries>,
     pub stop: Arc<AtomicBool>,
+    /// How long a record may wait for others, see [`Pacing`].
+    pub linger: Duration,
     /// How long stopping may take.
     pub stop_within: Duration,
 }
@@ -85,7 +89,7 @@ pub struct Worker<O> {
     spill: Option<Spill>,
     records: Reader,
     seals: Reader,
-    /// Seals that found no room in their ring yet, with their outputs.
+    /// Seals that found no room in their ring yet, with their outputs: those of one slot, and of the snapshot.
     waiting_seals: VecDeque<(usize, DueSeal)>,
     last_seal: Option<(usize, u64, u32)>,
     /// Number, in the [`crate::drain_book`], of the record that is read from the spill next.
@@ -102,6 +106,7 @@ pub struct Worker<O> {
     deadline: Option<Instant>,
     /// When the ring was last given something back, or was empty.
     moved: Instant,
+    silence: Silence,
     /// Kafka is not to be had any more: to disk, or lost.
     leaving: bool,
 }
@@ -176,13 +181,17 @@ impl<O: Outlet> Worker<O> {
             spill_complained: None,
             deadline: None,
             moved: Instant::now(),
+            silence: Silence::new(Instant::now()),
             leaving: false,
         }
     }
 
     /// Until told to stop; then places what is queued, waits for Kafka within the limit, and accounts for the rest.
     pub fn run(mut self) {
-        let mut active = Instant::now();
+        let partitions = self.around.handoff.outputs().iter();
+        let partitions = partitions.map(|lanes| Lanes::count(*lanes)).sum();
+        let pacing = Pacing::new(self.around.linger, partitions);
+        let mut looked = Instant::now();
         loop {
             let stopping = self.around.stop.load(Ordering::Acquire);
             if stopping && self.deadline.is_none() {
@@ -195,16 +204,13 @@ impl<O: Outlet> Worker<O> {
             {
                 break;
             }
-            if taken > 0 {
-                active = Instant::now();
-            } else if stopping {
+            if stopping && taken == 0 {
                 break;
-            } else {
-                thread::sleep(if active.elapsed() < BUSY_FOR {
-                    BUSY_NAP
-                } else {
-                    IDLE_NAP
-                });
+            }
+            let since = looked.elapsed();
+            looked += since;
+            if taken < BATCH && !stopping {
+                thread::sleep(pacing.rest(taken, since));
             }
         }
         self.finish();
@@ -351,18 +357,10 @@ impl<O: Outlet> Worker<O> {
         self.around.memory.header().sequences[usize::from(lane.0)].store(next, Ordering::Release);
     }
 
-    /// Seals what is due: into the ring for seals, then out.
+    /// Seals what is due, as far as there is room: into the ring for seals, then out.
     fn seal(&mut self) -> usize {
-        for (output, ledger) in self.ledgers.iter_mut().enumerate() {
-            let due = ledger.take_due();
-            self.waiting_seals
-                .extend(due.into_iter().map(|seal| (output, seal)));
-        }
-        let too_many = self.waiting_seals.len().saturating_sub(WAITING_SEALS_MAX);
-        self.waiting_seals.drain(..too_many);
-        self.around.counters.seals_dropped.add(too_many as u64);
         let mut done = 0;
-        while let Some((output, DueSeal { lane, seal })) = self.waiting_seals.pop_front() {
+        while let Some((output, DueSeal { lane, seal })) = self.next_seal() {
             let value = seal.encode_to_vec();
             let handoff = Arc::clone(&self.around.handoff);
             let Some(number) = placing::keep_seal(&handoff.seals, output, lane, seal.slot, &value)
@@ -404,6 +402,18 @@ impl<O: Outlet> Worker<O> {
         done
     }
 
+    /// One that has waited, else the first of the next slot that is due.
+    fn next_seal(&mut self) -> Option<(usize, DueSeal)> {
+        if self.waiting_seals.is_empty() {
+            let mut ledgers = self.ledgers.iter_mut().enumerate();
+            let due = ledgers.find_map(|(output, ledger)| Some((output, ledger.seal_next()?)));
+            let (output, seals) = due?;
+            self.waiting_seals
+                .extend(seals.into_iter().map(|seal| (output, seal)));
+        }
+        self.waiting_seals.pop_front()
+    }
+
     /// Once per slot and revision: the lanes' seals of one follow one another.
     fn count_seal(&mut self, output: usize, seal: &event_schema::Seal) {
         let this = (output, seal.slot, seal.revision);
@@ -421,7 +431,7 @@ impl<O: Outlet> Worker<O> {
         }
     }
 
-    /// What callbacks lost since the last look, into the ledgers.
+    /// What callbacks lost since the last look, into the ledgers, which keep to their limits also while the worker waits.
     fn note_losses(&mut self) {
         let handoff = Arc::clone(&self.around.handoff);
         let unplaced = handoff.losses.sweep(|loss| {
@@ -434,6 +444,7 @@ impl<O: Outlet> Worker<O> {
             self.ledgers[0].lost_unplaced(unplaced);
             self.around.counters.lost_unplaced.add(unplaced);
         }
+        self.ledgers.iter_mut().for_each(SlotLedger::settle);
     }
 
     fn show(&self) {
@@ -446,6 +457,8 @@ impl<O: Outlet> Worker<O> {
         counters.kafka_in_flight.set(self.outlet.in_flight() as u64);
         let unsealed = self.ledgers.iter().map(SlotLedger::unsealed).sum();
         counters.unsealed.set(unsealed);
+        let dropped = self.ledgers.iter().map(SlotLedger::seals_dropped).sum();
+        counters.seals_dropped.set(dropped);
         if let Some(spill) = &self.spill {
             counters.spill_bytes.set(spill.bytes());
             counters.spill_age_seconds.set(spill.age().as_secs());

@@ -1,8 +1,9 @@
 //! Pure: several sources report the same slot; live subscribers are told once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use event_schema::{Slot, SourceId, proto::geyser::SlotStatus};
+use foldhash::HashMap;
 
 /// The newest slots and roots that were announced, [`Announcements::MEMORY`] of each.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ struct Recent<T> {
 impl<T> Default for Recent<T> {
     fn default() -> Self {
         Self {
-            known: HashMap::new(),
+            known: HashMap::default(),
             arrivals: VecDeque::new(),
         }
     }

@@ -1,7 +1,8 @@
 //! Published blocks, read from the canonical topic by their place.
 //!
 //! One reader per partition, shared by all who catch up: those who follow one another read on where the last stopped, and a
-//! small memory of the newest reads serves those who read the same. A reader that nobody used for a while is given back.
+//! small memory of the newest reads serves those who read the same. The readers are made ahead, because making one takes
+//! longer than reading a block; while nobody uses them they rest.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,9 +24,10 @@ const POLL: Duration = Duration::from_millis(200);
 const POLL_RECORDS: usize = 512;
 /// A block that is said to be on the log appears within this time, or is not there.
 const PATIENCE: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(30);
-/// Blocks kept for others who read the same.
-const MEMORY_BYTES: usize = 64 << 20;
+/// A reader that nobody used for this long rests.
+const IDLE: Duration = Duration::from_secs(1);
+/// Blocks kept for others who read the same: a few of mainnet's.
+const MEMORY_BYTES: usize = 16 << 20;
 
 /// Why a block cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +56,14 @@ struct Shelf {
     reader: Option<Box<dyn LogReader>>,
     /// Read, not used yet.
     ahead: VecDeque<Record>,
+    /// While it does not rest.
     used: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Memory {
-    blocks: VecDeque<(Arc<Block>, usize)>,
+    /// With their weights and places.
+    blocks: VecDeque<(Arc<Block>, usize, i64)>,
     bytes: usize,
 }
 
@@ -84,12 +88,22 @@ impl Archive {
         offset: Option<i64>,
         not_before: i64,
     ) -> Result<Arc<Block>, ArchiveError> {
-        if let Some(block) = self.remembered(id) {
-            return Ok(block);
+        let found = self.find(id, offset, not_before).await?;
+        Ok(found.0)
+    }
+
+    /// The same, with the offset of its first record.
+    pub async fn find(
+        &self,
+        id: BlockId,
+        offset: Option<i64>,
+        not_before: i64,
+    ) -> Result<(Arc<Block>, i64), ArchiveError> {
+        if let Some(found) = self.remembered(id) {
+            return Ok(found);
         }
         let partition = self.partition_of(id.slot);
         let mut shelf = self.shelves[partition as usize].lock().await;
-        shelf.used = Some(Instant::now());
         let from = offset.unwrap_or(not_before);
         let damaged = |problem: String| ArchiveError::Damaged {
             block: id,
@@ -100,6 +114,7 @@ impl Archive {
         self.turn_to(&mut shelf, partition, from).await?;
         let deadline = Instant::now() + PATIENCE;
         let mut open: Option<Open> = None;
+        let mut first = from;
         loop {
             let Some(record) = self.next(&mut shelf, deadline).await? else {
                 return Err(damaged("its records do not come to an end".to_owned()));
@@ -116,14 +131,15 @@ impl Archive {
             }
             if header.index == 0 {
                 open = Some(Open::new(id));
+                first = record.position.offset;
             }
             let Some(reading) = &mut open else {
                 continue;
             };
             if let Some(block) = reading.push(&header, &record.value).map_err(damaged)? {
                 let block = Arc::new(block);
-                self.remember(&block);
-                return Ok(block);
+                self.remember(&block, first);
+                return Ok((block, first));
             }
         }
     }
@@ -137,15 +153,32 @@ impl Archive {
         Ok(lows)
     }
 
-    /// Gives back readers that nobody used for a while.
-    pub fn tidy(&self) {
-        for shelf in &self.shelves {
-            if let Ok(mut shelf) = shelf.try_lock()
-                && shelf.used.is_some_and(|used| used.elapsed() >= IDLE)
-            {
-                *shelf = Shelf::default();
+    /// Makes the readers, and lets those rest that nobody uses; never ends.
+    pub async fn keep(&self) {
+        for partition in 0..self.shelves.len() as u32 {
+            let mut shelf = self.shelves[partition as usize].lock().await;
+            if shelf.reader.is_none() {
+                // One that cannot be made now is made when it is needed, by somebody who can be told why not.
+                shelf.reader = self.reader(partition, Start::Latest).await.ok();
+                shelf.used = Some(Instant::now());
             }
         }
+        loop {
+            tokio::time::sleep(IDLE).await;
+            for shelf in &self.shelves {
+                if let Ok(mut shelf) = shelf.try_lock() {
+                    shelf.rest().await;
+                }
+            }
+        }
+    }
+
+    async fn reader(&self, partition: u32, start: Start) -> event_log::Result<Box<dyn LogReader>> {
+        let spec = ReaderSpec {
+            partitions: vec![(self.topic.clone(), partition, start)],
+            read_committed: true,
+        };
+        self.log.lookup_reader(spec).await
     }
 
     async fn turn_to(
@@ -177,17 +210,14 @@ impl Archive {
         };
         // Taken out: one whose seeking is cut off or fails is not kept, for nobody knows where it stands.
         if let Some(mut reader) = shelf.reader.take() {
-            if reader.positions().first() != Some(&to) {
+            if !shelf.is_awake() || reader.positions().first() != Some(&to) {
                 reader.seek(&to).await?;
             }
             shelf.reader = Some(reader);
-            return Ok(());
+        } else {
+            shelf.reader = Some(self.reader(partition, Start::At(offset)).await?);
         }
-        let spec = ReaderSpec {
-            partitions: vec![(self.topic.clone(), partition, Start::At(offset))],
-            read_committed: true,
-        };
-        shelf.reader = Some(self.log.reader(spec).await?);
+        shelf.used = Some(Instant::now());
         Ok(())
     }
 
@@ -205,7 +235,10 @@ impl Archive {
             };
             let polled = reader.poll(POLL_RECORDS, POLL).await;
             match polled {
-                Ok(records) => shelf.ahead.extend(records),
+                Ok(records) => {
+                    shelf.ahead.extend(records);
+                    shelf.used = Some(Instant::now());
+                }
                 Err(error) => {
                     // A broken reader is not kept.
                     shelf.reader = None;
@@ -218,19 +251,19 @@ impl Archive {
         }
     }
 
-    fn remembered(&self, id: BlockId) -> Option<Arc<Block>> {
+    fn remembered(&self, id: BlockId) -> Option<(Arc<Block>, i64)> {
         let memory = self.memory();
-        let found = memory.blocks.iter().find(|(block, _)| block.id == id);
-        found.map(|(block, _)| Arc::clone(block))
+        let found = memory.blocks.iter().find(|(block, ..)| block.id == id);
+        found.map(|(block, _, first)| (Arc::clone(block), *first))
     }
 
-    fn remember(&self, block: &Arc<Block>) {
+    fn remember(&self, block: &Arc<Block>, first: i64) {
         let weight = weight(block);
         let mut memory = self.memory();
         memory.bytes += weight;
-        memory.blocks.push_back((Arc::clone(block), weight));
+        memory.blocks.push_back((Arc::clone(block), weight, first));
         while memory.bytes > MEMORY_BYTES
-            && let Some((_, weight)) = memory.blocks.pop_front()
+            && let Some((_, weight, _)) = memory.blocks.pop_front()
         {
             memory.bytes = memory.bytes.saturating_sub(weight);
         }
@@ -241,6 +274,24 @@ impl Archive {
         self.memory
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    fn is_awake(&self) -> bool {
+        self.used.is_some()
+    }
+
+    async fn rest(&mut self) {
+        if self.used.is_none_or(|used| used.elapsed() < IDLE) {
+            return;
+        }
+        self.ahead = VecDeque::new();
+        self.used = None;
+        if let Some(mut reader) = self.reader.take() {
+            // One that cannot rest is not kept.
+            self.reader = reader.rest().await.is_ok().then_some(reader);
+        }
     }
 }
 

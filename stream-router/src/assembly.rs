@@ -368,6 +368,16 @@ impl SourceSlot {
             .flat_map(move |slot| slot.contents.range(first..))
     }
 
+    /// What [`Self::counting`] goes through, partition by partition.
+    fn into_contents(self) -> Vec<Content> {
+        let lanes = self.lanes.keys();
+        let firsts: Vec<u64> = lanes.map(|lane| self.counted_from(*lane)).collect();
+        let lanes = self.lanes.into_values().zip(firsts);
+        lanes
+            .flat_map(|(mut lane, first)| lane.contents.split_off(&first).into_values())
+            .collect()
+    }
+
     /// Records that count, chunks included.
     fn held(&self, lane: Lane) -> u64 {
         let contents: u64 = self

@@ -1,6 +1,6 @@
 //! Pure: effects → records of the canonical and the dead-letter topic, none longer than a broker takes by default.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use event_log::{DeadLetter, NewRecord};
 use event_schema::{
     Blockhash, CHUNK_BYTES_MAX, CanonicalHeader, CanonicalSeal, Gap, Kind, Slot, SourceId, Topics,
@@ -14,6 +14,7 @@ use event_schema::{
 use crate::{
     assembly::Block,
     commitment::{Change, Standing},
+    slot_tree::BlockId,
 };
 
 /// Writes canonical records: contiguous per block, each in the partition of its slot.
@@ -30,8 +31,27 @@ impl CanonicalWriter {
 
     pub fn block(&self, block: &Block, out: &mut Vec<NewRecord>) {
         let mut index = 0;
+        let partition = partition_of_slot(block.id.slot, self.partitions);
+        let key = key_of(block.id.slot);
+        // The headers of a block lie in one piece of memory.
+        let records = block.contents.len() + 1;
+        let mut headers = BytesMut::with_capacity(records * CanonicalHeader::LENGTH);
+        out.reserve(records);
         let mut push = |kind, value| {
-            out.push(self.record(kind, block.id.slot, block.id.blockhash, index, value));
+            let header = CanonicalHeader {
+                kind,
+                slot: block.id.slot,
+                blockhash: block.id.blockhash,
+                index,
+            };
+            headers.extend_from_slice(&header.encode());
+            out.push(NewRecord {
+                topic: self.topics.canonical.clone(),
+                partition,
+                key: key.clone(),
+                header: headers.split().freeze(),
+                value,
+            });
             index += 1;
         };
         for content in &block.contents {
@@ -66,23 +86,13 @@ impl CanonicalWriter {
             })),
             ..SubscribeUpdate::default()
         };
-        Some(self.record(
-            Kind::Status,
-            change.block.slot,
-            change.block.blockhash,
-            0,
-            update.encode_to_vec().into(),
-        ))
+        let value = update.encode_to_vec();
+        Some(self.alone(Kind::Status, change.block, value.into()))
     }
 
     pub fn gap(&self, gap: &Gap) -> NewRecord {
-        self.record(
-            Kind::Gap,
-            Slot(gap.first_slot),
-            Blockhash::default(),
-            0,
-            gap.encode_to_vec().into(),
-        )
+        let nameless = BlockId::new(Slot(gap.first_slot), Blockhash::default());
+        self.alone(Kind::Gap, nameless, gap.encode_to_vec().into())
     }
 
     /// A record that came too late for its block or cannot be read, kept with the reason.
@@ -117,19 +127,13 @@ impl CanonicalWriter {
         letters.collect()
     }
 
-    fn record(
-        &self,
-        kind: Kind,
-        slot: Slot,
-        blockhash: Blockhash,
-        index: u32,
-        value: Bytes,
-    ) -> NewRecord {
+    /// A record that is in no block.
+    fn alone(&self, kind: Kind, BlockId { slot, blockhash }: BlockId, value: Bytes) -> NewRecord {
         let header = CanonicalHeader {
             kind,
             slot,
             blockhash,
-            index,
+            index: 0,
         };
         NewRecord {
             topic: self.topics.canonical.clone(),

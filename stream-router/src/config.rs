@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
 use crate::{
-    publication::Settings, repair::RepairConfig, router::Limits, yellowstone::config::GrpcConfig,
+    account_state::AccountsTopicConfig, leadership::LeadershipConfig, publication::Settings,
+    repair::RepairConfig, router::Limits, yellowstone::config::GrpcConfig,
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Config {
     /// Where subscribers connect (WebSocket and HTTP).
     pub listen: SocketAddr,
     pub topic_prefix: String,
-    /// Routers with the same id take over from one another. Empty: `PREFIX-router`.
+    /// Of the routers with the same id one publishes, and the others stand by. Empty: `PREFIX-router`.
     pub transactional_id: String,
     pub kafka: KafkaConfig,
     pub topics: TopicsConfig,
@@ -25,6 +26,8 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     pub grpc: GrpcConfig,
     pub repair: RepairConfig,
+    pub leadership: LeadershipConfig,
+    pub accounts_topic: AccountsTopicConfig,
 }
 
 impl Default for Config {
@@ -39,6 +42,8 @@ impl Default for Config {
             websocket: WebSocketConfig::default(),
             grpc: GrpcConfig::default(),
             repair: RepairConfig::default(),
+            leadership: LeadershipConfig::default(),
+            accounts_topic: AccountsTopicConfig::default(),
         }
     }
 }
@@ -112,8 +117,15 @@ impl Default for LimitsConfig {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocketConfig {
+    /// The keys of `grpc.x_tokens`, their limits, and `grpc.anonymous` hold here, too. Otherwise everyone may come in.
+    pub x_tokens: bool,
+    /// Connections served at a time. Those beyond are told so and closed.
     pub connections_max: usize,
+    /// A connection that has not sent its first request after this long is closed.
+    pub first_request_seconds: u64,
     pub subscriptions_per_connection_max: usize,
+    /// Subscriptions with a cursor; each may hold its share of `queue_bytes_max` besides the connection's queue.
+    pub cursors_per_connection_max: usize,
     /// A request may have this many bytes. Agave allows 4,096; 50,000 addresses in one filter are 2.4 MB.
     pub request_bytes_max: usize,
     /// A subscriber whose unsent notifications exceed either bound is disconnected with the reason.
@@ -128,8 +140,11 @@ pub struct WebSocketConfig {
 impl Default for WebSocketConfig {
     fn default() -> Self {
         Self {
+            x_tokens: true,
             connections_max: 2_000,
+            first_request_seconds: 30,
             subscriptions_per_connection_max: 10_000,
+            cursors_per_connection_max: 64,
             request_bytes_max: 4 << 20,
             queue_items_max: 65_536,
             queue_bytes_max: 32 << 20,
@@ -145,6 +160,7 @@ impl Config {
         Settings {
             topics: Topics::new(&self.topic_prefix),
             partitions: self.topics,
+            accounts_topic: self.accounts_topic,
             transactional_id: if self.transactional_id.is_empty() {
                 format!("{}-router", self.topic_prefix)
             } else {
@@ -235,17 +251,27 @@ impl Config {
                 "websocket.subscriptions_per_connection_max",
                 websocket.subscriptions_per_connection_max,
             ),
+            (
+                "websocket.cursors_per_connection_max",
+                websocket.cursors_per_connection_max,
+            ),
             ("websocket.request_bytes_max", websocket.request_bytes_max),
             ("websocket.queue_items_max", websocket.queue_items_max),
             ("websocket.queue_bytes_max", websocket.queue_bytes_max),
             ("websocket.live_blocks_max", websocket.live_blocks_max),
             ("websocket.ping_seconds", websocket.ping_seconds as usize),
+            (
+                "websocket.first_request_seconds",
+                websocket.first_request_seconds as usize,
+            ),
         ] {
             if value == 0 {
                 return refuse(field, "is 0", "write a positive number");
             }
         }
         self.repair.check()?;
+        self.leadership.check()?;
+        self.accounts_topic.check()?;
         self.grpc.check()
     }
 }

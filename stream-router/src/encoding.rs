@@ -4,6 +4,8 @@
 mod accounts;
 mod blocks;
 mod failures;
+mod gaps;
+mod logs;
 mod mints;
 mod native;
 mod slots;
@@ -14,7 +16,14 @@ mod votes;
 pub use accounts::{BankAccount, keyed_account, ui_account};
 pub use blocks::{ShownTransaction, block_update};
 pub use failures::ui_error;
+pub use gaps::gap_value;
+pub use logs::logs_value;
 pub use mints::Mints;
 pub use native::{Unreadable, native_transaction};
 pub use slots::{FrozenSlots, slot_update};
 pub use votes::{LandedVote, ToldVotes};
+
+/// `value` is written as JSON.
+pub fn in_context(slot: event_schema::Slot, value: impl std::fmt::Display) -> String {
+    format!(r#"{{"context":{{"slot":{slot}}},"value":{value}}}"#)
+}

@@ -4,25 +4,31 @@
 //! what is in it, not by how many listen. A subscriber has one queue, bounded in items and bytes; when it is full the
 //! subscriber is disconnected with the reason. Nothing here waits for a subscriber.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use event_schema::Slot;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::AbortHandle,
+    time::MissedTickBehavior,
+};
 
 use crate::{
     commitment::Standing,
     config::WebSocketConfig,
-    encoding::{BankAccount, FrozenSlots, Mints, ShownTransaction, ToldVotes},
+    encoding::{FrozenSlots, Mints, ShownTransaction, ToldVotes},
     jsonrpc::{Call, Request},
     live::{LiveBlock, LiveBlocks},
     metrics::Metrics,
+    resumption::Resumed,
     router::Effect,
     slot_tree::BlockId,
-    subscription::{Ask, Level, RpcError, Subscription, TransactionFacts},
+    subscription::{Ask, Level, Resumption, RpcError, Subscription, TransactionFacts},
+    yellowstone::{engine, outbox::OutboxLimits},
 };
 
 mod accounts;
+mod allowance;
 mod blocks;
 mod executions;
 mod index;
@@ -31,10 +37,17 @@ mod slots;
 mod value;
 mod votes;
 
+pub use allowance::Allowance;
 use index::{Index, Interest};
 use queue::Outgoing;
-pub use queue::{Inbox, Outbox, Texts, queue};
+pub use queue::{Feed, Inbox, Outbox, Texts, queue};
 use value::Told;
+
+/// How often the queues' bytes are counted.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Updates that wait for the task of a subscription with a cursor.
+const CURSOR_FRAMES: usize = 4_096;
 
 /// Requests waiting for the fan-out; when full, connections wait.
 pub const COMMANDS: usize = 4_096;
@@ -45,7 +58,7 @@ pub type SubscriptionId = u64;
 /// What connections send.
 #[derive(Debug)]
 pub enum Command {
-    Connect(ConnectionId, Outbox),
+    Connect(ConnectionId, Outbox, Arc<Allowance>),
     Request(ConnectionId, Request),
     Disconnect(ConnectionId),
 }
@@ -53,21 +66,42 @@ pub enum Command {
 #[derive(Debug)]
 struct Connection {
     outbox: Outbox,
+    allowance: Arc<Allowance>,
     subscriptions: Vec<SubscriptionId>,
+    /// How many of them have a cursor.
+    cursors: usize,
 }
 
 #[derive(Debug)]
 struct Subscriber {
     connection: ConnectionId,
     subscription: Arc<Subscription>,
+    /// With a cursor: the task that tells it.
+    task: Option<Task>,
     /// Accounts: the slot of the state last told; 0 for "gone".
     last_slot: Option<u64>,
     received_told: bool,
 }
 
+/// Ends with its subscription.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// See the module.
 pub struct Fanout {
-    config: WebSocketConfig,
+    /// Where subscriptions with a cursor are served.
+    engine: Option<mpsc::Sender<engine::Command>>,
+    /// Tasks that wait until the answer to their request is in its queue.
+    waiting: Vec<oneshot::Sender<()>>,
+    cursors_max: usize,
+    /// Of each subscription with a cursor: all of a connection have together what its own queue has.
+    cursor_queue: OutboxLimits,
     metrics: Metrics,
     connections: HashMap<ConnectionId, Connection>,
     subscribers: HashMap<SubscriptionId, Subscriber>,
@@ -84,8 +118,14 @@ pub struct Fanout {
 impl Fanout {
     pub fn new(config: WebSocketConfig, metrics: Metrics) -> Self {
         Self {
+            engine: None,
+            waiting: Vec::new(),
+            cursors_max: config.cursors_per_connection_max,
+            cursor_queue: OutboxLimits {
+                bytes_max: config.queue_bytes_max / config.cursors_per_connection_max.max(1),
+                frames_max: CURSOR_FRAMES,
+            },
             live: LiveBlocks::new(config.live_blocks_max),
-            config,
             metrics,
             connections: HashMap::new(),
             subscribers: HashMap::new(),
@@ -98,12 +138,20 @@ impl Fanout {
         }
     }
 
+    /// Subscriptions with a cursor are this engine's.
+    pub fn with_engine(mut self, engine: mpsc::Sender<engine::Command>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
     /// Until both sides are gone.
     pub async fn run(
         mut self,
         mut effects: mpsc::Receiver<Vec<Effect>>,
         mut commands: mpsc::Receiver<Command>,
     ) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -115,22 +163,28 @@ impl Fanout {
                         self.effect(effect);
                     }
                 }
+                // Not with every command: there may be as many connections as commands.
+                _ = look.tick() => self.show_queues(),
             }
-            let queued: usize = self
-                .connections
-                .values()
-                .map(|connection| connection.outbox.queued_bytes())
-                .sum();
-            self.metrics.queue_bytes.set(queued as i64);
         }
+    }
+
+    fn show_queues(&self) {
+        let connections = self.connections.values();
+        let queued: usize = connections
+            .map(|connection| connection.outbox.queued_bytes())
+            .sum();
+        self.metrics.queue_bytes.set(queued as i64);
     }
 
     pub fn command(&mut self, command: Command) {
         match command {
-            Command::Connect(id, outbox) => {
+            Command::Connect(id, outbox, allowance) => {
                 let connection = Connection {
                     outbox,
+                    allowance,
                     subscriptions: Vec::new(),
+                    cursors: 0,
                 };
                 self.connections.insert(id, connection);
             }
@@ -139,6 +193,10 @@ impl Fanout {
                 let response = request.answer(|call| self.call(id, call));
                 if let Some(text) = response {
                     self.push(id, Outgoing::Answer(text));
+                }
+                for begin in self.waiting.drain(..) {
+                    // Its connection may have gone.
+                    let _ = begin.send(());
                 }
             }
         }
@@ -150,6 +208,7 @@ impl Fanout {
     fn call(&mut self, connection: ConnectionId, call: Call) -> Result<Value, RpcError> {
         match call.ask? {
             Ask::Subscribe(subscription) => self.subscribe(connection, *subscription),
+            Ask::Resume(resumption) => self.resume(connection, *resumption),
             Ask::Unsubscribe(id) => {
                 let own = self
                     .subscribers
@@ -169,24 +228,72 @@ impl Fanout {
         connection: ConnectionId,
         subscription: Subscription,
     ) -> Result<Value, RpcError> {
+        let id = self.enter(connection, Arc::new(subscription), None::<fn() -> Task>)?;
+        if let Some(subscriber) = self.subscribers.get(&id) {
+            self.index.insert(id, &subscriber.subscription);
+        }
+        Ok(json!(id))
+    }
+
+    /// In no index here: the engine has it.
+    fn resume(
+        &mut self,
+        connection: ConnectionId,
+        resumption: Resumption,
+    ) -> Result<Value, RpcError> {
+        let Some(engine) = self.engine.clone() else {
+            return Err(RpcError::invalid_params(
+                "Invalid params: there are no cursors here, because grpc.enabled is false",
+            ));
+        };
+        let Some(owner) = self.connections.get(&connection) else {
+            return Err(RpcError::new(-32603, "Internal error"));
+        };
+        if owner.cursors >= self.cursors_max {
+            return Err(RpcError::subscription_refused(&format!(
+                "a connection may have {} subscriptions with a cursor (websocket.cursors_per_connection_max)",
+                self.cursors_max
+            )));
+        }
+        let resumed = Resumed {
+            id: self.next_id,
+            engine,
+            queue: self.cursor_queue,
+            feed: owner.outbox.feed(),
+            metrics: self.metrics.clone(),
+            resumption: Arc::new(resumption),
+        };
+        let subscription = Arc::new(resumed.resumption.subscription.clone());
+        let (begin, begun) = oneshot::channel();
+        let task = || Task(tokio::spawn(resumed.run(begun)).abort_handle());
+        let id = self.enter(connection, subscription, Some(task))?;
+        self.waiting.push(begin);
+        Ok(json!(id))
+    }
+
+    fn enter(
+        &mut self,
+        connection: ConnectionId,
+        subscription: Arc<Subscription>,
+        task: Option<impl FnOnce() -> Task>,
+    ) -> Result<SubscriptionId, RpcError> {
         let Some(owner) = self.connections.get_mut(&connection) else {
             return Err(RpcError::new(-32603, "Internal error"));
         };
-        if owner.subscriptions.len() >= self.config.subscriptions_per_connection_max {
-            return Err(RpcError::too_many_subscriptions());
-        }
+        owner.allowance.take(&subscription)?;
         let id = self.next_id;
         self.next_id += 1;
         owner.subscriptions.push(id);
-        self.index.insert(id, &subscription);
+        owner.cursors += usize::from(task.is_some());
         let subscriber = Subscriber {
             connection,
-            subscription: Arc::new(subscription),
+            subscription,
+            task: task.map(|start| start()),
             last_slot: None,
             received_told: false,
         };
         self.subscribers.insert(id, subscriber);
-        Ok(json!(id))
+        Ok(id)
     }
 
     fn unsubscribe(&mut self, id: SubscriptionId) {
@@ -195,17 +302,22 @@ impl Fanout {
         };
         if let Some(connection) = self.connections.get_mut(&subscriber.connection) {
             connection.subscriptions.retain(|other| *other != id);
+            connection.allowance.give_back(&subscriber.subscription);
+            connection.cursors -= usize::from(subscriber.task.is_some());
         }
-        self.index.remove(id, &subscriber.subscription);
+        if subscriber.task.is_none() {
+            self.index.remove(id, &subscriber.subscription);
+        }
     }
 
     fn disconnect(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        for subscription in connection.subscriptions {
+        for subscription in std::mem::take(&mut connection.subscriptions) {
             self.unsubscribe(subscription);
         }
+        self.connections.remove(&id);
     }
 
     pub fn effect(&mut self, effect: &Effect) {
@@ -233,6 +345,7 @@ impl Fanout {
                     self.live.abandon(change.block);
                 }
             },
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => self.tell_gap(gap),
             _ => {}
         }
     }
@@ -243,17 +356,10 @@ impl Fanout {
             self.mints.unix_timestamp = time.timestamp;
         }
         for transaction in &block.transactions {
-            if let Some(meta) = &transaction.meta {
-                self.mints.learn_balances(meta);
-            }
+            self.mints.learn_balances(transaction);
         }
-        for update in &block.accounts {
-            // A mint's account is 82 bytes, or longer with extensions.
-            if update.data.len() >= 82
-                && let Some(account) = BankAccount::new(update)
-            {
-                self.mints.learn_account(&account);
-            }
+        for account in &block.accounts {
+            self.mints.learn_account(account);
         }
     }
 
@@ -324,9 +430,4 @@ impl Fanout {
 fn writers() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.div_ceil(2)
-}
-
-/// `value` is written as JSON.
-fn in_context(slot: Slot, value: impl std::fmt::Display) -> String {
-    format!(r#"{{"context":{{"slot":{slot}}},"value":{value}}}"#)
 }

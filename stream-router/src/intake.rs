@@ -8,7 +8,8 @@ use std::{
 
 use event_log::{EventLog, LogReader, Record};
 use event_schema::ObservedTopic;
-use tokio::sync::mpsc;
+use futures::future::{BoxFuture, FutureExt};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::observation::Lane;
 
@@ -16,7 +17,8 @@ use crate::observation::Lane;
 pub const BATCH_RECORDS: usize = 4_000;
 /// Batches waiting per topic. When full, the topic is simply not read further.
 pub const QUEUE_BATCHES: usize = 2;
-const POLL: Duration = Duration::from_millis(100);
+/// How long one wait for records lasts: it costs a little to wait anew.
+const POLL: Duration = Duration::from_secs(1);
 /// How often the ends of the partitions are asked for.
 const END_CHECK: Duration = Duration::from_millis(500);
 
@@ -31,35 +33,37 @@ pub struct Batch {
     pub lag: u64,
 }
 
-/// Reads until the queue is closed or the log fails.
+/// Reads until the queue is closed or the log fails. The ends are asked for while reading goes on: no record waits for that.
 pub async fn read(
     topic: ObservedTopic,
     log: Arc<dyn EventLog>,
     mut reader: Box<dyn LogReader>,
     queue: mpsc::Sender<Batch>,
 ) -> anyhow::Result<()> {
-    let mut next_check = tokio::time::Instant::now();
+    let positions = reader.positions().into_iter();
+    let partitions: Arc<[(Arc<str>, u32)]> = positions
+        .map(|position| (position.topic, position.partition))
+        .collect();
+    let mut question = ends(&log, &partitions, Instant::now());
     let mut lag = 0;
     loop {
-        let records = reader.poll(BATCH_RECORDS, POLL).await?;
+        let (records, answer) = tokio::select! {
+            records = reader.poll(BATCH_RECORDS, POLL) => (records?, None),
+            answer = &mut question => (Vec::new(), Some(answer?)),
+            () = queue.closed() => return Ok(()),
+        };
         let mut at_end = Vec::new();
-        if tokio::time::Instant::now() >= next_check {
-            // Time first: what is written after it may be missed by the check.
-            let now = unix_ms();
+        if let Some(Ends { asked_ms, ends }) = answer {
             lag = 0;
-            for position in reader.positions() {
-                let (_, high) = log.watermarks(&position.topic, position.partition).await?;
-                if position.offset >= high {
-                    at_end.push((position.partition, now));
+            for (position, end) in reader.positions().iter().zip(ends) {
+                if position.offset >= end {
+                    at_end.push((position.partition, asked_ms));
                 }
-                lag += high.saturating_sub(position.offset).max(0) as u64;
+                lag += end.saturating_sub(position.offset).max(0) as u64;
             }
-            next_check = tokio::time::Instant::now() + END_CHECK;
+            question = self::ends(&log, &partitions, Instant::now() + END_CHECK);
         }
         if records.is_empty() && at_end.is_empty() {
-            if queue.is_closed() {
-                return Ok(());
-            }
             continue;
         }
         let batch = Batch {
@@ -72,6 +76,28 @@ pub async fn read(
             return Ok(());
         }
     }
+}
+
+/// Where the partitions end.
+struct Ends {
+    /// Before it was asked for: what is written after that may be missed by the answer.
+    asked_ms: i64,
+    ends: Vec<i64>,
+}
+
+fn ends(
+    log: &Arc<dyn EventLog>,
+    partitions: &Arc<[(Arc<str>, u32)]>,
+    at: Instant,
+) -> BoxFuture<'static, event_log::Result<Ends>> {
+    let (log, partitions) = (Arc::clone(log), Arc::clone(partitions));
+    async move {
+        tokio::time::sleep_until(at).await;
+        let asked_ms = unix_ms();
+        let ends = log.ends(&partitions).await?;
+        Ok(Ends { asked_ms, ends })
+    }
+    .boxed()
 }
 
 /// Pure: up to when every partition has been read.

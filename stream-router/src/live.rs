@@ -9,6 +9,8 @@ use event_schema::proto::geyser::{SubscribeUpdateAccountInfo, SubscribeUpdateTra
 
 use crate::{
     assembly::Block,
+    dedup::EventId,
+    lazy::Lazy,
     observation::{Body, MetaView},
     slot_tree::BlockId,
     subscription::Level,
@@ -19,31 +21,31 @@ use crate::{
 pub struct LiveBlock {
     pub id: BlockId,
     /// The last update of each account, in write order.
-    pub accounts: Vec<Arc<SubscribeUpdateAccountInfo>>,
-    pub transactions: Vec<Arc<SubscribeUpdateTransactionInfo>>,
+    pub accounts: Vec<Lazy<SubscribeUpdateAccountInfo>>,
+    pub transactions: Vec<Lazy<SubscribeUpdateTransactionInfo>>,
     pub meta: Arc<MetaView>,
 }
 
 impl LiveBlock {
     pub fn new(block: &Block) -> Self {
-        let mut newest: HashMap<&[u8], usize> = HashMap::new();
-        let mut accounts: Vec<Option<&Arc<SubscribeUpdateAccountInfo>>> = Vec::new();
+        let mut newest = foldhash::HashMap::default();
+        let mut accounts: Vec<Option<&Lazy<SubscribeUpdateAccountInfo>>> = Vec::new();
         let mut transactions = Vec::new();
         for content in &block.contents {
-            match &content.body {
-                Body::Account(account) => {
-                    if let Some(older) = newest.insert(&account.pubkey, accounts.len()) {
+            match (&content.id, &content.body) {
+                (EventId::Account(_, pubkey), Body::Account(account)) => {
+                    if let Some(older) = newest.insert(pubkey, accounts.len()) {
                         accounts[older] = None;
                     }
                     accounts.push(Some(account));
                 }
-                Body::Transaction(transaction) => transactions.push(Arc::clone(transaction)),
-                Body::Entry | Body::BlockMeta(_) => {}
+                (_, Body::Transaction(transaction)) => transactions.push(transaction.clone()),
+                _ => {}
             }
         }
         Self {
             id: block.id,
-            accounts: accounts.into_iter().flatten().map(Arc::clone).collect(),
+            accounts: accounts.into_iter().flatten().cloned().collect(),
             transactions,
             meta: Arc::clone(&block.meta),
         }

@@ -1,6 +1,6 @@
-//! A record of an observed topic, decoded once. A record that cannot be read keeps its place (source, slot, sequence) when
-//! its header says so, so that the hole it leaves is known exactly. A value that came in chunks is read once they are all
-//! there; until then each chunk keeps its own place.
+//! A record of an observed topic, read as far as its identity; the rest is decoded for whoever looks into it. A record that
+//! cannot be read keeps its place (source, slot, sequence) when its header says so, so that the hole it leaves is known
+//! exactly. A value that came in chunks is read once they are all there; until then each chunk keeps its own place.
 
 use std::sync::Arc;
 
@@ -18,7 +18,12 @@ use event_schema::{
     },
 };
 
-use crate::{dedup::EventId, slot_tree::BlockId};
+use crate::{
+    dedup::EventId,
+    lazy::Lazy,
+    scan::{self, Scanned},
+    slot_tree::BlockId,
+};
 
 /// One partition of an observed topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,8 +61,8 @@ pub enum Report {
     Seal(Box<Seal>),
     /// State loaded before the validator followed the chain; in no block.
     Startup,
-    /// See [`Kind::is_beside_blocks`]: it has its place in the partition, and nothing else is made of it.
-    Beside,
+    /// See [`Kind::is_beside_blocks`]: it has its place in the partition, and is told as it is.
+    Beside(Kind, Bytes),
     /// Its value cannot be read; it was dead-lettered. `content`: it was part of the block.
     Damaged {
         content: bool,
@@ -90,11 +95,11 @@ pub struct ChunkRecord {
     pub bytes: Bytes,
 }
 
-/// Decoded values, shared with live subscribers.
+/// Values, shared with live subscribers.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Account(Arc<SubscribeUpdateAccountInfo>),
-    Transaction(Arc<SubscribeUpdateTransactionInfo>),
+    Account(Lazy<SubscribeUpdateAccountInfo>),
+    Transaction(Lazy<SubscribeUpdateTransactionInfo>),
     Entry,
     BlockMeta(Arc<MetaView>),
 }
@@ -211,7 +216,9 @@ fn report(header: &ObservedHeader, topic: ObservedTopic, value: &Bytes) -> Resul
             let bytes = value.clone();
             Ok(Report::Chunk(ChunkRecord { piece, bytes }))
         }
-        kind if kind.is_beside_blocks() => belongs(kind, topic).map(|()| Report::Beside),
+        kind if kind.is_beside_blocks() => {
+            belongs(kind, topic).map(|()| Report::Beside(kind, value.clone()))
+        }
         kind => update(kind, header.slot, topic, value),
     }
 }
@@ -231,8 +238,36 @@ fn belongs(kind: Kind, topic: ObservedTopic) -> Result<(), String> {
     Err(format!("does not belong into the {topic:?} topic"))
 }
 
+/// What can be told without decoding. `None` says nothing about the value.
+fn scanned(kind: Kind, slot: Slot, value: &Bytes) -> Option<Report> {
+    let scanned = match kind {
+        Kind::Account => scan::account(slot, value)?,
+        Kind::Transaction => scan::transaction(slot, value)?,
+        Kind::Entry => scan::entry(slot, value)?,
+        _ => return None,
+    };
+    let id = match scanned {
+        Scanned::Startup => return Some(Report::Startup),
+        Scanned::Event(id) => id,
+    };
+    let body = match id {
+        EventId::Account(..) => Body::Account(Lazy::scanned(value.clone())),
+        EventId::Transaction(..) => Body::Transaction(Lazy::scanned(value.clone())),
+        EventId::Entry(_) | EventId::BlockMeta => Body::Entry,
+    };
+    Some(Report::Content(Content {
+        id,
+        bytes: value.clone(),
+        body,
+        records: 1,
+    }))
+}
+
 fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result<Report, String> {
     belongs(kind, topic)?;
+    if let Some(report) = scanned(kind, slot, value) {
+        return Ok(report);
+    }
     let update = SubscribeUpdate::decode(value.clone()).map_err(|error| error.to_string())?;
     let (id, body) = match (kind, update.update_oneof) {
         (Kind::Account, Some(UpdateOneof::Account(update))) => {
@@ -245,7 +280,7 @@ fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result
             Pubkey::try_from(account.owner.as_slice()).map_err(|e| format!("owner: {e}"))?;
             (
                 EventId::Account(WriteVersion(account.write_version), pubkey),
-                Body::Account(Arc::new(account)),
+                Body::Account(account.into()),
             )
         }
         (Kind::Transaction, Some(UpdateOneof::Transaction(update))) => {
@@ -255,7 +290,7 @@ fn update(kind: Kind, slot: Slot, topic: ObservedTopic, value: &Bytes) -> Result
                 Signature::try_from(transaction.signature.as_slice()).map_err(|e| e.to_string())?;
             (
                 EventId::Transaction(transaction.index, signature),
-                Body::Transaction(Arc::new(transaction)),
+                Body::Transaction(transaction.into()),
             )
         }
         (Kind::Entry, Some(UpdateOneof::Entry(entry))) => {
@@ -371,7 +406,7 @@ mod tests {
                 let (observation, poison) = read(place(topic), &header(kind), &value);
                 let observation = observation.expect("the header is fine");
                 assert_eq!(observation.sequence, 3);
-                let beside = matches!(observation.report, Report::Beside);
+                let beside = matches!(observation.report, Report::Beside(..));
                 let harmless = matches!(observation.report, Report::Damaged { content: false });
                 assert!(if topic == home { beside } else { harmless });
                 assert_eq!(poison.is_none(), topic == home);

@@ -11,26 +11,31 @@
 //!
 //! The loop takes what the readers have, lets the core conclude, tells live subscribers, and commits while it goes on. A lost
 //! broker or an
-//! unknown commit outcome ends one life of the publication; the next reads the state and goes on. A newer router ends the
-//! process.
+//! unknown commit outcome ends one life of the publication; the next reads the state and goes on. When another router has
+//! taken over, this one stands by (`leadership`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use event_log::{Error as LogError, EventLog};
+use event_log::{Error as LogError, EventLog, NewRecord, TransactionalWriter};
 use event_schema::ObservedTopic;
 use service_host::Host;
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{
+    archive::Archive,
     board::Board,
     commits::{Commits, Ended},
     config::Config,
     intake::{self, Batch, LogTime},
+    leadership::{self, Held, Pulse, Standby},
     metrics::Metrics,
     observation::Lane,
-    publication::{Publication, Settings},
+    publication::{self, Publication, Settings},
     repair::{Asks, Hole, Offer},
     router::Effect,
     yellowstone::{door::Door, engine::News},
@@ -42,6 +47,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// Progress alone (nothing to publish) is committed this often.
 const PROGRESS_COMMIT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait for the log at the end.
+const FINISH: Duration = Duration::from_secs(10);
 /// Bytes of the next transaction. While the log takes the last one longer, nothing more is read.
 const PENDING_BYTES_MAX: usize = 256 << 20;
 
@@ -66,16 +73,22 @@ pub struct Stream {
 
 impl Outlets {
     /// Whether the log is at hand.
-    fn ready(&self, host: &Host, ready: bool) {
+    pub fn ready(&self, host: &Host, ready: bool) {
         host.ready("log", ready);
         if let Some(stream) = &self.stream {
             stream.door.ready(ready);
         }
     }
+
+    pub async fn tell_stream(&self, news: News) {
+        if let Some(stream) = &self.stream {
+            // Closed only when the process ends.
+            let _ = stream.news.send(news).await;
+        }
+    }
 }
 
-/// Runs lives of the publication until drained; fails only when a newer router has taken over. `offers`: blocks from RPC
-/// nodes.
+/// Stands by and publishes in turns until drained. `offers`: blocks from RPC nodes.
 pub async fn run(
     config: &Config,
     log: Arc<dyn EventLog>,
@@ -83,33 +96,41 @@ pub async fn run(
     mut offers: Option<mpsc::Receiver<Offer>>,
     host: Host,
 ) -> anyhow::Result<()> {
+    let mut standby = Standby::new(config, Arc::clone(&log), &host)?;
+    let process = Process {
+        config,
+        log: &log,
+        outlets: &outlets,
+        host: &host,
+    };
     let drain = host.drain();
     tokio::pin!(drain);
     loop {
-        let life = one_life(config, &log, &outlets, &mut offers, &host);
-        let ended = tokio::select! {
-            ended = life => ended,
+        let due = tokio::select! {
+            due = standby.until_due(&outlets, &host) => due,
             () = &mut drain => return Ok(()),
         };
-        outlets.ready(&host, false);
-        match ended {
-            Ok(()) => return Ok(()),
-            Err(error) => match error.downcast_ref::<LogError>() {
-                Some(LogError::Fenced { .. }) => return Err(error),
-                Some(known)
-                    if matches!(
-                        known,
-                        LogError::PartitionCount { .. } | LogError::Config { .. }
-                    ) =>
-                {
-                    return Err(error);
-                }
-                _ => warn!(
-                    error = format!("{error:#}"),
-                    "waiting, then starting over from the log"
-                ),
-            },
+        let ended = match due {
+            Ok(()) => one_life(process, &mut standby, &mut offers).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = ended else {
+            outlets.ready(&host, false);
+            return Ok(());
+        };
+        match error.downcast_ref::<LogError>() {
+            Some(LogError::Fenced { .. }) => {
+                info!("another router has taken over");
+                continue;
+            }
+            Some(LogError::PartitionCount { .. } | LogError::Config { .. }) => return Err(error),
+            _ => {}
         }
+        outlets.ready(&host, false);
+        warn!(
+            error = format!("{error:#}"),
+            "waiting, then starting over from the log"
+        );
         tokio::select! {
             () = tokio::time::sleep(RETRY_PAUSE) => {}
             () = &mut drain => return Ok(()),
@@ -117,26 +138,75 @@ pub async fn run(
     }
 }
 
+/// What lasts longer than a life.
+#[derive(Clone, Copy)]
+struct Process<'a> {
+    config: &'a Config,
+    log: &'a Arc<dyn EventLog>,
+    outlets: &'a Outlets,
+    host: &'a Host,
+}
+
+/// Claims and publishes: until drained, fenced, or the log fails.
 async fn one_life(
-    config: &Config,
-    log: &Arc<dyn EventLog>,
-    outlets: &Outlets,
+    process: Process<'_>,
+    standby: &mut Standby,
     offers: &mut Option<mpsc::Receiver<Offer>>,
-    host: &Host,
 ) -> anyhow::Result<()> {
+    let settings = process.config.settings();
+    let (id, topic) = (settings.transactional_id, settings.topics.leadership);
+    let lease = process.config.leadership.lease();
+    let claim = standby.watch.next_claim();
+    let claimed = leadership::claim(process.log, &topic, &id, claim, lease);
+    let (writer, held) = tokio::select! {
+        claimed = claimed => claimed?,
+        () = process.host.drain() => return Ok(()),
+    };
+    standby.publishing(&held.claim);
+    let since = Instant::now();
+    let ended = publish(process, standby, offers, writer, held).await;
+    if let Err(error) = &ended {
+        match error.downcast_ref() {
+            Some(LogError::Fenced { .. }) => standby.watch.lost_after(since.elapsed()),
+            _ => standby.watch.failed_after(since.elapsed()),
+        }
+    }
+    ended
+}
+
+async fn publish(
+    process: Process<'_>,
+    standby: &mut Standby,
+    offers: &mut Option<mpsc::Receiver<Offer>>,
+    writer: Box<dyn TransactionalWriter>,
+    held: Held,
+) -> anyhow::Result<()> {
+    let Process {
+        config,
+        log,
+        outlets,
+        host,
+    } = process;
     let settings = config.settings();
-    let publication = Publication::open(log.as_ref(), settings.clone()).await?;
+    let (claim, pulse) = (held.claim.clone(), held.pulse.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(held.beat(settings.transactional_id.clone()));
+    let opening = Publication::open_with(log.as_ref(), settings.clone(), writer);
+    let publication = tokio::select! {
+        opened = pulse.during(opening) => opened?,
+        () = host.drain() => return Ok(()),
+    };
     info!(
+        turn = claim.turn,
         remembered_blocks = publication.router().remembered_blocks(),
         "took over; reading the observed topics"
     );
     outlets.ready(host, true);
-    let mut readers = JoinSet::new();
     let mut queues = Vec::new();
     for topic in ObservedTopic::ALL {
         let reader = log.reader(publication.reader_spec(topic)).await?;
         let (sender, receiver) = mpsc::channel(intake::QUEUE_BATCHES);
-        readers.spawn(intake::read(topic, Arc::clone(log), reader, sender));
+        tasks.spawn(intake::read(topic, Arc::clone(log), reader, sender));
         queues.push(receiver);
     }
     let [accounts, transactions, slots]: [mpsc::Receiver<Batch>; 3] = queues
@@ -148,10 +218,19 @@ async fn one_life(
         outlets,
         time: LogTime::new(lanes(&settings)),
         host,
+        log: log.as_ref(),
+        archive: Archive::new(
+            Arc::clone(log),
+            settings.topics.canonical.clone(),
+            settings.partitions.canonical,
+        ),
+        standby,
+        pulse,
+        release: leadership::release(&claim, &settings.topics.leadership),
     };
     tokio::select! {
         ended = body.run(accounts, transactions, slots, offers) => ended,
-        Some(ended) = readers.join_next() => match ended {
+        Some(ended) = tasks.join_next() => match ended {
             Ok(ended) => ended,
             Err(error) => Err(error.into()),
         },
@@ -166,6 +245,24 @@ async fn next_offer(offers: &mut Option<mpsc::Receiver<Offer>>) -> Offer {
         return offer;
     }
     std::future::pending().await
+}
+
+/// What Yellowstone subscribers are told at once, and what WebSocket subscribers are; some of it both. What is beside the
+/// blocks has been told by now.
+fn split(effects: Vec<Effect>) -> (Vec<Effect>, Vec<Effect>) {
+    let (mut early, mut rest) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Early { .. } => early.push(effect),
+            Effect::Beside { .. } => {}
+            Effect::SlotUpdate(_) | Effect::Closed { block: None, .. } => {
+                early.push(effect.clone());
+                rest.push(effect);
+            }
+            _ => rest.push(effect),
+        }
+    }
+    (early, rest)
 }
 
 fn lanes(settings: &Settings) -> Vec<Lane> {
@@ -184,6 +281,13 @@ struct Loop<'a> {
     outlets: &'a Outlets,
     time: LogTime,
     host: &'a Host,
+    log: &'a dyn EventLog,
+    /// Where the accounts topic's late blocks are read.
+    archive: Archive,
+    standby: &'a mut Standby,
+    pulse: Pulse,
+    /// What lets another take over at once.
+    release: NewRecord,
 }
 
 impl Loop<'_> {
@@ -197,13 +301,18 @@ impl Loop<'_> {
         let committer = self.publication.take_committer();
         let mut commits = Commits::new(committer.context("a publication has one committer")?);
         let restored = self.publication.take_restored();
-        self.tell_stream(News::Restored(restored)).await;
+        let told = self.standby.tell(&restored.blocks, self.outlets);
+        self.pulse.during(told).await;
+        self.outlets.tell_stream(News::Restored(restored)).await;
         self.ask_again();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_commit = tokio::time::Instant::now();
         let mut batches = Vec::new();
+        let drain = self.host.drain();
+        tokio::pin!(drain);
         loop {
+            self.pulse.touch();
             let room = self.publication.pending_bytes() < PENDING_BYTES_MAX;
             tokio::select! {
                 batch = accounts.recv(), if room && self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
@@ -216,6 +325,7 @@ impl Loop<'_> {
                     self.tell(effects).await;
                     self.show();
                 }
+                () = &mut drain => return self.finish(commits).await,
             }
             if room {
                 // Whatever else is ready goes into the same transaction.
@@ -232,36 +342,47 @@ impl Loop<'_> {
             }
             let due = self.publication.has_pending() || last_commit.elapsed() >= PROGRESS_COMMIT;
             if due && commits.is_idle() {
+                if self.publication.needs_log() {
+                    let settled = self.publication.settle(self.log, &self.archive);
+                    self.pulse.during(settled).await?;
+                }
                 if let Some(batch) = self.publication.take_batch() {
                     commits.begin(batch);
                 }
                 last_commit = tokio::time::Instant::now();
             }
-            if self.host.draining() {
-                return self.finish(commits).await;
-            }
         }
     }
 
-    /// What was taken in is committed before the end.
+    /// What was taken in is committed before the end, if the log takes it in time: what it does not take, the next life
+    /// reads again.
     async fn finish(mut self, mut commits: Commits) -> anyhow::Result<()> {
-        if !commits.is_idle() {
-            let ended = commits.ended().await?;
-            self.committed(ended).await;
-        }
-        if let Some(batch) = self.publication.take_batch() {
-            commits.begin(batch);
-            let ended = commits.ended().await?;
-            self.committed(ended).await;
-        }
-        Ok(())
+        let orderly = async {
+            if !commits.is_idle() {
+                let ended = commits.ended().await?;
+                self.committed(ended).await;
+            }
+            if let Some(batch) = self.publication.take_batch() {
+                commits.begin(batch);
+                let ended = commits.ended().await?;
+                self.committed(ended).await;
+            }
+            commits.begin(publication::Batch::bare(vec![self.release.clone()]));
+            commits.ended().await?;
+            Ok(())
+        };
+        let ended = tokio::time::timeout(FINISH, orderly).await;
+        ended.unwrap_or_else(|_| {
+            warn!("the log did not take the last transaction in time");
+            Ok(())
+        })
     }
 
     async fn committed(&mut self, ended: Ended) {
         self.outlets.metrics.committed(ended.took);
         let told = self.publication.committed(ended.batch, &ended.positions);
         if !told.is_empty() {
-            self.tell_stream(News::Committed(told)).await;
+            self.outlets.tell_stream(News::Committed(told)).await;
         }
     }
 
@@ -282,13 +403,6 @@ impl Loop<'_> {
         let _ = verdict.send(mended);
     }
 
-    async fn tell_stream(&self, news: News) {
-        if let Some(stream) = &self.outlets.stream {
-            // Closed only when the process ends.
-            let _ = stream.news.send(news).await;
-        }
-    }
-
     /// While memory is tight, a topic ahead of the slowest one waits for it.
     fn may_read(&self, topic: ObservedTopic) -> bool {
         let limits = &self.config.limits;
@@ -299,10 +413,11 @@ impl Loop<'_> {
         self.time.of_topic(topic) <= slowest.saturating_add(limits.skew_ms as i64)
     }
 
-    async fn tell(&self, effects: Vec<Effect>) {
+    async fn tell(&mut self, effects: Vec<Effect>) {
         if effects.is_empty() {
             return;
         }
+        self.standby.heard(&effects);
         self.outlets.metrics.effects(&effects);
         self.outlets.board.effects(&effects);
         if let Some(asks) = &self.outlets.asks {
@@ -311,22 +426,13 @@ impl Loop<'_> {
                 asks.ask(hole);
             }
         }
-        if self.outlets.stream.is_some() {
-            let early = |effect: &&Effect| {
-                matches!(
-                    effect,
-                    Effect::Early { .. }
-                        | Effect::SlotUpdate(_)
-                        | Effect::Closed { block: None, .. }
-                )
-            };
-            let early: Vec<Effect> = effects.iter().filter(early).cloned().collect();
-            if !early.is_empty() {
-                self.tell_stream(News::Early(early)).await;
-            }
+        if let Some(stream) = &self.outlets.stream {
+            effects.iter().for_each(|effect| stream.door.tell(effect));
         }
-        let mut effects = effects;
-        effects.retain(|effect| !matches!(effect, Effect::Early { .. }));
+        let (early, effects) = split(effects);
+        if self.outlets.stream.is_some() && !early.is_empty() {
+            self.outlets.tell_stream(News::Early(early)).await;
+        }
         if effects.is_empty() {
             return;
         }

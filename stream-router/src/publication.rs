@@ -19,6 +19,8 @@ use event_schema::{Gap, GapReason, Kind, ObservedTopic, Slot, Topics};
 use tracing::{info, warn};
 
 use crate::{
+    account_state::{AccountStates, AccountsTopicConfig},
+    archive::Archive,
     assembly::Block,
     canonical::CanonicalWriter,
     commitment::Standing,
@@ -26,7 +28,7 @@ use crate::{
     observation::{self, Lane, Place},
     router::{Effect, Limits, Mended, Router},
     slot_tree::BlockId,
-    state::{History, RestoredBlock, StateReader, StateWriter},
+    state::{Earlier, History, StateReader, StateWriter},
 };
 
 /// What a publication needs to know.
@@ -34,6 +36,7 @@ use crate::{
 pub struct Settings {
     pub topics: Topics,
     pub partitions: TopicsConfig,
+    pub accounts_topic: AccountsTopicConfig,
     pub transactional_id: String,
     pub limits: Limits,
 }
@@ -72,7 +75,24 @@ impl Settings {
         ));
         specs.push(spec(&self.topics.router_state, 1, true));
         specs.push(spec(&self.topics.dead_letters, 1, false));
+        let mut leadership = spec(&self.topics.leadership, 1, true);
+        // A few beats a second, read from the beginning by every router that starts: they must not pile up.
+        let soon = [
+            ("segment.ms", "300000"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+        ];
+        leadership.config = soon.map(|(key, value)| (key.into(), value.into())).into();
+        specs.push(leadership);
+        if self.accounts_topic.enabled {
+            let replication = self.partitions.replication;
+            specs.push(self.accounts_topic.spec(&self.topics, replication));
+        }
         specs
+    }
+
+    /// Creates what is missing.
+    pub async fn make_topics(&self, log: &dyn EventLog) -> event_log::Result<()> {
+        log.ensure_topics(&self.specs()).await
     }
 }
 
@@ -82,6 +102,7 @@ pub struct Publication {
     router: Router,
     canonical: CanonicalWriter,
     state: StateWriter,
+    accounts: Option<AccountStates>,
     writer: Option<Box<dyn TransactionalWriter>>,
     /// Next offset of every partition.
     next: BTreeMap<Lane, i64>,
@@ -89,7 +110,7 @@ pub struct Publication {
     pending: Pending,
     /// Of the published blocks that are remembered.
     histories: HashMap<BlockId, History>,
-    restored: Vec<RestoredBlock>,
+    restored: Earlier,
     /// Could not be committed by [`Publication::commit`].
     unsent: Option<Batch>,
     dead_letters: u64,
@@ -120,6 +141,17 @@ pub struct Batch {
     told: Vec<Telling>,
 }
 
+impl Batch {
+    /// Records that tell nothing.
+    pub fn bare(records: Vec<NewRecord>) -> Self {
+        Self {
+            records,
+            positions: BTreeMap::new(),
+            told: Vec::new(),
+        }
+    }
+}
+
 /// An effect that is on the log: every reader of committed records sees it.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -146,20 +178,48 @@ impl Committer {
 impl Publication {
     /// Takes over: fences an older router of the same id and continues from its state.
     pub async fn open(log: &dyn EventLog, settings: Settings) -> anyhow::Result<Self> {
-        log.ensure_topics(&settings.specs()).await?;
+        settings.make_topics(log).await?;
         let writer = log.transactional_writer(&settings.transactional_id).await?;
+        Self::open_with(log, settings, writer).await
+    }
+
+    /// Continues from the state that the writer's making has closed: no older router can add to it.
+    pub async fn open_with(
+        log: &dyn EventLog,
+        settings: Settings,
+        writer: Box<dyn TransactionalWriter>,
+    ) -> anyhow::Result<Self> {
         let mut router = Router::new(settings.limits);
         let state = read_state(log, &settings.topics.router_state).await?;
         let restored = state.restore(settings.topics.router_state.clone(), &mut router)?;
         let canonical =
             CanonicalWriter::new(settings.topics.clone(), settings.partitions.canonical);
         let histories = restored
+            .earlier
             .blocks
             .iter()
             .map(|restored| (restored.block, restored.history));
+        let accounts = if settings.accounts_topic.enabled {
+            let mut watermarks = Vec::new();
+            for partition in 0..settings.partitions.canonical {
+                let topic = &settings.topics.canonical;
+                watermarks.push(log.watermarks(topic, partition).await?);
+            }
+            Some(AccountStates::new(
+                &settings.accounts_topic,
+                &settings.topics,
+                &watermarks,
+                restored.accounts,
+                &restored.earlier.blocks,
+                settings.limits.gap_after_ms,
+            ))
+        } else {
+            None
+        };
         let mut publication = Self {
             settings,
             router,
+            accounts,
             canonical,
             state: restored.writer,
             writer: Some(writer),
@@ -167,7 +227,7 @@ impl Publication {
             committed: restored.positions.clone(),
             pending: Pending::default(),
             histories: histories.collect(),
-            restored: restored.blocks,
+            restored: restored.earlier,
             unsent: None,
             dead_letters: 0,
         };
@@ -175,8 +235,8 @@ impl Publication {
         Ok(publication)
     }
 
-    /// What earlier lives published, oldest first; given away once.
-    pub fn take_restored(&mut self) -> Vec<RestoredBlock> {
+    /// What earlier lives told; given away once.
+    pub fn take_restored(&mut self) -> Earlier {
         std::mem::take(&mut self.restored)
     }
 
@@ -203,13 +263,13 @@ impl Publication {
                         low - 1
                     );
                     warn!(%detail, "raise the observed topics' retention");
-                    let gap = self.canonical.gap(&Gap {
+                    let gap = Gap {
                         records: (low - wanted) as u64,
                         reason: GapReason::MissingRecords as i32,
                         detail,
                         ..Gap::default()
-                    });
-                    self.pending.push(gap);
+                    };
+                    self.tell_gap(&Effect::Gap(gap.clone()), &gap);
                 }
                 self.next
                     .insert(lane, wanted.map_or(low, |wanted| wanted.max(low)));
@@ -272,6 +332,9 @@ impl Publication {
         let mut effects = Vec::new();
         self.router.tick(log_ms, &mut effects);
         self.write(&effects);
+        if let Some(accounts) = &mut self.accounts {
+            accounts.tick(log_ms);
+        }
         effects
     }
 
@@ -317,6 +380,9 @@ impl Publication {
                     };
                     self.histories.insert(block.id, history);
                     self.remember(block.id);
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.published(block, number);
+                    }
                 }
                 Effect::Standing(change) => {
                     let number = self.tell(effect);
@@ -330,6 +396,9 @@ impl Publication {
                         }
                     }
                     self.remember(change.block);
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.standing(*change, number);
+                    }
                 }
                 Effect::Closed {
                     slot,
@@ -347,14 +416,10 @@ impl Publication {
                     self.histories.remove(block);
                     self.pending.push(self.state.forget_block(*block));
                 }
-                Effect::Gap(gap) => {
-                    self.tell(effect);
-                    self.pending.push(self.canonical.gap(gap));
-                }
+                Effect::Gap(gap) => self.tell_gap(effect, gap),
                 Effect::ParentGap { block, gap } => {
                     warn!(slots = format!("{}..={}", gap.first_slot, gap.last_slot), detail = %gap.detail, "gap");
-                    self.tell(effect);
-                    self.pending.push(self.canonical.gap(gap));
+                    self.tell_gap(effect, gap);
                     self.remember(*block);
                 }
                 Effect::Late {
@@ -389,11 +454,18 @@ impl Publication {
                     }
                 }
                 Effect::Early { .. }
+                | Effect::Beside { .. }
                 | Effect::SlotUpdate(_)
                 | Effect::SlotCreated { .. }
                 | Effect::Rooted(_) => {}
             }
         }
+    }
+
+    fn tell_gap(&mut self, effect: &Effect, gap: &Gap) {
+        let number = self.tell(effect);
+        self.pending.push(self.canonical.gap(gap));
+        self.pending.add(|out| self.state.gap(number, gap, out));
     }
 
     /// Notes that the records that follow tell this effect.
@@ -420,7 +492,22 @@ impl Publication {
 
     /// Something waits to be committed, other than progress.
     pub fn has_pending(&self) -> bool {
-        !self.pending.records.is_empty()
+        let accounts = self.accounts.as_ref();
+        !self.pending.records.is_empty() || accounts.is_some_and(AccountStates::is_due)
+    }
+
+    /// [`Self::settle`] has something to read.
+    pub fn needs_log(&self) -> bool {
+        self.accounts.as_ref().is_some_and(AccountStates::needs_log)
+    }
+
+    /// Reads what the accounts topic needs from the log. To be called when no batch is on its way; without it the accounts
+    /// topic stays behind, and nothing else does.
+    pub async fn settle(&mut self, log: &dyn EventLog, archive: &Archive) -> anyhow::Result<()> {
+        match &mut self.accounts {
+            Some(accounts) => accounts.settle(log, archive).await,
+            None => Ok(()),
+        }
     }
 
     /// Bytes that wait to be committed.
@@ -430,6 +517,14 @@ impl Publication {
 
     /// Everything since the last batch; `None` when nothing is new.
     pub fn take_batch(&mut self) -> Option<Batch> {
+        if let Some(accounts) = &mut self.accounts {
+            let (state, pending) = (&self.state, &mut self.pending);
+            pending.add(|out| {
+                if let Some(remembered) = accounts.write(out) {
+                    state.accounts(&remembered, out);
+                }
+            });
+        }
         let positions = self.resume_positions();
         if self.pending.records.is_empty() && positions == self.committed {
             return None;
@@ -448,6 +543,13 @@ impl Publication {
     /// The batch is on the log, its records at these positions.
     pub fn committed(&mut self, batch: Batch, positions: &[Position]) -> Vec<Told> {
         self.committed = batch.positions;
+        if let Some(accounts) = &mut self.accounts {
+            for position in positions {
+                if position.topic == self.settings.topics.canonical {
+                    accounts.reached(position.partition, position.offset);
+                }
+            }
+        }
         let mut all = Vec::with_capacity(batch.told.len());
         for Telling {
             effect,
@@ -460,6 +562,9 @@ impl Publication {
                 offset = positions.get(first).map(|position| position.offset);
                 if let Some(history) = self.histories.get_mut(&block.id) {
                     history.offset = offset;
+                }
+                if let (Some(accounts), Some(offset)) = (&mut self.accounts, offset) {
+                    accounts.located(block.id, offset);
                 }
                 // Written with the next transaction: a life that ends before finds the block by reading.
                 self.remember(block.id);

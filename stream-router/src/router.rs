@@ -160,8 +160,8 @@ impl Router {
         }
         let key = (slot, source);
         match report {
-            // Its sequence is seen, so that there is no hole; nothing else.
-            Report::Beside => {}
+            // Its sequence is seen, so that there is no hole; no block knows of it.
+            Report::Beside(kind, bytes) => out.push(Effect::Beside { slot, kind, bytes }),
             Report::Startup => {
                 self.totals.startup += 1;
                 self.sources.view_mut(source).startup += 1;

@@ -1,43 +1,61 @@
 //! The door: WebSocket at any path that asks for an upgrade, HTTP for the status page. Thin.
+//!
+//! ```text
+//! TCP ─▶ line (too many? silent?) ─▶ admit ─▶ upgrade (token, place) ─▶ conversation ⇄ fan-out
+//! ```
 
 use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::{
     Json, Router,
     extract::{
-        Path, State,
-        ws::{
-            CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code,
-            rejection::WebSocketUpgradeRejection,
-        },
+        ConnectInfo, Path, Request, State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::StatusCode,
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{CONNECTION, WWW_AUTHENTICATE},
+    },
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
 use event_schema::Slot;
-use futures::{SinkExt, StreamExt};
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::{net::TcpListener, sync::mpsc, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use crate::{
+    access::{Arrivals, Gate, Key, Lines, Peer, Place, Refusal, Refused},
     board::Board,
     config::WebSocketConfig,
-    fanout::{self, Command, ConnectionId},
-    jsonrpc::Request,
+    fanout::{self, Allowance, Command},
     metrics::Metrics,
 };
 
-/// How long a goodbye may take.
-const CLOSE: Duration = Duration::from_secs(1);
+mod conversation;
+mod roster;
+mod token;
+
+use conversation::Conversation;
+use roster::Facts;
+pub use roster::{Roster, Visitor};
+
+/// How long open connections have to hear that the router is going away.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Most requests fit, and longer ones are read in parts; the library's 128 KiB would be 1.2 GiB at 10,000 connections.
+const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// What every connection shares.
 #[derive(Clone)]
@@ -45,10 +63,13 @@ pub struct Door(Arc<Inner>);
 
 struct Inner {
     config: WebSocketConfig,
+    gate: Gate,
+    lines: Lines,
+    arrivals: Arrivals,
     commands: mpsc::Sender<Command>,
     board: Board,
     metrics: Metrics,
-    connections: AtomicUsize,
+    roster: Roster,
     next_id: AtomicU64,
     draining: watch::Sender<bool>,
 }
@@ -56,23 +77,34 @@ struct Inner {
 impl Door {
     pub fn new(
         config: WebSocketConfig,
+        gate: Gate,
         commands: mpsc::Sender<Command>,
         board: Board,
         metrics: Metrics,
+        arrivals: Arrivals,
     ) -> Self {
+        let first_request = Duration::from_secs(config.first_request_seconds);
         Self(Arc::new(Inner {
+            lines: Lines::new(config.connections_max, first_request, &arrivals),
             config,
+            gate,
+            arrivals,
             commands,
             board,
             metrics,
-            connections: AtomicUsize::new(0),
+            roster: Roster::default(),
             next_id: AtomicU64::new(0),
             draining: watch::Sender::new(false),
         }))
     }
+
+    /// All open connections, for the admin page, which outlives the door.
+    pub fn roster(&self) -> Roster {
+        self.0.roster.clone()
+    }
 }
 
-/// Serves until drained; open subscribers are told goodbye.
+/// Serves until drained; open subscribers are told goodbye, and connections that do not end by themselves are cut.
 pub async fn serve(
     listener: TcpListener,
     door: Door,
@@ -82,15 +114,62 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/slots/{slot}", get(slot))
         .fallback(upgrade)
+        .layer(axum::middleware::from_fn_with_state(door.clone(), admit))
         .with_state(door.clone());
-    let goodbye = async move {
+    let listening = door.0.lines.listening(listener);
+    let draining = door.0.draining.clone();
+    let (started, begun) = tokio::sync::oneshot::channel();
+    let drain = async move {
         drain.await;
-        door.0.draining.send_replace(true);
+        draining.send_replace(true);
+        let _ = started.send(());
     };
-    axum::serve(listener, app)
-        .with_graceful_shutdown(goodbye)
-        .await?;
-    Ok(())
+    let service = app.into_make_service_with_connect_info::<Peer>();
+    let serving = axum::serve(listening, service).with_graceful_shutdown(drain);
+    let mut serving = tokio::spawn(async move { serving.await });
+    let over = async {
+        if begun.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        // Conversations outlive the requests that began them.
+        let _ = timeout(GOODBYE, door.0.draining.closed()).await;
+        door.0.lines.cut();
+    };
+    tokio::select! {
+        served = &mut serving => return Ok(served??),
+        () = over => {}
+    }
+    Ok(serving.await??)
+}
+
+/// Before anything else is looked at. A connection makes one request, so that none is kept without use.
+async fn admit(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    peer.called();
+    let mut response = if peer.is_admitted() {
+        next.run(request).await
+    } else {
+        let metrics = &door.0.metrics;
+        metrics
+            .disconnects
+            .with_label_values(&["connection_limit"])
+            .inc();
+        let text = "too many connections (websocket.connections_max); try again later or elsewhere";
+        error(StatusCode::SERVICE_UNAVAILABLE, text)
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
+fn error(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": text.into() }))).into_response()
 }
 
 async fn status(State(door): State<Door>) -> Response {
@@ -99,163 +178,102 @@ async fn status(State(door): State<Door>) -> Response {
 
 async fn slot(State(door): State<Door>, Path(slot): Path<String>) -> Response {
     let Ok(number) = slot.parse::<u64>() else {
-        let error = format!("slot {slot:?} is not a number; write /v1/slots/123");
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+        let text = format!("slot {slot:?} is not a number; write /v1/slots/123");
+        return error(StatusCode::BAD_REQUEST, text);
     };
     let blocks = door.0.board.slot(Slot(number));
     if blocks.is_empty() {
-        let error = format!("no block of slot {number} was published lately by this router");
-        return (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response();
+        let text = format!("no block of slot {number} was published lately by this router");
+        return error(StatusCode::NOT_FOUND, text);
     }
     Json(json!({ "slot": number, "blocks": blocks })).into_response()
 }
 
 async fn upgrade(
     State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
-        let error = "subscribe here over WebSocket (Solana PubSub JSON-RPC); see also /v1/status and /v1/slots/SLOT";
-        return (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response();
+        let text = "subscribe here over WebSocket (Solana PubSub JSON-RPC); see also /v1/status and /v1/slots/SLOT";
+        return error(StatusCode::NOT_FOUND, text);
     };
-    let config = &door.0.config;
-    if door.0.connections.fetch_add(1, Ordering::Relaxed) >= config.connections_max {
-        door.0.connections.fetch_sub(1, Ordering::Relaxed);
-        door.0
-            .metrics
-            .disconnects
-            .with_label_values(&["connection_limit"])
-            .inc();
-        let error = "too many connections; try again later (websocket.connections_max)";
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "error": error })),
-        )
-            .into_response();
-    }
-    let seat = Seat(door.clone());
+    let (key, place) = match door.welcome(token::token(&headers, &uri)) {
+        Ok(welcome) => welcome,
+        Err(refusal) => return door.refuse(&refusal),
+    };
+    let most = door.0.config.request_bytes_max;
     upgrade
-        .max_message_size(config.request_bytes_max)
-        .max_frame_size(config.request_bytes_max)
+        .max_message_size(most)
+        .max_frame_size(most)
+        .read_buffer_size(READ_BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
-            seat.0.0.metrics.subscribers.inc();
-            connection(seat.0.clone(), socket).await;
-            seat.0.0.metrics.subscribers.dec();
+            door.0.metrics.subscribers.inc();
+            door.talk(&peer, key, socket).await;
+            door.0.metrics.subscribers.dec();
+            drop(place);
         })
 }
 
-/// Gives the connection's place back, however it ends.
-struct Seat(Door);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn connection(door: Door, socket: WebSocket) {
-    let id = door.0.next_id.fetch_add(1, Ordering::Relaxed);
-    let (outbox, inbox) = fanout::queue(&door.0.config);
-    if door
-        .0
-        .commands
-        .send(Command::Connect(id, outbox))
-        .await
-        .is_err()
-    {
-        return;
-    }
-    let reason = talk(&door, id, socket, inbox).await;
-    door.0
-        .metrics
-        .disconnects
-        .with_label_values(&[reason])
-        .inc();
-    // Fails only when the process ends.
-    let _ = door.0.commands.send(Command::Disconnect(id)).await;
-}
-
-async fn drained(draining: &mut watch::Receiver<bool>) {
-    // Also when the sender is gone: the process is ending.
-    let _ = draining.wait_for(|draining| *draining).await;
-}
-
-/// Returns why the conversation ended.
-async fn talk(
-    door: &Door,
-    id: ConnectionId,
-    socket: WebSocket,
-    inbox: fanout::Inbox,
-) -> &'static str {
-    let fanout::Inbox { mut texts, mut end } = inbox;
-    let (mut sink, mut stream) = socket.split();
-    let silence = Duration::from_secs(door.0.config.ping_seconds);
-    let mut last_heard = Instant::now();
-    let mut ping_at = last_heard + silence;
-    let mut draining = door.0.draining.subscribe();
-    let (code, reason) = loop {
-        let outgoing = tokio::select! {
-            text = texts.next() => match text {
-                Some(text) => Message::Text(text.into()),
-                None => break (close_code::AWAY, "closed"),
-            },
-            frame = stream.next() => {
-                last_heard = Instant::now();
-                match frame {
-                    Some(Ok(Message::Text(text))) => {
-                        let request = Request::read(&text);
-                        if door.0.commands.send(Command::Request(id, request)).await.is_err() {
-                            break (close_code::AWAY, "closed");
-                        }
-                        continue;
-                    }
-                    Some(Ok(Message::Binary(bytes))) => {
-                        let request = std::str::from_utf8(&bytes).map_or(Request::Broken, Request::read);
-                        if door.0.commands.send(Command::Request(id, request)).await.is_err() {
-                            break (close_code::AWAY, "closed");
-                        }
-                        continue;
-                    }
-                    // Pings are answered by the protocol layer; pongs only show that the peer lives.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Close(_))) | None => return "client_closed",
-                    Some(Err(_)) => break (close_code::PROTOCOL, "protocol_error"),
-                }
-            },
-            () = tokio::time::sleep_until(ping_at) => {
-                if last_heard.elapsed() >= silence * 2 {
-                    break (close_code::POLICY, "no_pong");
-                }
-                ping_at = Instant::now() + silence;
-                Message::Ping(Default::default())
-            },
-            Ok(reason) = &mut end => break (close_code::POLICY, reason),
-            () = drained(&mut draining) => break (close_code::RESTART, "the router is shutting down"),
+impl Door {
+    fn welcome(&self, token: Option<Vec<u8>>) -> Result<(Arc<Key>, Place), Refusal> {
+        let gate = &self.0.gate;
+        let key = if self.0.config.x_tokens {
+            gate.caller(token.as_deref())?
+        } else {
+            gate.anonymous()
         };
-        // A peer that does not read must not keep us from noticing that it was given up.
-        tokio::select! {
-            sent = sink.send(outgoing) => if sent.is_err() {
-                return "connection_lost";
-            },
-            Ok(reason) = &mut end => break (close_code::POLICY, reason),
-            () = drained(&mut draining) => break (close_code::RESTART, "the router is shutting down"),
+        let place = key.place()?;
+        Ok((key, place))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        self.0.arrivals.refused(refusal.why);
+        let status = match refusal.why {
+            Refused::TokenMissing | Refused::TokenUnknown => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::TOO_MANY_REQUESTS,
+        };
+        let mut response = error(status, &refusal.text);
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
         }
-    };
-    let frame = CloseFrame {
-        code,
-        reason: Utf8Bytes::from_static(reason),
-    };
-    let goodbye = async {
-        sink.send(Message::Close(Some(frame))).await?;
-        // Until the peer has answered, so that it sees the reason.
-        while let Some(Ok(_)) = stream.next().await {}
-        Ok::<(), axum::Error>(())
-    };
-    // A peer that does not answer is dropped.
-    let _ = tokio::time::timeout(CLOSE, goodbye).await;
-    match reason {
-        "protocol_error" | "no_pong" => reason,
-        slow if slow.starts_with("slow consumer") => "slow_consumer",
-        _ => "shutdown",
+        response
+    }
+
+    async fn talk(&self, peer: &Peer, key: Arc<Key>, socket: axum::extract::ws::WebSocket) {
+        let inner = &self.0;
+        // Before anybody hears of it, so that a drain waits for it.
+        let draining = inner.draining.subscribe();
+        let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let (outbox, inbox) = fanout::queue(&inner.config);
+        let most = inner.config.subscriptions_per_connection_max;
+        let allowance = Arc::new(Allowance::new(Arc::clone(&key), most));
+        let facts = Facts {
+            peer: peer.address(),
+            since: SystemTime::now(),
+            messages_sent: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            allowance: Arc::clone(&allowance),
+            queued: inbox.texts.queued(),
+        };
+        let connect = Command::Connect(id, outbox, allowance);
+        if inner.commands.send(connect).await.is_err() {
+            return;
+        }
+        let conversation = Conversation {
+            visit: inner.roster.enter(id, facts),
+            key,
+            commands: inner.commands.clone(),
+            silence: Duration::from_secs(inner.config.ping_seconds),
+            request_bytes_max: inner.config.request_bytes_max,
+            draining,
+        };
+        let why = conversation.run(socket, inbox).await;
+        inner.metrics.disconnects.with_label_values(&[why]).inc();
+        // Fails only when the process ends.
+        let _ = inner.commands.send(Command::Disconnect(id)).await;
     }
 }

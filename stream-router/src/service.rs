@@ -8,6 +8,8 @@ use service_host::{ConfigError, Host, Service};
 use tokio::sync::mpsc;
 
 use crate::{
+    access::{Arrivals, Gate},
+    account_state::Snapshots,
     archive::Archive,
     board::Board,
     config::Config,
@@ -16,8 +18,9 @@ use crate::{
     pipeline::{self, Outlets, Stream},
     repair, server,
     yellowstone::{
+        beside,
         door::{self, Door, DoorMetrics},
-        engine::{self, Engine, EngineMetrics},
+        engine::{self, Command, Engine, EngineMetrics},
         tips::Tips,
     },
 };
@@ -36,7 +39,7 @@ impl Service for StreamRouter {
         ),
         (
             "transactional_id",
-            "Routers with the same id take over from one another; empty: PREFIX-router",
+            "Of the routers with the same id one publishes, the others stand by; empty: PREFIX-router",
         ),
         (
             "topics",
@@ -103,6 +106,34 @@ impl Service for StreamRouter {
             "repair.deadline_seconds",
             "A slot that could not be had this long after it was first asked for is given up",
         ),
+        (
+            "leadership.name",
+            "Tells this router from the others, over its restarts; empty: the host's name and `listen`",
+        ),
+        (
+            "leadership.lease_ms",
+            "A standby takes over when the publisher was not heard of for this long",
+        ),
+        (
+            "accounts_topic.enabled",
+            "Keep the newest confirmed state of every account that is written in the compacted topic PREFIX.accounts",
+        ),
+        (
+            "accounts_topic.memory_mebibytes",
+            "Memory for published blocks until they are confirmed",
+        ),
+        (
+            "accounts_topic.compaction_lag_seconds",
+            "Nothing younger is compacted; longer than finality ever takes",
+        ),
+        (
+            "accounts_topic.snapshot_mebibytes",
+            "A snapshot for one subscriber may hold this much",
+        ),
+        (
+            "accounts_topic.snapshots_at_once",
+            "Each reads the whole topic",
+        ),
         ("grpc.listen", "Yellowstone gRPC"),
         (
             "grpc.tls_cert",
@@ -123,6 +154,22 @@ impl Service for StreamRouter {
         (
             "grpc.x_tokens",
             "Keys by name and SHA-256, with limits; without any, everyone may subscribe",
+        ),
+        (
+            "websocket.x_tokens",
+            "grpc.x_tokens, their limits and grpc.anonymous hold for WebSocket, too; false: everyone may come in",
+        ),
+        (
+            "websocket.connections_max",
+            "Connections served at a time; those beyond are told so and closed",
+        ),
+        (
+            "websocket.cursors_per_connection_max",
+            "Subscriptions with a cursor; each may hold its share of websocket.queue_bytes_max besides the connection's queue",
+        ),
+        (
+            "websocket.first_request_seconds",
+            "A connection that has not sent its first request after this long is closed",
         ),
         (
             "websocket.queue_items_max",
@@ -156,22 +203,37 @@ impl Service for StreamRouter {
         let board = Board::default();
         let (effects, effect_queue) = mpsc::channel(pipeline::FANOUT_BATCHES);
         let (commands, command_queue) = mpsc::channel(fanout::COMMANDS);
-        let fanout = Fanout::new(config.websocket, metrics.clone());
+        let (asks_of_engine, engine_queue) = mpsc::channel(engine::COMMANDS);
+        let mut fanout = Fanout::new(config.websocket, metrics.clone());
+        if config.grpc.enabled {
+            fanout = fanout.with_engine(asks_of_engine.clone());
+        }
         host.spawn("fanout", async move {
             fanout.run(effect_queue, command_queue).await;
             Ok(())
         });
-        let door = server::Door::new(config.websocket, commands, board.clone(), metrics.clone());
+        let gate = Gate::new(&config.grpc, host.metrics())?;
+        let door = server::Door::new(
+            config.websocket,
+            gate.clone(),
+            commands,
+            board.clone(),
+            metrics.clone(),
+            Arrivals::new("websocket", host.metrics())?,
+        );
+        let websocket = door.roster();
         let drain = host.drain();
         host.spawn("server", async move {
             server::serve(listener, door, drain).await
         });
         let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.kafka.clone())?);
         let stream = if config.grpc.enabled {
-            Some(open_yellowstone(&config, &log, &host).await?)
+            let commands = (asks_of_engine, engine_queue);
+            Some(open_yellowstone(&config, &gate, &log, commands, &host).await?)
         } else {
             None
         };
+        show_subscribers(&host, gate, websocket, stream.as_ref());
         host.started();
         let (asks, offers) = repair::open(&config, &board, &metrics, &host)?.unzip();
         let outlets = Outlets {
@@ -185,10 +247,30 @@ impl Service for StreamRouter {
     }
 }
 
+/// `GET /subscribers` at the admin address: who is connected through which door, and what each key has had.
+fn show_subscribers(host: &Host, gate: Gate, websocket: server::Roster, stream: Option<&Stream>) {
+    let grpc = stream.map(|stream| stream.door.clone());
+    host.page("subscribers", move || {
+        let (gate, websocket, grpc) = (gate.clone(), websocket.clone(), grpc.clone());
+        async move {
+            let streams = match grpc {
+                None => Vec::new(),
+                Some(door) => match door.who().await {
+                    Ok(streams) => streams,
+                    Err(gone) => return json!({ "error": gone.to_string() }),
+                },
+            };
+            json!({ "keys": gate.views(), "grpc": streams, "websocket": websocket.who() })
+        }
+    });
+}
+
 /// The Yellowstone door and what feeds it.
 async fn open_yellowstone(
     config: &Config,
+    gate: &Gate,
     log: &Arc<dyn EventLog>,
+    (commands, command_queue): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     host: &Host,
 ) -> anyhow::Result<Stream> {
     let listener = service_host::listen("grpc.listen", &config.grpc.listen.to_string()).await?;
@@ -200,7 +282,6 @@ async fn open_yellowstone(
     );
     let tips = Tips::default();
     let (news, news_queue) = mpsc::channel(engine::NEWS);
-    let (commands, command_queue) = mpsc::channel(engine::COMMANDS);
     let engine = Engine::new(
         engine::Settings {
             replay_blocks: config.limits.replay_blocks,
@@ -217,17 +298,29 @@ async fn open_yellowstone(
         Ok(())
     });
     let metrics = DoorMetrics::new(host.metrics())?;
-    let door = Door::new(config.grpc.clone(), commands, tips, metrics);
-    let asked = door.clone();
-    host.page("subscribers", move || {
-        let door = asked.clone();
-        async move {
-            match door.who().await {
-                Ok(visitors) => json!(visitors),
-                Err(gone) => json!({ "error": gone.to_string() }),
-            }
+    let (beside, hub) = beside::open(host.metrics())?;
+    let drain = host.drain();
+    host.spawn("beside", async move {
+        // The admin page keeps the door, and so the way to the hub, to the end.
+        tokio::select! {
+            () = hub.run() => {}
+            () = drain => {}
         }
+        Ok(())
     });
+    let door = Door::new(
+        config.grpc.clone(),
+        gate.clone(),
+        commands,
+        beside,
+        tips,
+        metrics,
+    );
+    if config.accounts_topic.enabled {
+        let topic = settings.topics.accounts.clone();
+        let snapshots = Snapshots::new(Arc::clone(log), topic, &config.accounts_topic);
+        door.offer_snapshots(snapshots);
+    }
     let (served, drain) = (door.clone(), host.drain());
     host.spawn(
         "grpc",

@@ -3,20 +3,33 @@
 //! One record per remembered thing, the newest per key counts, an empty value forgets. They are written in the same Kafka
 //! transaction as the canonical records they belong to, so that state and stream never disagree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_log::{NewRecord, Record};
-use event_schema::{ObservedTopic, Slot, SourceId};
+use event_schema::{Gap, ObservedTopic, Pubkey, Slot, SourceId, proto::Message};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    assembly::Extent, commitment::Standing, observation::Lane, router::Router, slot_tree::BlockId,
+    account_state::{Remembered, RestoredAccounts},
+    assembly::Extent,
+    commitment::Standing,
+    observation::Lane,
+    router::Router,
+    slot_tree::BlockId,
 };
 
 const POSITIONS: u8 = b'p';
 const BLOCK: u8 = b'b';
 const CLOSED: u8 = b'c';
+const GAP: u8 = b'g';
+
+/// The newest gaps are remembered, so that they can be told again: about 200 bytes each.
+pub const GAPS_MAX: usize = 4_096;
+/// What is in the accounts topic.
+const ACCOUNTS: u8 = b'a';
+/// An account whose state there is in several records.
+const LARGE: u8 = b'l';
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LanePosition {
@@ -59,6 +72,14 @@ pub struct RestoredBlock {
     pub history: History,
 }
 
+/// What earlier lives told, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Earlier {
+    pub blocks: Vec<RestoredBlock>,
+    /// With the numbers of their tellings.
+    pub gaps: Vec<(u64, Gap)>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct ClosedState {
     slot: Slot,
@@ -84,6 +105,8 @@ pub struct StateError {
 pub struct StateWriter {
     topic: std::sync::Arc<str>,
     number: u64,
+    /// Numbers of the gaps that are remembered.
+    gaps: VecDeque<u64>,
 }
 
 impl StateWriter {
@@ -141,6 +164,32 @@ impl StateWriter {
         self.record(closed_key(slot, source), &state)
     }
 
+    /// A gap, by the number of its telling; the oldest is forgotten for it.
+    pub fn gap(&mut self, number: u64, gap: &Gap, out: &mut Vec<NewRecord>) {
+        out.push(self.raw(gap_key(number), gap.encode_to_vec().into()));
+        self.gaps.push_back(number);
+        while self.gaps.len() > GAPS_MAX {
+            if let Some(oldest) = self.gaps.pop_front() {
+                out.push(self.raw(gap_key(oldest), Bytes::new()));
+            }
+        }
+    }
+
+    /// What a next life must know of the accounts topic.
+    pub fn accounts(&self, remembered: &Remembered, out: &mut Vec<NewRecord>) {
+        let key = Bytes::from_static(&[ACCOUNTS]);
+        out.push(self.record(key, &remembered.progress));
+        for (account, chunks) in &remembered.large {
+            let mut key = BytesMut::with_capacity(33);
+            key.put_u8(LARGE);
+            key.put_slice(account.as_bytes());
+            out.push(match chunks {
+                Some(chunks) => self.record(key.freeze(), chunks),
+                None => self.raw(key.freeze(), Bytes::new()),
+            });
+        }
+    }
+
     pub fn forget_block(&self, block: BlockId) -> NewRecord {
         self.raw(block_key(block), Bytes::new())
     }
@@ -170,7 +219,8 @@ impl StateWriter {
 #[derive(Debug)]
 pub struct Restored {
     pub positions: BTreeMap<Lane, i64>,
-    pub blocks: Vec<RestoredBlock>,
+    pub earlier: Earlier,
+    pub accounts: RestoredAccounts,
     pub writer: StateWriter,
 }
 
@@ -189,8 +239,7 @@ impl StateReader {
         }
     }
 
-    /// Fills the router. Returns the positions to read the observed topics from, the blocks that were published, oldest
-    /// first, and the writer that continues.
+    /// Fills the router. Returns the positions to read the observed topics from, what was told, and the writer that continues.
     pub fn restore(
         self,
         topic: std::sync::Arc<str>,
@@ -199,6 +248,8 @@ impl StateReader {
         let mut positions = BTreeMap::new();
         let mut blocks: Vec<BlockState> = Vec::new();
         let mut closed: Vec<ClosedState> = Vec::new();
+        let mut gaps: BTreeMap<u64, Gap> = BTreeMap::new();
+        let mut accounts = RestoredAccounts::default();
         for record in self.newest.into_values() {
             match record.key.first() {
                 Some(&POSITIONS) => {
@@ -218,6 +269,16 @@ impl StateReader {
                 }
                 Some(&BLOCK) => blocks.push(read(&record)?),
                 Some(&CLOSED) => closed.push(read(&record)?),
+                Some(&GAP) => drop(gaps.insert(gap_number(&record)?, gap(&record)?)),
+                Some(&ACCOUNTS) => accounts.progress = read(&record)?,
+                Some(&LARGE) => {
+                    let account =
+                        Pubkey::try_from(&record.key[1..]).map_err(|error| StateError {
+                            position: record.position.to_string(),
+                            problem: error.to_string(),
+                        })?;
+                    accounts.large.insert(account, read(&record)?);
+                }
                 _ => {
                     return Err(StateError {
                         position: record.position.to_string(),
@@ -232,6 +293,7 @@ impl StateReader {
         let number = [
             blocks.iter().map(|block| block.number).max(),
             closed.last().map(|closed| closed.number),
+            gaps.keys().next_back().copied(),
         ]
         .into_iter()
         .flatten()
@@ -251,10 +313,40 @@ impl StateReader {
         }
         Ok(Restored {
             positions,
-            blocks: blocks.collect(),
-            writer: StateWriter { topic, number },
+            accounts,
+            writer: StateWriter {
+                topic,
+                number,
+                gaps: gaps.keys().copied().collect(),
+            },
+            earlier: Earlier {
+                blocks: blocks.collect(),
+                gaps: gaps.into_iter().collect(),
+            },
         })
     }
+}
+
+/// What a record of the state topic says of a published block, for one who follows the topic.
+pub fn published_block(record: &Record) -> Result<Option<RestoredBlock>, StateError> {
+    if record.key.first() != Some(&BLOCK) || record.value.is_empty() {
+        return Ok(None);
+    }
+    let state: BlockState = read(record)?;
+    Ok(Some(RestoredBlock {
+        block: state.block,
+        parent: state.parent,
+        told: state.told,
+        history: state.history,
+    }))
+}
+
+/// A gap that a record of the state topic tells of, with the number of its telling; the same reader's.
+pub fn told_gap(record: &Record) -> Result<Option<(u64, Gap)>, StateError> {
+    if record.key.first() != Some(&GAP) || record.value.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((gap_number(record)?, gap(record)?)))
 }
 
 fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StateError> {
@@ -262,6 +354,28 @@ fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StateError> {
         position: record.position.to_string(),
         problem: error.to_string(),
     })
+}
+
+fn gap(record: &Record) -> Result<Gap, StateError> {
+    Gap::decode(record.value.clone()).map_err(|error| StateError {
+        position: record.position.to_string(),
+        problem: error.to_string(),
+    })
+}
+
+fn gap_number(record: &Record) -> Result<u64, StateError> {
+    let number = record.key.get(1..).and_then(|key| key.try_into().ok());
+    number.map(u64::from_be_bytes).ok_or_else(|| StateError {
+        position: record.position.to_string(),
+        problem: format!("a gap's key has {} bytes, expected 9", record.key.len()),
+    })
+}
+
+fn gap_key(number: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(GAP);
+    key.put_u64(number);
+    key.freeze()
 }
 
 fn block_key(block: BlockId) -> Bytes {

@@ -1,6 +1,6 @@
 //! Pure: what a subscriber asks for. Parameters are read with the types of Agave's own client crate, so that what it
 //! accepts and how it refuses is what Solana clients know. `transactionSubscribe` is not Agave's: it is read as users of
-//! managed providers know it.
+//! managed providers know it. `gapSubscribe` is ours.
 
 use serde_json::Value;
 use solana_pubkey::Pubkey;
@@ -12,6 +12,7 @@ mod accounts;
 mod arguments;
 mod blocks;
 mod refusal;
+mod resumption;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -19,6 +20,7 @@ mod transactions;
 pub use accounts::{View, passes};
 pub use blocks::TransactionView;
 pub use refusal::RpcError;
+pub use resumption::{Resumption, cursor_text};
 pub use transactions::{ADDRESSES_MAX, LogsOf, TransactionFacts, TransactionFilter};
 
 use arguments::{arguments, no_arguments, read};
@@ -95,9 +97,24 @@ pub enum Subscription {
     Slot,
     SlotsUpdates,
     Root,
+    /// What is missing in the stream. Not Agave's.
+    Gap,
 }
 
 impl Subscription {
+    /// Addresses it names one by one.
+    pub fn addresses(&self) -> usize {
+        match self {
+            Self::Account { .. } | Self::Program { .. } => 1,
+            Self::Logs { of, .. } => usize::from(matches!(of, LogsOf::Mentions(_))),
+            Self::Block { mentions, .. } => mentions.iter().count(),
+            Self::Transaction { filter, .. } => {
+                filter.include.len() + filter.exclude.len() + filter.required.len()
+            }
+            _ => 0,
+        }
+    }
+
     /// The method of its notifications.
     pub fn method(&self) -> &'static str {
         match self {
@@ -111,6 +128,7 @@ impl Subscription {
             Self::Slot => "slotNotification",
             Self::SlotsUpdates => "slotsUpdatesNotification",
             Self::Root => "rootNotification",
+            Self::Gap => "gapNotification",
         }
     }
 }
@@ -119,11 +137,16 @@ impl Subscription {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
     Subscribe(Box<Subscription>),
+    /// With a cursor.
+    Resume(Box<Resumption>),
     Unsubscribe(u64),
 }
 
 /// Reads one call. `params` is `Value::Null` when the request had none.
-pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
+pub fn ask(method: &str, mut params: Value) -> Result<Ask, RpcError> {
+    if let Some(resumption) = resumption::resumption(method, &mut params) {
+        return resumption;
+    }
     let plain = |params: Value, subscription: Subscription| {
         no_arguments(params)?;
         Ok::<_, RpcError>(subscription)
@@ -139,6 +162,7 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
         "slotSubscribe" => plain(params, Subscription::Slot)?,
         "slotsUpdatesSubscribe" => plain(params, Subscription::SlotsUpdates)?,
         "rootSubscribe" => plain(params, Subscription::Root)?,
+        "gapSubscribe" => plain(params, Subscription::Gap)?,
         "accountUnsubscribe"
         | "programUnsubscribe"
         | "logsUnsubscribe"
@@ -148,7 +172,8 @@ pub fn ask(method: &str, params: Value) -> Result<Ask, RpcError> {
         | "voteUnsubscribe"
         | "slotUnsubscribe"
         | "slotsUpdatesUnsubscribe"
-        | "rootUnsubscribe" => {
+        | "rootUnsubscribe"
+        | "gapUnsubscribe" => {
             let (id,) = read::<(u64,)>(params)?;
             return Ok(Ask::Unsubscribe(id));
         }

@@ -1,68 +1,18 @@
 //! The door as its clients meet it: a real process, a real engine, real HTTP.
 
+mod door_process;
 mod support;
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use local_services::{Child, ChildSpec, free_port};
+use door_process::Door;
 use proptest::prelude::*;
 use support::{ask, post};
-
-struct Door {
-    port: u16,
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Door {
-    fn start() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("heliograph-test-door-")
-            .tempdir()
-            .unwrap();
-        let port = free_port();
-        let library =
-            local_services::provision::libchdb(&local_services::provision::Progress::quiet())
-                .unwrap();
-        let text = format!(
-            "listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\nlibrary = {library:?}\n\
-             [[users]]\nname = \"default\"\nrole = \"writer\"\n\
-             [[users]]\nname = \"analyst\"\npassword = \"secret\"\nrole = \"reader\"\n\
-             [limits.reader]\nseconds = 2\nrows_read = 0\n[host]\nadmin = \"127.0.0.1:0\"\n",
-            dir.path().join("data")
-        );
-        let config = dir.path().join("door.toml");
-        std::fs::write(&config, text).unwrap();
-        let spec = ChildSpec::new(
-            "warehouse-door",
-            PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door")),
-            dir.path().join("log"),
-        )
-        .arg("--config")
-        .arg(&config);
-        let mut child = Child::spawn(spec).unwrap();
-        child
-            .wait_ready(Duration::from_secs(60), || {
-                TcpStream::connect(("127.0.0.1", port)).is_ok()
-            })
-            .unwrap();
-        Self {
-            port,
-            child,
-            _dir: dir,
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
 
 /// One door for all tests of this binary; tests use tables of their own.
 fn url() -> String {
@@ -399,6 +349,42 @@ async fn a_client_that_leaves_cancels_its_statement() {
     wait_for("0").await;
 }
 
+/// Clients that leave while their statement is still being read, judged or set up: it ends too.
+#[tokio::test]
+async fn a_client_that_leaves_at_once_leaves_nothing_running() {
+    let url = url();
+    let address = url.trim_start_matches("http://").to_owned();
+    let sql = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number), 'left at once')";
+    for number in 0..40_u64 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}",
+            sql.len()
+        )
+        .unwrap();
+        // From before the first step of the statement to well after the last.
+        tokio::time::sleep(Duration::from_micros(number * 250)).await;
+        drop(stream);
+    }
+    let running = "SELECT count() FROM system.processes WHERE query LIKE '%left at once%' AND query NOT LIKE '%system.processes%'";
+    let started = Instant::now();
+    // None now is not enough: one may be about to begin.
+    let mut quiet = 0;
+    while quiet < 10 {
+        quiet = if ask(&url, running).await == "0" {
+            quiet + 1
+        } else {
+            0
+        };
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "some still run"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn acknowledged_rows_survive_a_kill() {
     let mut door = tokio::task::spawn_blocking(Door::start).await.unwrap();
@@ -416,13 +402,7 @@ async fn acknowledged_rows_survive_a_kill() {
             )
             .await;
         }
-        door.child.kill();
-        door.child.respawn().unwrap();
-        door.child
-            .wait_ready(Duration::from_secs(60), || {
-                TcpStream::connect(("127.0.0.1", door.port)).is_ok()
-            })
-            .unwrap();
+        door.kill_and_restart();
         assert_eq!(
             ask(&url, "SELECT count(), uniqExact(a) FROM kept").await,
             format!("{0}\t{0}", round * 5)

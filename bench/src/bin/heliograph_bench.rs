@@ -14,6 +14,7 @@ use bench::{
     resume_bench::{self, ResumeArgs},
     router_bench::{self, RouterArgs},
     throughput::{self, Subject, Throughput},
+    warehouse_door::{self, DoorArgs},
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use local_services::{Kafka, KafkaOptions};
@@ -54,6 +55,8 @@ enum Name {
     Fanout(FanoutArgs),
     /// Subscribers that begin in the past or come back: nothing is missing, nothing comes twice, nobody else notices
     Resume(ResumeArgs),
+    /// The embedded ClickHouse engine behind its door: time to start, memory when idle, a backup and its restore
+    WarehouseDoor(DoorArgs),
 }
 
 #[derive(clap::Args)]
@@ -89,6 +92,7 @@ fn main() -> anyhow::Result<()> {
         Name::Router(args) => router_bench::run(&args),
         Name::Fanout(args) => fanout_bench::run(&args),
         Name::Resume(args) => resume_bench::run(&args),
+        Name::WarehouseDoor(args) => warehouse_door::run(&args),
     }
 }
 
@@ -98,7 +102,7 @@ fn list() {
             continue;
         }
         let about = bench.get_about().map(ToString::to_string);
-        println!("{:<14}{}", bench.get_name(), about.unwrap_or_default());
+        println!("{:<16}{}", bench.get_name(), about.unwrap_or_default());
     }
 }
 

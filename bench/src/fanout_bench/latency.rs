@@ -6,9 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use serde_json::json;
 use yellowstone_grpc_client::GeyserGrpcClient;
+use yellowstone_grpc_proto::geyser::{
+    SubscribeRequest, SubscribeRequestPing, subscribe_update::UpdateOneof,
+};
 
 use super::{
     Scene,
@@ -113,20 +116,31 @@ fn measure(
             .tcp_nodelay(true)
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let mut client = builder.connect().await?;
-        let (_, stream) = client.subscribe_with_request(Some(all_accounts())).await?;
-        anyhow::Ok(stream)
+        let (mut requests, mut stream) =
+            client.subscribe_with_request(Some(all_accounts())).await?;
+        // The pong says that the router has the subscription.
+        let ping = SubscribeRequest {
+            ping: Some(SubscribeRequestPing { id: 1 }),
+            ..SubscribeRequest::default()
+        };
+        requests.send(ping).await?;
+        while let Some(update) = stream.next().await {
+            if matches!(update?.update_oneof, Some(UpdateOneof::Pong(_))) {
+                return Ok((requests, stream));
+            }
+        }
+        bail!("the router ended the stream")
     };
-    let stream = scene.runtime.block_on(subscribed);
-    let mut stream = stream.context("subscribing by the Yellowstone client")?;
+    let subscribed = scene.runtime.block_on(subscribed);
+    // The requests' end would be taken for the client's.
+    let (_requests, mut stream) = subscribed.context("subscribing by the Yellowstone client")?;
     let clock = scene.driver.clock;
     let (sender, mut end) = tokio::sync::watch::channel(None::<Driven>);
     let reading = scene.runtime.spawn(async move {
         let mut seen = Seen::default();
         loop {
-            let done = |end: Option<Driven>| {
-                end.is_some_and(|end| seen.numbers.is_complete_to(end.end - 1))
-            };
-            if done(*end.borrow()) {
+            let driven = *end.borrow();
+            if driven.is_some_and(|driven| seen.has_all(driven)) {
                 return Ok(seen);
             }
             tokio::select! {
@@ -144,7 +158,6 @@ fn measure(
         }
     });
     let never = AtomicBool::new(false);
-    // Subscribed when the first of these is heard; what comes before does not count.
     scene.driver.drive(rate, WARM, &never)?;
     let driven = scene
         .driver
@@ -156,7 +169,7 @@ fn measure(
     }
     drop(sender);
     let seen = scene.runtime.block_on(reading)??;
-    let account = seen.numbers.account(driven.end - 1);
+    let account = seen.numbers(driven).account(driven.end - 1);
     let measured = seen.latencies.into_iter();
     let mut histogram = Histogram::default();
     measured
@@ -167,7 +180,8 @@ fn measure(
 
 #[derive(Default)]
 struct Seen {
-    numbers: Numbers,
+    /// Of those that were measured, once it is known which these are.
+    measured: Option<Numbers>,
     /// By number, nanoseconds.
     latencies: Vec<(u64, u64)>,
 }
@@ -176,6 +190,25 @@ impl Seen {
     fn add(&mut self, clock: Clock, at: u64, number: u64) {
         self.latencies
             .push((number, clock.now().saturating_sub(at)));
-        self.numbers.add(number);
+        if let Some(measured) = &mut self.measured {
+            measured.add(number);
+        }
+    }
+
+    /// What came while the stream warmed up is not among them.
+    fn numbers(&self, driven: Driven) -> Numbers {
+        let mut numbers = Numbers::starting_at(driven.first);
+        self.latencies
+            .iter()
+            .for_each(|(number, _)| numbers.add(*number));
+        numbers
+    }
+
+    fn has_all(&mut self, driven: Driven) -> bool {
+        if self.measured.is_none() {
+            self.measured = Some(self.numbers(driven));
+        }
+        let measured = self.measured.as_ref();
+        measured.is_some_and(|numbers| numbers.is_complete_to(driven.end - 1))
     }
 }

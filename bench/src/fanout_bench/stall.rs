@@ -2,6 +2,7 @@
 //! whether the first has everything, once, after it reads on. If it was disconnected, it comes back with its cursor.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use super::{
     latency::milliseconds,
     numbers::{Account, Numbers},
     stamp::Clock,
-    subscriber::{RequestExtension, Subscriber, all_accounts, connect},
+    subscriber::{RequestExtension, Subscriber, all_accounts_to_join, connect},
 };
 use crate::{
     plugin_bench::histogram::Histogram,
@@ -45,7 +46,6 @@ pub struct Options {
 }
 
 /// What the one that stalls has, shared with who asks.
-#[derive(Default)]
 struct Progress {
     numbers: Mutex<Numbers>,
     disconnected: AtomicU64,
@@ -56,15 +56,24 @@ pub fn run(scene: &mut Scene<'_>, options: &Options, report: &mut Report) -> any
     let address = scene.router.grpc;
     let clock = scene.driver.clock;
     let (pause, paused) = watch::channel(false);
-    let progress = Arc::new(Progress::default());
+    let first = scene.driver.next_number();
+    let progress = Arc::new(Progress {
+        numbers: Mutex::new(Numbers::starting_at(first)),
+        disconnected: AtomicU64::new(0),
+        refused: Mutex::default(),
+    });
+    // Both are there before anything is reported: what they are due is known exactly.
+    let (stalled, other) = scene.runtime.block_on(async {
+        tokio::try_join!(join(address, Some(Bytes::new())), join(address, None))
+    })?;
     let stalling = scene
         .runtime
-        .spawn(follow(address, paused, Arc::clone(&progress)));
+        .spawn(follow(address, stalled, paused, Arc::clone(&progress)));
     let phases: Arc<[Mutex<Histogram>; 2]> = Arc::default();
     let phase = Arc::new(AtomicU64::new(u64::MAX));
-    let others = Arc::new(Mutex::new(Numbers::default()));
+    let others = Arc::new(Mutex::new(Numbers::starting_at(first)));
     let reading = scene.runtime.spawn(read_on(
-        address,
+        other,
         clock,
         Arc::clone(&phases),
         Arc::clone(&phase),
@@ -231,35 +240,48 @@ impl Seen {
 
 /// Reads unless it is paused; comes back with its cursor when the stream ends.
 async fn follow(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    first: Subscriber,
     mut paused: watch::Receiver<bool>,
     progress: Arc<Progress>,
 ) {
-    // An empty one asks for cursors from now on.
     let mut cursor = Bytes::new();
+    let mut subscriber = Ok(first);
     loop {
-        let ended = one_life(address, &mut paused, &progress, &mut cursor).await;
+        let ended = match subscriber {
+            Ok(subscriber) => one_life(subscriber, &mut paused, &progress, &mut cursor).await,
+            Err(refused) => Err(refused),
+        };
         if let Err(error) = &ended {
             lock(&progress.refused).replace(format!("{error:#}"));
         }
         progress.disconnected.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(RETRY).await;
+        subscriber = subscribe(address, Some(cursor.clone())).await;
     }
 }
 
+/// On a connection of its own: on a shared one, it would hold up others by itself. An empty cursor asks for cursors from now
+/// on.
+async fn subscribe(address: SocketAddr, cursor: Option<Bytes>) -> anyhow::Result<Subscriber> {
+    let channel = connect(address).await?;
+    let extension = RequestExtension {
+        cursor,
+        ..RequestExtension::default()
+    };
+    Ok(Subscriber::subscribe(&channel, &all_accounts_to_join(), &extension).await?)
+}
+
+async fn join(address: SocketAddr, cursor: Option<Bytes>) -> anyhow::Result<Subscriber> {
+    subscribe(address, cursor).await?.joined().await
+}
+
 async fn one_life(
-    address: std::net::SocketAddr,
+    mut subscriber: Subscriber,
     paused: &mut watch::Receiver<bool>,
     progress: &Progress,
     cursor: &mut Bytes,
 ) -> anyhow::Result<()> {
-    // A connection of its own: on a shared one, it would hold up others by itself.
-    let channel = connect(address).await?;
-    let extension = RequestExtension {
-        cursor: Some(cursor.clone()),
-        ..RequestExtension::default()
-    };
-    let mut subscriber = Subscriber::subscribe(&channel, &all_accounts(), &extension).await?;
     loop {
         paused.wait_for(|paused| !paused).await?;
         let Some(update) = subscriber.next().await? else {
@@ -276,17 +298,12 @@ async fn one_life(
 
 /// Reads always.
 async fn read_on(
-    address: std::net::SocketAddr,
+    mut subscriber: Subscriber,
     clock: Clock,
     phases: Arc<[Mutex<Histogram>; 2]>,
     phase: Arc<AtomicU64>,
     numbers: Arc<Mutex<Numbers>>,
 ) -> anyhow::Result<()> {
-    let channel = connect(address).await?;
-    let extension = RequestExtension::default();
-    let mut subscriber = Subscriber::subscribe(&channel, &all_accounts(), &extension)
-        .await
-        .context("the other subscriber")?;
     while let Some(update) = subscriber.next().await? {
         if let Some(stamp) = update.stamp() {
             let latency = clock.now().saturating_sub(stamp.at);

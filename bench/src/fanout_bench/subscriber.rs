@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::channel::mpsc;
 use prost::Message;
@@ -29,6 +29,8 @@ use super::stamp::Stamp;
 
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 const LIMIT: Duration = Duration::from_secs(20);
+/// Number of the ping that follows the first request.
+const JOINED: i32 = 1;
 
 /// What a request says beyond the published fields.
 #[derive(Clone, PartialEq, Message)]
@@ -110,6 +112,9 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
 }
 
 impl Subscriber {
+    /// A filter of accounts that nobody has, in requests of those who call [`Subscriber::joined`].
+    pub const JOINED: &str = "joined";
+
     pub async fn subscribe(
         channel: &Channel,
         request: &SubscribeRequest,
@@ -143,6 +148,33 @@ impl Subscriber {
         self.send(&request, &RequestExtension::default());
     }
 
+    /// Returns when the subscription is in force: what is reported from now on is told. A pong alone says that the request was
+    /// read; one behind a change of [`Subscriber::JOINED`] says that the router's engine has taken both.
+    pub async fn joined(mut self) -> anyhow::Result<Self> {
+        let change = AccountsChange {
+            filter: Self::JOINED.to_owned(),
+            add: vec![vec![2; 32]],
+            remove: Vec::new(),
+        };
+        let extension = RequestExtension {
+            accounts_change: vec![change],
+            ..RequestExtension::default()
+        };
+        let ping = SubscribeRequest {
+            ping: Some(SubscribeRequestPing { id: JOINED }),
+            ..SubscribeRequest::default()
+        };
+        self.send(&ping, &extension);
+        loop {
+            let next = tokio::time::timeout(LIMIT, self.next()).await;
+            match next.context("no pong")?? {
+                None => bail!("the router ended the stream"),
+                Some(update) if update.pong() == Some(JOINED) => return Ok(self),
+                Some(_) => {}
+            }
+        }
+    }
+
     /// `None` when the server has ended the stream without an error.
     pub async fn next(&mut self) -> Result<Option<Update>, Status> {
         let Some(bytes) = self.updates.message().await? else {
@@ -161,6 +193,19 @@ impl Subscriber {
 /// All account updates at *processed*.
 pub fn all_accounts() -> SubscribeRequest {
     accounts(Vec::new(), CommitmentLevel::Processed)
+}
+
+/// The same, for one who calls [`Subscriber::joined`].
+pub fn all_accounts_to_join() -> SubscribeRequest {
+    let nobody = SubscribeRequestFilterAccounts {
+        account: vec![bs58::encode([1; 32]).into_string()],
+        ..SubscribeRequestFilterAccounts::default()
+    };
+    let mut request = all_accounts();
+    request
+        .accounts
+        .insert(Subscriber::JOINED.to_owned(), nobody);
+    request
 }
 
 /// These accounts, or all, in one filter named `accounts`.

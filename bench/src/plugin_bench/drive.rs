@@ -28,6 +28,7 @@ use super::{
     mix::{ACCOUNTS_PER_TRANSACTION, Kind},
     probe::Probe,
     touch,
+    validator_pace::unix_micros,
     workload::{PreparedBlock, Workload},
 };
 
@@ -326,7 +327,7 @@ impl<'a, P: Probe> Caller<'a, P> {
                 executable: false,
                 rent_epoch: u64::MAX,
                 data: account.data,
-                write_version: self.accounts * shared.threads as u64 + self.number as u64,
+                write_version: self.write_version(),
                 txn: Some(&block.writers[index]),
             };
             if shared.touched {
@@ -362,6 +363,14 @@ impl<'a, P: Probe> Caller<'a, P> {
         });
     }
 
+    /// At a given rate it is the time, for who measures how long a record is under way.
+    fn write_version(&self) -> u64 {
+        match self.shared.pace {
+            Pace::PerSecond(_) => unix_micros(),
+            _ => self.accounts * self.shared.threads as u64 + self.number as u64,
+        }
+    }
+
     /// Everything that follows a slot's transactions.
     fn finish(&mut self, block: &PreparedBlock, slot: u64) {
         for entry in &block.entries {
@@ -376,6 +385,9 @@ impl<'a, P: Probe> Caller<'a, P> {
             self.call(Kind::Entry, |plugin| {
                 plugin.notify_entry(ReplicaEntryInfoVersions::V0_0_2(&info))
             });
+            if let Pace::PerSecond(_) = self.shared.pace {
+                self.wait();
+            }
         }
         let info = ReplicaBlockInfoV4 {
             parent_slot: slot - 1,

@@ -89,12 +89,18 @@ pub struct HostArgs {
     /// Drive callbacks that only read the clock
     #[arg(long)]
     clock: bool,
+    /// Cut the blocks to about so many callbacks each
+    #[arg(long)]
+    slot_callbacks: Option<usize>,
 }
 
 /// The host's side: drives what it is told until its standard input ends.
 pub fn serve(args: &HostArgs) -> anyhow::Result<()> {
     StderrLog::install();
-    let workload = Workload::load(&args.blocks)?;
+    let mut workload = Workload::load(&args.blocks)?;
+    if let Some(callbacks) = args.slot_callbacks {
+        workload.cut(callbacks);
+    }
     let origin = match (&args.so, &args.config) {
         (Some(so), Some(config)) => Origin::SharedObject {
             so: so.clone(),
@@ -199,13 +205,36 @@ pub struct HostProcess {
     pub blocks: usize,
 }
 
+/// What a host may be asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostOptions<'a> {
+    /// This library comes first.
+    pub preload: Option<&'a Path>,
+    /// Callbacks of a slot, about; the blocks are cut. Otherwise they are whole.
+    pub slot_callbacks: Option<usize>,
+}
+
 impl HostProcess {
-    /// Starts a host for `subject` and returns when the plugin is loaded. With `preload`, that library comes first.
+    /// As [`HostProcess::start_with`]. With `preload`, that library comes first.
     pub fn start(
         subject: &Subject,
         blocks: &Path,
         scratch: &Path,
         preload: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let options = HostOptions {
+            preload,
+            ..HostOptions::default()
+        };
+        Self::start_with(subject, blocks, scratch, &options)
+    }
+
+    /// Starts a host for `subject` and returns when the plugin is loaded.
+    pub fn start_with(
+        subject: &Subject,
+        blocks: &Path,
+        scratch: &Path,
+        options: &HostOptions<'_>,
     ) -> anyhow::Result<Self> {
         let log = scratch.join(format!("{}.log", subject.name));
         let mut command = Command::new(std::env::current_exe()?);
@@ -228,7 +257,10 @@ impl HostProcess {
                 command.arg("--so").arg(so).arg("--config").arg(config);
             }
         }
-        if let Some(library) = preload {
+        if let Some(callbacks) = options.slot_callbacks {
+            command.arg("--slot-callbacks").arg(callbacks.to_string());
+        }
+        if let Some(library) = options.preload {
             command.env("LD_PRELOAD", library);
         }
         let mut child = command

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     broker::Broker,
     histogram_cost,
     rounds::{self, Program},
     stall,
-    subject::{Settings, Subject},
-    table, throughput,
+    subject::{Origin, Settings, Subject},
+    table, throughput, validator_pace,
+    workload::SlotCut,
 };
 use crate::report::Report;
 
@@ -70,6 +71,19 @@ pub struct PluginArgs {
     /// Callbacks per second of --stall
     #[arg(long, default_value_t = 50_000)]
     rate: u32,
+    /// Instead: so many seconds of slots as a small cluster has them, and what the plugin's own threads take of each
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "20", conflicts_with_all = ["throughput", "stall", "histogram_cost"])]
+    validator_pace: Option<u64>,
+    /// Callbacks of a slot of --validator-pace
+    #[arg(long, default_value_t = 240)]
+    slot_callbacks: usize,
+    /// Length of a slot of --validator-pace
+    #[arg(long, default_value_t = 400)]
+    slot_millis: u64,
+    /// Measure our plugin once more, under this name and with these members of its configuration; repeat for each. As
+    /// NAME=JSON, such as patient='{"linger_ms": 5}'
+    #[arg(long, value_name = "NAME=JSON", value_parser = Variant::parse)]
+    variant: Vec<Variant>,
     /// Instead: what the callback histogram costs, over so many rounds with it and without
     #[arg(long, value_name = "ROUNDS", num_args = 0..=1, default_missing_value = "20", conflicts_with_all = ["throughput", "stall", "so"])]
     histogram_cost: Option<usize>,
@@ -85,6 +99,30 @@ pub struct PluginArgs {
     /// Callbacks of --throughput that may be ahead of the reader
     #[arg(long, default_value_t = 16_384)]
     ahead: u64,
+}
+
+/// Our plugin, configured otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    pub name: String,
+    pub others: Value,
+}
+
+impl Variant {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, members) = text
+            .split_once('=')
+            .ok_or("no `=` in it. Fix: write NAME=JSON")?;
+        let others: Value =
+            serde_json::from_str(members).map_err(|e| format!("{e}. Fix: write NAME=JSON"))?;
+        if !others.is_object() {
+            return Err("no JSON object. Fix: write NAME={\"key\": value}".into());
+        }
+        Ok(Self {
+            name: name.into(),
+            others,
+        })
+    }
 }
 
 pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
@@ -114,9 +152,26 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
             transactions: args.transactions,
         };
         histogram_cost::run(&options, &broker, scratch.path())?
+    } else if let Some(seconds) = args.validator_pace {
+        let subjects: Vec<Subject> = args
+            .subjects(&broker, scratch.path())?
+            .into_iter()
+            .filter(|subject| matches!(subject.origin, Origin::SharedObject { .. }))
+            .collect();
+        let options = validator_pace::Options {
+            blocks,
+            rounds: args.rounds,
+            seconds,
+            slot: SlotCut {
+                callbacks: args.slot_callbacks,
+                millis: args.slot_millis,
+            },
+        };
+        validator_pace::run(&options, &subjects, &broker, scratch.path())?
     } else if args.throughput {
         let options = throughput::Options {
             plugin: &args.our_plugin()?,
+            variants: &args.variant,
             blocks,
             rounds: args.rounds,
             seconds: args.seconds,
@@ -193,6 +248,13 @@ impl PluginArgs {
         if !self.without_ours {
             let plugin = self.our_plugin()?;
             subjects.push(Subject::ours(OURS, &plugin, scratch, &settings)?);
+            for Variant { name, others } in &self.variant {
+                let settings = Settings {
+                    others: others.clone(),
+                    ..settings.clone()
+                };
+                subjects.push(Subject::ours(name, &plugin, scratch, &settings)?);
+            }
         }
         for (number, (so, config)) in self.so.iter().zip(&self.config).enumerate() {
             let stem = so.file_stem().context("--so names no file")?;

@@ -29,6 +29,48 @@ pub fn cpu_seconds_by_thread(pid: u32) -> BTreeMap<String, f64> {
     seconds
 }
 
+/// What a thread has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ThreadUse {
+    pub cpu_seconds: f64,
+    /// How often it slept and went on.
+    pub wakeups: u64,
+}
+
+impl ThreadUse {
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.cpu_seconds += other.cpu_seconds;
+        self.wakeups += other.wakeups;
+    }
+}
+
+/// By name of thread, of the threads there are; to the nanosecond.
+pub fn thread_use(pid: u32) -> BTreeMap<String, ThreadUse> {
+    let mut used = BTreeMap::<String, ThreadUse>::new();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        // A thread that ends meanwhile has no more to tell.
+        let read = |file: &str| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+        let (name, schedstat, status) = (read("comm"), read("schedstat"), read("status"));
+        let first = |text: &str| text.split_whitespace().next()?.parse::<u64>().ok();
+        let wakeups = status
+            .lines()
+            .find_map(|line| first(line.strip_prefix("voluntary_ctxt_switches:")?));
+        used.entry(name.trim().into()).or_default().add(ThreadUse {
+            cpu_seconds: first(&schedstat).unwrap_or(0) as f64 / 1e9,
+            wakeups: wakeups.unwrap_or(0),
+        });
+    }
+    used
+}
+
 fn seconds_of(stat: &str) -> f64 {
     // The name, in parentheses, may hold anything; fields are counted from its end. The first one after it is field 3.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
@@ -81,6 +123,10 @@ mod tests {
         let (now, peak) = (resident_kib(pid), peak_resident_kib(pid));
         assert!(now > 500 && peak >= now, "{now} KiB of {peak}");
         assert_eq!(cpu_seconds(u32::MAX), 0.0);
+        let used = thread_use(pid);
+        let sum: f64 = used.values().map(|used| used.cpu_seconds).sum();
+        assert!(sum > 0.05, "{used:?}");
+        assert!(used.values().any(|used| used.wakeups > 0), "{used:?}");
         let by_thread = cpu_seconds_by_thread(pid);
         let sum: f64 = by_thread.values().sum();
         assert!(sum > 0.0 && sum <= cpu_seconds(pid), "{by_thread:?}");

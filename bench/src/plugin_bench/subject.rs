@@ -21,6 +21,8 @@ pub struct Subject {
     pub origin: Origin,
     /// Of our plugin, where it tells its metrics.
     pub metrics: Option<SocketAddr>,
+    /// Of our plugin, the first part of its topics' names.
+    pub topic_prefix: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl Subject {
             name: name.into(),
             origin,
             metrics: None,
+            topic_prefix: None,
         }
     }
 
@@ -85,6 +88,7 @@ impl Subject {
                 config,
             },
             metrics: None,
+            topic_prefix: None,
         })
     }
 
@@ -110,6 +114,7 @@ impl Subject {
                 config,
             },
             metrics: Some(metrics),
+            topic_prefix: Some(topic_prefix(name)),
         })
     }
 }
@@ -130,7 +135,7 @@ impl Settings {
             // Nobody's key: the identity only names the source in the records.
             "validator_identity": "Be11iograph11111111111111111111111111111111",
             "kafka": {"brokers": self.brokers},
-            "topic_prefix": format!("bench-{name}"),
+            "topic_prefix": topic_prefix(name),
             "spill": {"dir": scratch.join(format!("{name}-spill"))},
             "metrics": {"listen": metrics.to_string()},
             "unload_seconds": 60,
@@ -138,6 +143,10 @@ impl Settings {
         merge(&mut config, &self.others);
         config
     }
+}
+
+fn topic_prefix(name: &str) -> String {
+    format!("bench-{name}")
 }
 
 fn merge(into: &mut Value, from: &Value) {

@@ -23,6 +23,7 @@ use super::{
     broker::Broker,
     drive::{Pace, Plan, Until, Window, drive},
     host_process::FIRST_SLOT,
+    options::Variant,
     plain_kafka::{Batching, PlainKafka},
     plugin_metrics,
     probe::Latencies,
@@ -50,7 +51,7 @@ const TIMES_PLAIN: f64 = 3.0;
 
 /// What is compared.
 pub struct Way {
-    name: &'static str,
+    name: String,
     plugin: LoadedPlugin,
     reader: Box<dyn LogReader>,
     /// Our plugin numbers its records; the plain ways do not.
@@ -80,6 +81,8 @@ struct Run {
 
 pub struct Options<'a> {
     pub plugin: &'a Path,
+    /// Our plugin, configured otherwise.
+    pub variants: &'a [Variant],
     pub blocks: PathBuf,
     pub rounds: usize,
     pub seconds: u64,
@@ -93,7 +96,25 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
         .enable_all()
         .build()?;
     let workload = Workload::load(&options.blocks)?;
-    let mut ways = vec![ours(options.plugin, broker, scratch, &runtime)?];
+    let mut ways = vec![ours(
+        "heliograph",
+        json!({}),
+        options.plugin,
+        broker,
+        scratch,
+        &runtime,
+    )?];
+    for Variant { name, others } in options.variants {
+        let others = others.clone();
+        ways.push(ours(
+            name,
+            others,
+            options.plugin,
+            broker,
+            scratch,
+            &runtime,
+        )?);
+    }
     for (name, batching) in [
         ("plain_client_default", Batching::ClientDefault),
         ("plain_one_per_request", Batching::OneMessagePerRequest),
@@ -153,6 +174,8 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
 }
 
 fn ours(
+    name: &str,
+    others: Value,
     plugin: &Path,
     broker: &Broker,
     scratch: &Path,
@@ -160,15 +183,14 @@ fn ours(
 ) -> anyhow::Result<Way> {
     let settings = Settings {
         brokers: broker.address().into(),
-        others: json!({}),
+        others,
     };
-    let name = "heliograph";
     let subject = Subject::ours(name, plugin, scratch, &settings)?;
     let Origin::SharedObject { so, config } = subject.origin else {
         bail!("our plugin is a shared object");
     };
     Ok(Way {
-        name,
+        name: name.into(),
         plugin: LoadedPlugin::open(&so, &config)?,
         reader: runtime.block_on(reader(broker.address(), &format!("bench-{name}")))?,
         numbered: true,
@@ -189,7 +211,7 @@ fn plain(
     runtime.block_on(make_topics(broker.address(), &prefix))?;
     let sink = PlainKafka::new(broker.address(), &prefix, PLAIN_PARTITIONS, batching)?;
     Ok(Way {
-        name,
+        name: name.into(),
         plugin: LoadedPlugin::in_process(Box::new(Baseline::new(sink))),
         reader: runtime.block_on(reader(broker.address(), &prefix))?,
         numbered: false,
@@ -215,7 +237,7 @@ async fn make_topics(brokers: &str, prefix: &str) -> anyhow::Result<()> {
 }
 
 /// Of every observed topic under the prefix, from now on; waits for the topics.
-async fn reader(brokers: &str, prefix: &str) -> anyhow::Result<Box<dyn LogReader>> {
+pub(super) async fn reader(brokers: &str, prefix: &str) -> anyhow::Result<Box<dyn LogReader>> {
     let log = KafkaLog::new(KafkaConfig::new(brokers))?;
     let topics = Topics::new(prefix);
     let mut partitions = Vec::new();
@@ -410,7 +432,7 @@ fn report(options: &Options<'_>, ways: &[Way]) -> Report {
             "broker_cpu_seconds": sum.broker_cpu_seconds,
             "cpu_seconds_by_thread": way.threads,
         });
-        report.figure(way.name, figures);
+        report.figure(&way.name, figures);
     }
     let Some((ours, plain)) = ways.split_first() else {
         return report;
@@ -428,7 +450,7 @@ fn report(options: &Options<'_>, ways: &[Way]) -> Report {
     report
         .checks
         .push(Check::at_most("late_or_repeated", disordered as f64, 0.0));
-    for way in plain {
+    for way in plain.iter().filter(|way| !way.numbered) {
         let times = rate / way.median_events_per_second().max(1.0);
         report.checks.push(Check::at_least(
             format!("times_{}", way.name),

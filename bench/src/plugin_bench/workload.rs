@@ -8,7 +8,7 @@ use solana_transaction::{
     sanitized::SanitizedTransaction, versioned::sanitized::SanitizedVersionedTransaction,
 };
 
-use super::mix::Accounts;
+use super::mix::{ACCOUNTS_PER_TRANSACTION, Accounts};
 use crate::{
     block_file::{Block, RecordedTransaction},
     entries::{self, Entry},
@@ -62,12 +62,47 @@ impl Workload {
         })
     }
 
+    /// Makes the blocks as short as a slot with so many callbacks.
+    pub fn cut(&mut self, callbacks: usize) {
+        for prepared in &mut self.blocks {
+            prepared.cut(SlotCut::transactions(callbacks));
+        }
+        self.transactions = self.blocks.iter().map(|b| b.block.transactions.len()).sum();
+    }
+
     pub fn votes(&self) -> usize {
         self.blocks.iter().map(|b| b.block.votes()).sum()
     }
 }
 
+/// A slot as a small cluster has it.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotCut {
+    pub callbacks: usize,
+    pub millis: u64,
+}
+
+impl SlotCut {
+    /// Statuses, metadata, ticks and one entry of transactions come with any slot.
+    const BESIDE: usize = 4 + 1 + entries::TICKS + 1;
+
+    pub fn callbacks_per_second(self) -> u32 {
+        (self.callbacks as u64 * 1_000 / self.millis.max(1)) as u32
+    }
+
+    /// Each with its accounts.
+    fn transactions(callbacks: usize) -> usize {
+        (callbacks.saturating_sub(Self::BESIDE) / (1 + ACCOUNTS_PER_TRANSACTION)).max(1)
+    }
+}
+
 impl PreparedBlock {
+    fn cut(&mut self, transactions: usize) {
+        self.block.transactions.truncate(transactions);
+        self.writers.truncate(transactions);
+        self.entries = entries::synthesise(&self.block);
+    }
+
     fn new(block: Block) -> anyhow::Result<Self> {
         let writers = block
             .transactions

@@ -67,9 +67,13 @@ impl Log {
     }
 
     fn end_batch(&mut self) -> usize {
-        let due = self.ledger.take_due();
-        let count = due.len();
-        self.write(due);
+        self.ledger.settle();
+        let mut count = 0;
+        while let Some(seals) = self.ledger.seal_next() {
+            count += seals.len();
+            self.write(seals);
+        }
+        self.ledger.settle();
         count
     }
 
@@ -613,6 +617,47 @@ fn memory_is_bounded_and_what_comes_too_late_is_counted() {
     log.end_batch();
     assert!(log.ledger.slots_held() <= KEEP_AFTER_ROOT_SLOTS + 1);
     log.verify();
+}
+
+/// While nothing can be sealed, a slot that is due waits as it is; beyond the limit the oldest are given up, and counted.
+#[test]
+fn slots_that_cannot_be_sealed_are_bounded_and_those_kept_are_sealed_whole() {
+    let mut log = Log::new();
+    let newest = KEEP_SLOTS as u64 + 50;
+    for slot in 1..=newest {
+        log.lose(slot, LANES.of_account(b"a"), Fact::Account);
+        log.lose(slot, LANES.of_transaction(b"a"), Fact::Transaction);
+        log.ledger.settle();
+        assert!(log.ledger.slots_held() <= KEEP_SLOTS);
+    }
+    // What the root has passed is due, and not forgotten before it is sealed.
+    status(&mut log, newest, Life::Rooted);
+    log.ledger.settle();
+    assert_eq!(log.ledger.slots_held(), KEEP_SLOTS);
+    assert_eq!(log.ledger.seals_dropped(), 2 * 50);
+    log.end_batch();
+    log.verify();
+    for slot in [51, 52, newest - 1] {
+        log.verify_whole(slot);
+    }
+    assert!(log.last_revision(50).is_none());
+    assert!(log.ledger.slots_held() <= KEEP_AFTER_ROOT_SLOTS + 1);
+}
+
+/// A slot that waits for room as due is executed anew: what was due is another attempt's.
+#[test]
+fn a_slot_executed_again_while_it_waits_is_not_sealed_half() {
+    let mut log = Log::new();
+    whole_block(&mut log, 10);
+    status(&mut log, 10, Life::Created);
+    log.record(10, LANES.of_account(b"again"), Fact::Account);
+    assert_eq!(log.end_batch(), 0);
+    whole_block(&mut log, 10);
+    assert!(log.end_batch() > 0);
+    assert_eq!(log.last_revision(10), Some(0));
+    for (_, seal) in log.seals(10) {
+        assert_eq!((seal.transactions, seal.entries), (2, 2));
+    }
 }
 
 #[test]

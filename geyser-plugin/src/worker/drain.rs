@@ -11,6 +11,9 @@ impl<O: Outlet> Worker<O> {
             return 0;
         }
         while drained < most {
+            if self.silence.is_untried() && self.outlet.in_flight() >= TRIALS {
+                break;
+            }
             let Some(spill) = &mut self.spill else { break };
             let frame = spill.peek(&mut finished);
             for segment in finished.drain(..) {
@@ -68,6 +71,11 @@ impl<O: Outlet> Worker<O> {
 
     /// Gives back what nobody needs any more: room in the rings, and segments of which Kafka has reported every record.
     pub(super) fn retire(&mut self) {
+        self.silence.look(
+            self.around.deliveries.acknowledged(),
+            self.outlet.in_flight(),
+            Instant::now(),
+        );
         let handoff = &self.around.handoff;
         let released = handoff
             .records

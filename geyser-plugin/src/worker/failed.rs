@@ -11,7 +11,7 @@ impl<O: Outlet> Worker<O> {
         }
         if failed.iter().any(|failed| !failed.for_good) {
             // The others it holds have not failed yet, and must not overtake these.
-            self.outlet.close();
+            self.close_client();
             failed.extend(self.around.deliveries.take_failed());
         }
         let handoff = Arc::clone(&self.around.handoff);

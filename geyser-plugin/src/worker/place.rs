@@ -137,7 +137,7 @@ impl<O: Outlet> Worker<O> {
             }
             self.note_losses();
             if self.drain(BATCH) == 0 {
-                thread::sleep(IDLE_NAP);
+                thread::sleep(WAITING_NAP);
             }
             self.retire();
             self.show();
@@ -152,16 +152,28 @@ impl<O: Outlet> Worker<O> {
     /// While Kafka is away, what its client holds would keep everything behind it in the ring. So the client gives it back,
     /// and it goes to disk before what comes after it.
     pub(super) fn take_back(&mut self) {
-        let stuck = self.records.released != self.records.next
-            && self.moved.elapsed() >= STUCK
-            && self.outlet.in_flight() > 0;
+        let now = Instant::now();
+        let first = self.around.handoff.records.get(self.records.released);
+        let is_in_the_way = self.records.released != self.records.next
+            && first.is_some_and(|first| first.is_expecting());
+        let stuck = self.outlet.in_flight() > 0
+            && (is_in_the_way
+                && self.moved.elapsed() >= STUCK
+                && self.silence.is_over(now, STUCK, SILENT)
+                || self.silence.lasts(now) >= SILENT);
         if !stuck || self.leaving || self.spill.is_none() {
             return;
         }
-        self.moved = Instant::now();
-        self.outlet.close();
+        self.moved = now;
+        self.close_client();
         self.replace_failed();
         self.retire();
+    }
+
+    /// It gives back what it holds, and the next record goes to a new one.
+    pub(super) fn close_client(&mut self) {
+        self.outlet.close();
+        self.silence.client_closed(Instant::now());
     }
 
     pub(super) fn send(

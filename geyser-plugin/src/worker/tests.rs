@@ -13,10 +13,10 @@ use event_schema::Seal;
 
 use super::*;
 use crate::{
-    lane::Lanes,
     observation::{Front, Outputs},
     recovery,
     shared_memory::Sizes,
+    slot_ledger::KEEP_SLOTS,
 };
 
 const LANES: Lanes = Lanes {
@@ -183,6 +183,7 @@ impl Bed {
             counters: Arc::clone(&counters),
             deliveries: Arc::clone(&deliveries),
             stop: Arc::clone(&stop),
+            linger: Duration::ZERO,
             stop_within: Duration::from_millis(300),
         };
         let worker = Worker::new(
@@ -203,7 +204,7 @@ impl Bed {
                         return;
                     }
                     if worker.turn() == 0 {
-                        thread::sleep(IDLE_NAP);
+                        thread::sleep(WAITING_NAP);
                     }
                 }
                 worker.run();
@@ -386,7 +387,7 @@ fn broker_returns_and_a_root_closes_all(bed: &mut Bed) {
     bed.broker.lock().unwrap().up = true;
     bed.until("the queue is empty", |bed| bed.handoff.records.is_empty());
     bed.offer(
-        5000,
+        50_000,
         Fact::Status(crate::observation::Life::Rooted),
         b"root",
     );
@@ -421,12 +422,16 @@ fn when_queue_and_spill_are_full_the_loss_is_counted_and_sealed() {
 fn a_flood_of_seals_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let mut bed = Bed::start(dir.path(), 256, 40_000, 1, false);
-    // So many slots with losses that their seals exceed what may wait, once a root closes them all.
-    for slot in 1..1_500 {
+    // More slots with losses than are kept until they can be sealed.
+    for slot in 1..KEEP_SLOTS as u64 + 1_500 {
         bed.block(slot, 3);
         thread::sleep(Duration::from_micros(300));
     }
     assert!(bed.counters.lost_total() > 1_000, "{:?}", bed.counters);
+    // Also while the worker waits for room, and seals nothing.
+    bed.until("the oldest slots are given up", |bed| {
+        bed.counters.seals_dropped.get() > 0
+    });
     broker_returns_and_a_root_closes_all(&mut bed);
     let (broker, counters, offered) = bed.stop();
     balance(&counters, offered);

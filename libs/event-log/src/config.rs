@@ -105,21 +105,38 @@ impl KafkaConfig {
     }
 
     pub(crate) fn consumer(&self, read_committed: bool) -> Result<ClientConfig> {
-        let isolation = if read_committed {
-            "read_committed"
+        // What the client reads ahead: 16 MiB hold several mainnet blocks.
+        self.reading(read_committed, "16384", "4194304")
+    }
+
+    /// For looking up single things: what is read ahead is mostly thrown away.
+    pub(crate) fn lookup_consumer(&self, read_committed: bool) -> Result<ClientConfig> {
+        self.reading(read_committed, "1024", "1048576")
+    }
+
+    fn reading(
+        &self,
+        read_committed: bool,
+        queued_kibibytes: &str,
+        fetched_bytes: &str,
+    ) -> Result<ClientConfig> {
+        // A question for the next records waits at the broker until there are some: the longer, the less an idle reader costs.
+        // A seek waits for it, though. Readers of committed records seek to see past the markers at the end.
+        let (isolation, wait_ms) = if read_committed {
+            ("read_committed", "100")
         } else {
-            "read_uncommitted"
+            ("read_uncommitted", "500")
         };
         self.client(
             &[
-                // Answer as soon as there is a byte, and look again soon after the end was reached: a slot should not wait.
+                // Answer as soon as there is a byte: a slot should not wait.
                 ("fetch.min.bytes", "1"),
-                ("fetch.wait.max.ms", "100"),
+                ("fetch.wait.max.ms", wait_ms),
                 ("fetch.error.backoff.ms", "50"),
                 ("fetch.queue.backoff.ms", "20"),
-                // Bounds the client's own read-ahead per reader: 16 MiB holds several mainnet blocks.
-                ("queued.max.messages.kbytes", "16384"),
-                ("fetch.message.max.bytes", "4194304"),
+                // Bounds the client's own read-ahead per reader.
+                ("queued.max.messages.kbytes", queued_kibibytes),
+                ("fetch.message.max.bytes", fetched_bytes),
             ],
             &[
                 // `assign` wants a name for its group; nothing is ever committed under it.

@@ -1,6 +1,7 @@
-//! The log on Kafka: topics and questions here, reading and writing in the two modules below.
+//! The log on Kafka: topics and questions here, reading, writing and transactions in the modules below.
 
 mod reader;
+mod transactions;
 mod writer;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::{
     Error, EventLog, KafkaConfig, LogReader, LogWriter, ReaderSpec, Result, TopicSpec,
@@ -178,9 +180,33 @@ impl EventLog for KafkaLog {
         .await
     }
 
+    async fn ends(&self, partitions: &[(Arc<str>, u32)]) -> Result<Vec<i64>> {
+        let partitions = partitions.to_vec();
+        self.ask("reading the ends of partitions", move |client| {
+            let deadline = Instant::now() + QUESTION_TIMEOUT;
+            loop {
+                match ends(client, &partitions) {
+                    Err(error) if is_electing(&error) && Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    answer => return answer,
+                }
+            }
+        })
+        .await
+    }
+
     async fn reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>> {
+        let config = self.config.consumer(spec.read_committed)?;
         Ok(Box::new(
-            reader::KafkaReader::new(self.clone(), spec).await?,
+            reader::KafkaReader::new(self.clone(), spec, config).await?,
+        ))
+    }
+
+    async fn lookup_reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>> {
+        let config = self.config.lookup_consumer(spec.read_committed)?;
+        Ok(Box::new(
+            reader::KafkaReader::new(self.clone(), spec, config).await?,
         ))
     }
 
@@ -193,9 +219,37 @@ impl EventLog for KafkaLog {
         transactional_id: &str,
     ) -> Result<Box<dyn TransactionalWriter>> {
         Ok(Box::new(
-            writer::KafkaTransactions::new(self.config.clone(), transactional_id).await?,
+            transactions::KafkaTransactions::new(self.config.clone(), transactional_id).await?,
         ))
     }
+}
+
+/// One request per broker that leads some of them; what it asks for as a time, `End`, is the offset after the last one.
+fn ends(
+    client: &BaseConsumer<QuietContext>,
+    partitions: &[(Arc<str>, u32)],
+) -> Result<Vec<i64>, KafkaError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, number) in partitions {
+        asked.add_partition_offset(topic, *number as i32, Offset::End)?;
+    }
+    let answer = client.offsets_for_times(asked, QUESTION_TIMEOUT)?;
+    let ends = partitions.iter().map(|(topic, number)| {
+        let found = answer.find_partition(topic, *number as i32);
+        let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        let found = found.ok_or(unknown)?;
+        found.error()?;
+        match found.offset() {
+            Offset::Offset(end) => Ok(end),
+            _ => Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::LeaderNotAvailable,
+            )),
+        }
+    });
+    ends.collect()
 }
 
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {

@@ -120,7 +120,13 @@ pub trait EventLog: Send + Sync {
     /// record's offset by more than one: to know whether a reader is at the end, ask [`LogReader::lag`].
     async fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64)>;
 
+    /// `high` of [`EventLog::watermarks`] for each of these partitions, in their order, by one question.
+    async fn ends(&self, partitions: &[(Arc<str>, u32)]) -> Result<Vec<i64>>;
+
     async fn reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>>;
+
+    /// A reader for looking things up: it keeps little in memory and reads little ahead.
+    async fn lookup_reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>>;
 
     /// An idempotent writer that waits for all replicas.
     async fn writer(&self) -> Result<Box<dyn LogWriter>>;
@@ -146,6 +152,10 @@ pub trait LogReader: Send + Sync {
 
     /// Continues reading the partition of `to` at its offset.
     async fn seek(&mut self, to: &Position) -> Result<()>;
+
+    /// Asks for nothing more and lets go of what was read ahead, until each partition is sought again. A reader that rests
+    /// costs nothing, and seeks at once.
+    async fn rest(&mut self) -> Result<()>;
 
     /// How many offsets lie between this reader and the end, over all its partitions; 0 exactly when everything that
     /// was visible when this was called has been returned by `poll`. While records remain it may count transaction

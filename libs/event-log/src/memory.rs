@@ -207,6 +207,15 @@ impl EventLog for MemoryLog {
         Ok((0, state.stable_end(topic, partition)))
     }
 
+    async fn ends(&self, partitions: &[(Arc<str>, u32)]) -> Result<Vec<i64>> {
+        let mut state = self.0.state.lock();
+        let ends = partitions.iter().map(|(topic, partition)| {
+            state.partition(topic, *partition)?;
+            Ok(state.stable_end(topic, *partition))
+        });
+        ends.collect()
+    }
+
     async fn reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>> {
         let mut state = self.0.state.lock();
         let mut positions = Vec::with_capacity(spec.partitions.len());
@@ -235,10 +244,15 @@ impl EventLog for MemoryLog {
         }
         Ok(Box::new(MemoryReader {
             log: self.clone(),
+            resting: vec![false; positions.len()],
             positions,
             read_committed: spec.read_committed,
             turn: 0,
         }))
+    }
+
+    async fn lookup_reader(&self, spec: ReaderSpec) -> Result<Box<dyn LogReader>> {
+        self.reader(spec).await
     }
 
     async fn writer(&self) -> Result<Box<dyn LogWriter>> {
@@ -272,6 +286,8 @@ impl EventLog for MemoryLog {
 struct MemoryReader {
     log: MemoryLog,
     positions: Vec<Position>,
+    /// Of each position: nothing is read from it until it is sought.
+    resting: Vec<bool>,
     read_committed: bool,
     /// Which partition goes first in the next poll, so that a busy one does not starve the others.
     turn: usize,
@@ -283,7 +299,11 @@ impl MemoryReader {
         let mut batch = Vec::new();
         let count = self.positions.len();
         for step in 0..count {
-            let position = &mut self.positions[(self.turn + step) % count];
+            let at = (self.turn + step) % count;
+            if self.resting[at] {
+                continue;
+            }
+            let position = &mut self.positions[at];
             let end = state.end(&position.topic, position.partition, self.read_committed);
             let entries = &state.topics[&position.topic][position.partition as usize].entries;
             while position.offset < end && batch.len() < max {
@@ -329,10 +349,9 @@ impl LogReader for MemoryReader {
             topic: to.topic.to_string(),
             partition: to.partition,
         };
-        let same = |position: &&mut Position| {
-            position.topic == to.topic && position.partition == to.partition
-        };
-        let position = self.positions.iter_mut().find(same).ok_or_else(unknown)?;
+        let same =
+            |position: &Position| position.topic == to.topic && position.partition == to.partition;
+        let at = self.positions.iter().position(same).ok_or_else(unknown)?;
         if to.offset < 0 {
             let high = self.log.0.state.lock().stable_end(&to.topic, to.partition);
             let (topic, partition, offset) = (to.topic.to_string(), to.partition, to.offset);
@@ -344,7 +363,13 @@ impl LogReader for MemoryReader {
                 high,
             });
         }
-        position.offset = to.offset;
+        self.positions[at].offset = to.offset;
+        self.resting[at] = false;
+        Ok(())
+    }
+
+    async fn rest(&mut self) -> Result<()> {
+        self.resting.fill(true);
         Ok(())
     }
 

@@ -29,8 +29,9 @@ async fn kafka_keeps_the_contract() {
         .unwrap();
     let config = KafkaConfig::new(kafka.brokers());
     let log = KafkaLog::new(config.clone()).unwrap();
-    suite::all(&log).await;
+    // First, because it counts threads: a transactional writer's ends a moment after the writer.
     synchronous_producer_delivers_everything(&log, &config).await;
+    suite::all(&log).await;
     an_empty_value_is_a_tombstone(&log, &config).await;
     acknowledged_records_survive_a_killed_broker(&log, &mut kafka).await;
 }

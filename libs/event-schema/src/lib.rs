@@ -3,8 +3,9 @@
 //! A record's value is one Yellowstone [`proto::geyser::SubscribeUpdate`] (or a [`Seal`], [`CanonicalSeal`] or [`Gap`]);
 //! its single header [`HEADER_KEY`] says which, for which slot, and from whom. Reading order: [`identity`] (typed
 //! numbers and keys), [`header`], [`seal`], [`chunk`] (values longer than a record), [`reassembly`] (chunks → values),
-//! [`topic`], [`canonical`] (records → whole slots, for the sinks).
+//! [`topic`], [`canonical`] (records → whole slots, for the sinks), [`account_state`] (records → the newest state of accounts).
 
+pub mod account_state;
 pub mod canonical;
 pub mod chunk;
 pub mod header;
@@ -13,6 +14,7 @@ pub mod reassembly;
 pub mod seal;
 pub mod topic;
 
+pub use account_state::{AccountState, AccountStateReader, AsOf};
 pub use canonical::{CanonicalEvent, Commitment, SlotAssembler, SlotBlock};
 pub use chunk::{CHUNK_BYTES_MAX, Chunk, ChunkError, chunks_of};
 pub use header::{CanonicalHeader, HEADER_KEY, HeaderError, Kind, ObservedHeader};

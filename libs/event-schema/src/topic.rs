@@ -39,6 +39,10 @@ pub struct Topics {
     pub observed_transactions: Arc<str>,
     pub observed_slots: Arc<str>,
     pub canonical: Arc<str>,
+    /// The newest confirmed state of accounts; see [`crate::account_state`].
+    pub accounts: Arc<str>,
+    /// Which router publishes.
+    pub leadership: Arc<str>,
     pub router_state: Arc<str>,
     pub dead_letters: Arc<str>,
 }
@@ -54,6 +58,8 @@ impl Topics {
             observed_transactions: name("observed.transactions"),
             observed_slots: name("observed.slots"),
             canonical: name("canonical"),
+            accounts: name("accounts"),
+            leadership: name("leadership"),
             router_state: name("router-state"),
             dead_letters: name("dead-letters"),
         }

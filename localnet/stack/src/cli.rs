@@ -58,13 +58,20 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run a benchmark; without a name, list them. `validator` is one of them: a real one, with the plugin and without
+    /// Run a benchmark; without a name, list them. Also `validator` (a real one, with the plugin and without) and `warehouse`
     Bench {
         name: Option<String>,
         /// The last line is one JSON object
         #[arg(long)]
         json: bool,
         /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Ask the warehouse: one statement, a script on standard input, or a prompt; `sql --help` tells the options
+    #[command(disable_help_flag = true)]
+    Sql {
+        /// Passed on to `heliograph-sql`; the address is that of the stack that runs, unless one is named
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -1,7 +1,7 @@
 //! The verbs that build and test, for what the script cannot do in a line.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -87,6 +87,8 @@ fn build_release(repository: &Path) -> anyhow::Result<()> {
         "geyser-plugin",
         "-p",
         "stream-router",
+        "-p",
+        "warehouse",
         "--lib",
         "--bins",
         "--example",
@@ -111,28 +113,65 @@ pub fn bench(
     arguments: &[String],
 ) -> anyhow::Result<ExitCode> {
     build_release(repository)?;
-    let development = local_services::workspace_binary("heliograph-bench");
-    let target = development.parent().and_then(Path::parent);
-    let binary = target
-        .context("a program outside of a target directory builds no benchmarks")?
-        .join("release/heliograph-bench");
-    let mut command = Command::new(&binary);
+    let mut command = Command::new(release("heliograph-bench")?);
     match name {
         Some(name) => command.arg(name),
         None => command.arg("--help"),
     };
+    let code = measured(command, json, arguments)?;
+    if name.is_none() {
+        println!(
+            "\nand, by `./heliograph bench`:\n  validator  A real validator with the plugin and without it, in turns\n  warehouse  The warehouse's own; `warehouse help` lists them"
+        );
+    }
+    Ok(code)
+}
+
+/// Hands over to the warehouse's own measurements: the crate `bench` depends on no service.
+pub fn warehouse_bench(
+    repository: &Path,
+    json: bool,
+    arguments: &[String],
+) -> anyhow::Result<ExitCode> {
+    let arguments_of_build = [
+        "build",
+        "--release",
+        "-p",
+        "warehouse",
+        "--example",
+        "warehouse_bench",
+    ];
+    let status = Command::new("cargo")
+        .args(arguments_of_build)
+        .current_dir(repository)
+        .status()
+        .context("could not run cargo")?;
+    if !status.success() {
+        bail!("the release build failed (cargo ended with {status}); the lines above say why");
+    }
+    let program = release("examples/warehouse_bench")?;
+    measured(Command::new(program), json, arguments)
+}
+
+/// A program of the release build, beside this one's.
+fn release(name: &str) -> anyhow::Result<PathBuf> {
+    let development = local_services::workspace_binary("heliograph-bench");
+    let target = development.parent().and_then(Path::parent);
+    Ok(target
+        .context("a program outside of a target directory builds no benchmarks")?
+        .join("release")
+        .join(name))
+}
+
+/// In the caller's folder, so that paths among the arguments are the caller's.
+fn measured(mut command: Command, json: bool, arguments: &[String]) -> anyhow::Result<ExitCode> {
     if json {
         command.arg("--json");
     }
     let status = command
         .args(arguments)
         .status()
-        .with_context(|| format!("{}", binary.display()))?;
-    if name.is_none() {
-        println!(
-            "\nand, by `./heliograph bench`:\n  validator  A real validator with the plugin and without it, in turns"
-        );
-    }
+        .with_context(|| command.get_program().to_string_lossy().into_owned())?;
     Ok(status
         .code()
         .and_then(|code| u8::try_from(code).ok())

@@ -25,6 +25,7 @@ mod report;
 mod rpc;
 mod service;
 mod source;
+mod sql;
 mod stack;
 mod traffic;
 mod up;
@@ -101,6 +102,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             follow,
             lines,
         } => verbs::logs(&dir()?, service.as_deref(), follow, lines).map(|()| ExitCode::SUCCESS),
+        Verb::Sql { arguments } => runtime.block_on(sql::run(&dir()?, &arguments)),
         Verb::Doctor { json } => {
             let fit = doctor::run(&dir()?, json)?;
             Ok(if fit {
@@ -122,6 +124,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some("validator") => {
                 runtime.block_on(bench_validator::run(root, json, &arguments, &say))
             }
+            Some("warehouse") => compile::warehouse_bench(&repository, json, &arguments),
             name => compile::bench(&repository, name, json, &arguments),
         },
         Verb::Plugin { .. } | Verb::Completions { .. } => Ok(ExitCode::SUCCESS),

@@ -1,14 +1,11 @@
 //! A complete slot becomes a block in canonical order, if what it holds is one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use event_schema::{Kind, SourceId};
 
 use super::{Block, SourceSlot};
-use crate::{
-    dedup::EventId,
-    observation::{Body, Content, Lane, MetaView},
-};
+use crate::observation::{Body, Content, MetaView};
 
 /// What a complete slot amounts to.
 #[derive(Debug)]
@@ -36,23 +33,20 @@ pub enum Defect {
 impl SourceSlot {
     /// Call when [`Progress::Complete`]. Records with the same content identity become one.
     pub fn build(self, source: SourceId) -> Result<Built, Defect> {
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        let mut events: BTreeMap<EventId, Content> = BTreeMap::new();
+        let was_published = !self.base.lanes.is_empty();
         let mut metas: Vec<Arc<MetaView>> = Vec::new();
-        for lane in lanes {
-            for (_, content) in self.counting(lane) {
-                if let Body::BlockMeta(meta) = &content.body
-                    && !metas.iter().any(|known| known.block == meta.block)
-                {
-                    metas.push(Arc::clone(meta));
-                }
-                events.insert(content.id, content.clone());
+        let contents = self.into_contents();
+        for content in &contents {
+            if let Body::BlockMeta(meta) = &content.body
+                && !metas.iter().any(|known| known.block == meta.block)
+            {
+                metas.push(Arc::clone(meta));
             }
         }
-        let contents: Vec<Content> = events.into_values().collect();
+        let contents = in_order(contents);
         let meta = match (metas.len(), metas.pop()) {
             (1, Some(meta)) => meta,
-            (0, _) if !self.base.lanes.is_empty() => return Ok(Built::Late(contents)),
+            (0, _) if was_published => return Ok(Built::Late(contents)),
             (0, _) => return Err(Defect::NoMetadata),
             (several, _) => return Err(Defect::SeveralBlocks(several)),
         };
@@ -85,6 +79,20 @@ impl SourceSlot {
             fetched_from: None,
         })))
     }
+}
+
+/// In canonical order; of those with the same identity the last.
+fn in_order(mut contents: Vec<Content>) -> Vec<Content> {
+    // Each partition is nearly in order by itself, which this sort makes use of.
+    contents.sort_by(|one, other| one.id.cmp(&other.id));
+    contents.dedup_by(|later, kept| {
+        let same = later.id == kept.id;
+        if same {
+            std::mem::swap(later, kept);
+        }
+        same
+    });
+    contents
 }
 
 fn agree(what: &'static str, counted: u64, held: u64) -> Result<(), Defect> {

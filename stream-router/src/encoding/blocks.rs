@@ -24,7 +24,7 @@ use solana_transaction_status::{
 };
 
 use super::native_transaction;
-use crate::{observation::MetaView, subscription::TransactionView};
+use crate::{lazy::Lazy, observation::MetaView, subscription::TransactionView};
 
 #[cfg(test)]
 mod tests;
@@ -35,15 +35,15 @@ type Shown = Result<Arc<str>, RpcBlockUpdateError>;
 #[derive(Debug)]
 pub struct ShownTransaction {
     slot: Slot,
-    info: Arc<SubscribeUpdateTransactionInfo>,
+    info: Lazy<SubscribeUpdateTransactionInfo>,
     texts: Mutex<HashMap<TransactionView, Arc<OnceLock<Shown>>>>,
 }
 
 impl ShownTransaction {
-    pub fn new(slot: Slot, info: &Arc<SubscribeUpdateTransactionInfo>) -> Self {
+    pub fn new(slot: Slot, info: &Lazy<SubscribeUpdateTransactionInfo>) -> Self {
         Self {
             slot,
-            info: Arc::clone(info),
+            info: info.clone(),
             texts: Mutex::default(),
         }
     }

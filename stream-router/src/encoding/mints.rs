@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use event_schema::proto::confirmed_block::TransactionStatusMeta;
+use event_schema::proto::geyser::{SubscribeUpdateAccountInfo, SubscribeUpdateTransactionInfo};
 use solana_account_decoder::{
     parse_account_data::{AccountAdditionalDataV3, SplTokenAdditionalDataV2},
     parse_token::get_token_account_mint,
@@ -19,7 +19,7 @@ use spl_token_2022_interface::{
     state::Mint,
 };
 
-use super::BankAccount;
+use crate::{lazy::Lazy, scan};
 
 /// Mints seen in the stream, at most [`Mints::MEMORY`]; when full it starts over.
 #[derive(Debug, Default)]
@@ -39,11 +39,25 @@ pub(super) struct MintFacts {
 impl Mints {
     const MEMORY: usize = 200_000;
 
-    pub fn learn_account(&mut self, account: &BankAccount) {
-        if !is_known_spl_token_id(&account.account.owner) {
+    /// Learns from the account if it is a mint. Most are not: no account is decoded for this.
+    pub fn learn_account(&mut self, account: &Lazy<SubscribeUpdateAccountInfo>) {
+        if let Some(view) = account.undecoded().and_then(|it| scan::account_view(it)) {
+            let (pubkey, owner) = (view.pubkey.0.into(), view.owner.0.into());
+            self.learn_mint(pubkey, owner, view.lamports, view.data);
+        } else if let (Ok(pubkey), Ok(owner)) = (
+            Pubkey::try_from(account.pubkey.as_slice()),
+            Pubkey::try_from(account.owner.as_slice()),
+        ) {
+            self.learn_mint(pubkey, owner, account.lamports, &account.data);
+        }
+    }
+
+    fn learn_mint(&mut self, pubkey: Pubkey, owner: Pubkey, lamports: u64, data: &[u8]) {
+        // An account without lamports is gone.
+        if lamports == 0 || !is_known_spl_token_id(&owner) {
             return;
         }
-        let Ok(mint) = StateWithExtensions::<Mint>::unpack(&account.account.data) else {
+        let Ok(mint) = StateWithExtensions::<Mint>::unpack(data) else {
             return;
         };
         let facts = MintFacts {
@@ -51,34 +65,37 @@ impl Mints {
             interest: mint.get_extension::<InterestBearingConfig>().ok().copied(),
             scaled: mint.get_extension::<ScaledUiAmountConfig>().ok().copied(),
         };
-        self.remember(account.pubkey, facts);
+        self.remember(pubkey, facts);
     }
 
-    pub fn learn_balances(&mut self, meta: &TransactionStatusMeta) {
-        let balances = meta
-            .pre_token_balances
-            .iter()
-            .chain(&meta.post_token_balances);
-        for balance in balances {
-            let (Ok(mint), Some(amount)) = (
-                balance.mint.parse::<Pubkey>(),
-                balance.ui_token_amount.as_ref(),
-            ) else {
-                continue;
-            };
-            if self.known.contains_key(&mint) {
-                continue;
+    /// Learns from the transaction's token balances, without decoding it.
+    pub fn learn_balances(&mut self, transaction: &Lazy<SubscribeUpdateTransactionInfo>) {
+        if let Some(update) = transaction.undecoded() {
+            // Every one that was scanned can be walked through.
+            let _ = scan::token_balances(update, |mint, decimals| self.learn(mint, decimals));
+        } else if let Some(meta) = &transaction.meta {
+            let before = meta.pre_token_balances.iter();
+            for balance in before.chain(&meta.post_token_balances) {
+                if let Some(amount) = &balance.ui_token_amount {
+                    self.learn(&balance.mint, amount.decimals);
+                }
             }
-            let Ok(decimals) = u8::try_from(amount.decimals) else {
-                continue;
-            };
-            let facts = MintFacts {
-                decimals,
-                interest: None,
-                scaled: None,
-            };
-            self.remember(mint, facts);
         }
+    }
+
+    fn learn(&mut self, mint: &str, decimals: u32) {
+        let (Ok(mint), Ok(decimals)) = (mint.parse::<Pubkey>(), u8::try_from(decimals)) else {
+            return;
+        };
+        if self.known.contains_key(&mint) {
+            return;
+        }
+        let facts = MintFacts {
+            decimals,
+            interest: None,
+            scaled: None,
+        };
+        self.remember(mint, facts);
     }
 
     pub(super) fn remember(&mut self, mint: Pubkey, facts: MintFacts) {

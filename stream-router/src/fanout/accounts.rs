@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::{
-    Fanout, SubscriptionId, Told, in_context,
+    Fanout, SubscriptionId, Told,
     index::{Interest, Topic},
 };
 use crate::{
-    encoding::{BankAccount, keyed_account, ui_account},
+    encoding::{BankAccount, in_context, keyed_account, ui_account},
     live::LiveBlock,
     subscription::{Level, Subscription, View, passes},
 };

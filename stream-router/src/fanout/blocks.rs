@@ -8,11 +8,11 @@ use std::{
 use solana_pubkey::Pubkey;
 
 use super::{
-    Fanout, SubscriptionId, Told, in_context,
+    Fanout, SubscriptionId, Told,
     index::{Interest, Topic},
 };
 use crate::{
-    encoding::{ShownTransaction, block_update},
+    encoding::{ShownTransaction, block_update, in_context},
     live::LiveBlock,
     subscription::{Level, Subscription, TransactionFacts, TransactionView},
 };

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::json;
 
 use super::{
-    Fanout, SubscriptionId, Told, in_context,
+    Fanout, SubscriptionId, Told,
     index::{Interest, Topic},
 };
 use crate::{
-    encoding::{ShownTransaction, ui_error},
+    encoding::{ShownTransaction, in_context, logs_value, ui_error},
     live::LiveBlock,
     subscription::{Level, Subscription, TransactionFacts, TransactionView},
 };
@@ -83,14 +83,6 @@ impl Fanout {
             return;
         }
         for (transaction, facts) in block.transactions.iter().zip(facts) {
-            // A transaction that only paid its fee was not executed and has no logs.
-            let Some(meta) = transaction
-                .meta
-                .as_ref()
-                .filter(|meta| !meta.log_messages_none)
-            else {
-                continue;
-            };
             let mut ids: Vec<SubscriptionId> =
                 self.index.under(Topic::LogsWithVotes(level)).to_vec();
             if !transaction.is_vote {
@@ -100,15 +92,10 @@ impl Fanout {
             if ids.is_empty() {
                 continue;
             }
-            let value = in_context(
-                block.id.slot,
-                json!({
-                    "signature": bs58::encode(&transaction.signature).into_string(),
-                    "err": ui_error(Some(meta)),
-                    "logs": meta.log_messages,
-                }),
-            )
-            .into();
+            let Some(value) = logs_value(transaction) else {
+                continue;
+            };
+            let value = in_context(block.id.slot, value).into();
             for id in ids {
                 self.notify(id, &value);
             }

@@ -26,6 +26,7 @@ pub enum Topic {
     Slots,
     SlotsUpdates,
     Roots,
+    Gaps,
 }
 
 /// Kinds of topics that take work to look up.
@@ -58,7 +59,9 @@ impl Topic {
             | Self::TransactionOf(level, _)
             | Self::Transactions(level) => (Interest::Transactions, level),
             Self::Blocks(level) | Self::BlocksOf(level, _) => (Interest::Blocks, level),
-            Self::Votes | Self::Slots | Self::SlotsUpdates | Self::Roots => return None,
+            Self::Votes | Self::Slots | Self::SlotsUpdates | Self::Roots | Self::Gaps => {
+                return None;
+            }
         };
         Some((interest, *level))
     }
@@ -87,6 +90,7 @@ fn topics(subscription: &Subscription) -> Vec<Topic> {
         Subscription::Slot => vec![Topic::Slots],
         Subscription::SlotsUpdates => vec![Topic::SlotsUpdates],
         Subscription::Root => vec![Topic::Roots],
+        Subscription::Gap => vec![Topic::Gaps],
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     fn subscription(method: &str, params: serde_json::Value) -> Subscription {
         match ask(method, params).expect("accepted") {
             Ask::Subscribe(subscription) => *subscription,
-            Ask::Unsubscribe(_) => panic!("a subscription"),
+            Ask::Resume(_) | Ask::Unsubscribe(_) => panic!("a subscription"),
         }
     }
 

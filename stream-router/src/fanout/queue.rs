@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{SubscriptionId, value::Told};
 use crate::config::WebSocketConfig;
@@ -61,6 +61,7 @@ pub struct Outbox {
     items: mpsc::Sender<Outgoing>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
+    room: Arc<Notify>,
     /// Fired once, with the reason, when the queue overflowed.
     end: Option<oneshot::Sender<&'static str>>,
 }
@@ -79,17 +80,30 @@ pub struct Texts {
     /// Taken from the queue, but its text is still being written.
     next: Option<Outgoing>,
     bytes: Arc<AtomicUsize>,
+    /// Something was taken out.
+    room: Arc<Notify>,
+}
+
+/// For one who fills the queue at the subscriber's pace.
+#[derive(Debug)]
+pub struct Feed {
+    items: mpsc::Sender<Outgoing>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+    room: Arc<Notify>,
 }
 
 pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(config.queue_items_max);
     let bytes = Arc::new(AtomicUsize::new(0));
+    let room = Arc::new(Notify::new());
     let (end, ended) = oneshot::channel();
     (
         Outbox {
             items: sender,
             bytes: Arc::clone(&bytes),
             bytes_max: config.queue_bytes_max,
+            room: Arc::clone(&room),
             end: Some(end),
         },
         Inbox {
@@ -97,6 +111,7 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
                 items: receiver,
                 next: None,
                 bytes,
+                room,
             },
             end: ended,
         },
@@ -104,6 +119,11 @@ pub fn queue(config: &WebSocketConfig) -> (Outbox, Inbox) {
 }
 
 impl Texts {
+    /// Shows how many bytes wait.
+    pub fn queued(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.bytes)
+    }
+
     /// Cancel safe: nothing is lost.
     pub async fn next(&mut self) -> Option<String> {
         loop {
@@ -115,6 +135,7 @@ impl Texts {
             let text = item.text().await;
             self.next = None;
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.room.notify_waiters();
             if text.is_some() {
                 return text;
             }
@@ -148,7 +169,54 @@ impl Outbox {
         false
     }
 
+    pub(super) fn feed(&self) -> Feed {
+        Feed {
+            items: self.items.clone(),
+            bytes: Arc::clone(&self.bytes),
+            bytes_max: self.bytes_max,
+            room: Arc::clone(&self.room),
+        }
+    }
+
     pub(super) fn queued_bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Feed {
+    /// Waits until half of the queue is free: the other half is for what is live, which does not wait. False when the
+    /// subscriber is gone.
+    pub async fn push(&self, text: String) -> bool {
+        let length = text.len();
+        let mut item = Outgoing::Answer(text);
+        loop {
+            let taken = self.room.notified();
+            tokio::pin!(taken);
+            // From here on no taking is missed.
+            taken.as_mut().enable();
+            if self.items.capacity() > self.items.max_capacity() / 2 && self.reserve(length) {
+                match self.items.try_send(item) {
+                    Ok(()) => return true,
+                    Err(mpsc::error::TrySendError::Closed(_)) => return false,
+                    Err(mpsc::error::TrySendError::Full(back)) => item = back,
+                }
+                self.bytes.fetch_sub(length, Ordering::Relaxed);
+            }
+            tokio::select! {
+                () = taken => {}
+                () = self.items.closed() => return false,
+            }
+        }
+    }
+
+    /// One that is longer than that passes an empty queue.
+    fn reserve(&self, length: usize) -> bool {
+        let fits = |queued: usize| {
+            let after = queued + length;
+            (queued == 0 || after <= self.bytes_max / 2).then_some(after)
+        };
+        self.bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
     }
 }

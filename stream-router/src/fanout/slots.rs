@@ -1,10 +1,14 @@
-//! Tells subscribers of slots and roots how the chain grows.
+//! Tells subscribers of slots and roots how the chain grows, and those who ask for it what is missing.
 
-use event_schema::Slot;
+use event_schema::{Gap, Slot};
 use serde_json::json;
 
 use super::{Fanout, Told, index::Topic};
-use crate::{assembly::Block, encoding::slot_update, router::SlotUpdate};
+use crate::{
+    assembly::Block,
+    encoding::{gap_value, slot_update},
+    router::SlotUpdate,
+};
 
 impl Fanout {
     pub(super) fn tell_slot_created(&mut self, slot: Slot, parent: Slot, root: Slot) {
@@ -14,6 +18,10 @@ impl Fanout {
 
     pub(super) fn tell_root(&mut self, slot: Slot) {
         self.tell_all(Topic::Roots, &slot.to_string().into());
+    }
+
+    pub(super) fn tell_gap(&mut self, gap: &Gap) {
+        self.tell_all(Topic::Gaps, &gap_value(gap).to_string().into());
     }
 
     pub(super) fn tell_slot_update(&mut self, update: &SlotUpdate) {

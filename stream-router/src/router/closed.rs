@@ -1,8 +1,9 @@
 //! Which sources' slots are closed and how far each was taken, in bounded memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use event_schema::{Slot, SourceId};
+use foldhash::HashMap;
 
 use super::SlotKey;
 use crate::{assembly::Extent, observation::Lane};
@@ -25,7 +26,7 @@ struct Closed {
 impl ClosedSlots {
     pub fn new(capacity: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             order: VecDeque::new(),
             capacity,
         }

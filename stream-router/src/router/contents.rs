@@ -23,6 +23,10 @@ impl Router {
         bytes: &Bytes,
         out: &mut Vec<Effect>,
     ) -> bool {
+        // Nearly every record is of an open slot that was never closed.
+        if !self.closed.contains(key) {
+            return true;
+        }
         let in_gap = self.closed.was_given_up(key);
         let covered = self.closed.covers(key, lane, sequence);
         if covered && !(in_gap && seen == Seen::Late) {
@@ -101,7 +105,9 @@ impl Router {
                 self.drop_blank(key);
                 self.on_status(place, key, report, out);
             }
-            Ok(Report::Beside | Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. }) => {}
+            Ok(
+                Report::Beside(..) | Report::Seal(_) | Report::Chunk(_) | Report::Damaged { .. },
+            ) => {}
             Err(problem) => {
                 let records = set.len() as u64;
                 self.totals.damaged += records;

@@ -21,6 +21,12 @@ pub enum Effect {
         slot: Slot,
         content: Content,
     },
+    /// A report that belongs to no block: see [`Kind::is_beside_blocks`]. Another source may report the same.
+    Beside {
+        slot: Slot,
+        kind: Kind,
+        bytes: Bytes,
+    },
     /// The first report of this status.
     SlotUpdate(SlotUpdate),
     /// A complete block, for the first time.

@@ -1,11 +1,9 @@
 //! What is known of each source: which of its records were read, how far it is, where its coverage begins.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use event_schema::{Slot, SourceId};
+use foldhash::HashMap;
 
 use crate::{
     observation::{Lane, Place},

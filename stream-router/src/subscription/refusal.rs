@@ -38,9 +38,11 @@ impl RpcError {
     }
 
     pub fn too_many_subscriptions() -> Self {
-        Self::new(
-            -32603,
-            "Internal Error: Subscription refused. Node subscription limit reached",
-        )
+        Self::subscription_refused("Node subscription limit reached")
+    }
+
+    pub fn subscription_refused(why: &str) -> Self {
+        let message = format!("Internal Error: Subscription refused. {why}");
+        Self::new(-32603, message)
     }
 }

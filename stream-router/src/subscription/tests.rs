@@ -19,7 +19,7 @@ fn refusal(method: &str, params: Value) -> (i64, String) {
 fn accepted(method: &str, params: Value) -> Subscription {
     match ask(method, params).expect("accepted") {
         Ask::Subscribe(subscription) => *subscription,
-        Ask::Unsubscribe(_) => panic!("a subscription"),
+        Ask::Resume(_) | Ask::Unsubscribe(_) => panic!("a subscription"),
     }
 }
 

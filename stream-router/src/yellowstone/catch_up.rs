@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{
-    engine::{CaughtUp, Command, Had, Item, Scratch, Stamp, delivered, telling},
+    engine::{CaughtUp, Command, Had, Item, Reached, Scratch, Stamp, What, delivered, telling},
     filter::{FilterIndex, Filters, SubscriberId},
     outbox::{Ending, Outbox},
 };
@@ -99,10 +99,11 @@ impl CatchUp {
 
     /// False when the subscriber is gone.
     async fn give(&self, index: &FilterIndex, item: &Item) -> Result<bool, Ending> {
-        let block = if item.level == self.level {
-            Some(self.read(item).await?)
-        } else {
-            None
+        let block = match &item.what {
+            What::Reached(reached) if reached.level == self.level => {
+                Some(self.read(reached).await?)
+            }
+            What::Reached(_) | What::Gap(_) => None,
         };
         let deliveries = telling(
             index,
@@ -123,11 +124,12 @@ impl CatchUp {
         Ok(true)
     }
 
-    async fn read(&self, item: &Item) -> Result<Arc<Block>, Ending> {
+    async fn read(&self, reached: &Reached) -> Result<Arc<Block>, Ending> {
+        let slot = reached.block.slot;
         loop {
             let read = self
                 .archive
-                .block(item.block, item.offset, item.not_before)
+                .block(reached.block, reached.offset, reached.not_before)
                 .await;
             match read {
                 Ok(block) => return Ok(block),
@@ -137,11 +139,11 @@ impl CatchUp {
                     });
                 }
                 Err(ArchiveError::Log(error)) if error.action() == Action::Retry => {
-                    warn!(%error, slot = %item.block.slot, "a subscriber's replay waits for the log");
+                    warn!(%error, %slot, "a subscriber's replay waits for the log");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
-                    warn!(%error, slot = %item.block.slot, "a subscriber's replay ended");
+                    warn!(%error, %slot, "a subscriber's replay ended");
                     return Err(Ending::Failed(error.to_string()));
                 }
             }

@@ -52,7 +52,7 @@ pub struct GrpcConfig {
     pub anonymous: AnonymousConfig,
     /// What filters may ask for.
     pub filters: FilterLimits,
-    /// Static keys, sent as metadata `x-token`.
+    /// Static keys, sent as metadata `x-token`. They hold for WebSocket, too: see `websocket.x_tokens`.
     pub x_tokens: Vec<XToken>,
 }
 
@@ -105,15 +105,15 @@ impl From<WhenSlow> for engine::WhenSlow {
 }
 
 /// Limits of one key. 0 means no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct KeyLimits {
-    /// `Subscribe` streams open at a time.
+    /// `Subscribe` streams and WebSocket connections open at a time.
     pub connections_max: usize,
-    /// Filters of one stream.
+    /// Filters of one stream, subscriptions of one WebSocket connection.
     pub filters_max: usize,
-    /// Keys named one by one in the filters of one stream.
+    /// Keys named one by one in those filters or subscriptions.
     pub accounts_max: usize,
-    /// Bytes of updates per second, before compression, all streams of the key together.
+    /// Bytes sent per second, before compression, all streams and connections of the key together.
     pub bytes_per_second: u64,
 }
 
@@ -125,13 +125,13 @@ pub struct XToken {
     pub name: String,
     /// SHA-256 of the token, in hex: `printf %s TOKEN | sha256sum`. The token itself is nowhere kept.
     pub sha256: String,
-    /// `Subscribe` streams open at a time; 0: no limit.
+    /// `Subscribe` streams and WebSocket connections open at a time; 0: no limit.
     pub connections_max: usize,
-    /// Filters of one stream; 0: no limit.
+    /// Filters of one stream, subscriptions of one WebSocket connection; 0: no limit.
     pub filters_max: usize,
-    /// Keys named one by one in the filters of one stream; 0: no limit.
+    /// Keys named one by one in those filters or subscriptions; 0: no limit.
     pub accounts_max: usize,
-    /// Bytes of updates per second, before compression, all streams of the key together; 0: no limit.
+    /// Bytes sent per second, before compression, all streams and connections of the key together; 0: no limit.
     pub bytes_per_second: u64,
 }
 

@@ -2,38 +2,42 @@
 //! is in a stream is the engine's business; who may have one, and how it begins and ends, is decided here.
 //!
 //! ```text
-//! TCP ─▶ line (too many? silent?) ─▶ switch, gate (token) ─▶ service ─▶ conversation ─▶ engine ─▶ outbox ─▶ updates ─▶ TCP
+//! TCP ─▶ line (too many? silent?) ─▶ switch (token) ─▶ service ─▶ conversation ─▶ engine ─▶ outbox ─▶ updates ─▶ TCP
 //! ```
 //!
-//! Reading order: `codec`, `request`, `pace` (pure); `gate`, `line`; `roster`, `conversation`, `updates`, `heartbeat`,
-//! `status`; `switch`, `service`, `version`, `metrics`.
+//! Reading order: `codec`, `request` (pure); `roster`, `conversation`, `updates`, `heartbeat`,
+//! `status`; `switch`, `translate`, `service`, `version`, `metrics`.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
+use futures::Stream;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
 };
 use tonic::{
-    Request, Status, Streaming,
+    Request, Status,
     codec::CompressionEncoding,
+    metadata::MetadataMap,
     transport::{Identity, Server, ServerTlsConfig},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub mod codec;
 mod conversation;
-mod gate;
 mod heartbeat;
-mod line;
 mod metrics;
-mod pace;
 mod request;
 mod roster;
 mod service;
 mod status;
 mod switch;
+mod translate;
 mod updates;
 mod version;
 
@@ -42,20 +46,23 @@ mod glue {
     tonic::include_proto!("geyser.Geyser");
 }
 
-pub use metrics::{DoorMetrics, Ended, Refused};
+pub use metrics::{DoorMetrics, Ended};
 pub use roster::Visitor;
 pub use updates::Updates;
 
 use codec::Call;
 use conversation::Conversation;
-use gate::{Gate, Key};
 use glue::geyser_server::{GeyserServer, SERVICE_NAME};
-use line::{Lines, Peer};
 use roster::Roster;
 use switch::Switch;
 use updates::{Shelf, Silence, Uncounted};
 
-use super::{config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
+use super::{beside::Beside, config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
+use crate::{
+    access::{Gate, Key, Lines, Peer},
+    account_state::Snapshots,
+    router::Effect,
+};
 
 /// Pongs that wait for a client to read; one that only pings waits, too.
 const REPLIES: usize = 16;
@@ -64,6 +71,9 @@ const REPLIES: usize = 16;
 const WINDOW_BYTES: u32 = 1 << 20;
 /// How long open streams have to hear that the router is going away.
 const GOODBYE: Duration = Duration::from_secs(3);
+
+/// How long an operator waits for the engine.
+const WHO: Duration = Duration::from_secs(1);
 
 /// What every call shares.
 #[derive(Clone)]
@@ -75,9 +85,12 @@ struct Inner {
     lines: Lines,
     roster: Roster,
     commands: mpsc::Sender<Command>,
+    beside: Beside,
     tips: Tips,
     metrics: DoorMetrics,
     version: String,
+    /// When the router keeps an accounts topic.
+    snapshots: OnceLock<Snapshots>,
     ready: watch::Sender<bool>,
     draining: watch::Sender<bool>,
 }
@@ -90,23 +103,52 @@ pub struct EngineGone;
 impl Door {
     pub fn new(
         config: GrpcConfig,
+        gate: Gate,
         commands: mpsc::Sender<Command>,
+        beside: Beside,
         tips: Tips,
         metrics: DoorMetrics,
     ) -> Self {
         let first_request = Duration::from_secs(config.first_request_seconds);
         Self(Arc::new(Inner {
-            gate: Gate::new(&config, &metrics),
-            lines: Lines::new(config.connections_max, first_request, &metrics),
-            roster: Roster::new(commands.clone(), &metrics),
+            gate,
+            lines: Lines::new(config.connections_max, first_request, &metrics.arrivals),
+            roster: Roster::new(&metrics),
             commands,
+            beside,
             tips,
             metrics,
             version: version::version(),
+            snapshots: OnceLock::new(),
             ready: watch::Sender::new(false),
             draining: watch::Sender::new(false),
             config,
         }))
+    }
+
+    /// What is told beside blocks; never waits.
+    pub fn tell(&self, effect: &Effect) {
+        self.0.beside.tell(effect);
+    }
+
+    /// From now on, clients that ask for the state first get it.
+    pub fn offer_snapshots(&self, snapshots: Snapshots) {
+        // A second offer would be the same.
+        let _ = self.0.snapshots.set(snapshots);
+    }
+
+    /// For a client that sent `x-request-snapshot: true`, as Yellowstone's do when they are told to.
+    fn snapshot(&self, metadata: &MetadataMap) -> Result<Option<(Snapshots, Tips)>, Status> {
+        if metadata
+            .get("x-request-snapshot")
+            .is_none_or(|value| value != "true")
+        {
+            return Ok(None);
+        }
+        let text = "no snapshot: this router keeps no accounts topic (accounts_topic.enabled); subscribe without x-request-snapshot";
+        let snapshots = self.0.snapshots.get().cloned();
+        let snapshots = snapshots.ok_or_else(|| Status::failed_precondition(text))?;
+        Ok(Some((snapshots, self.0.tips.clone())))
     }
 
     /// What the health service says: `NOT_SERVING` until told otherwise.
@@ -116,18 +158,33 @@ impl Door {
             .send_if_modified(|now| std::mem::replace(now, ready) != ready);
     }
 
-    /// All open streams, for the admin page.
+    /// All open streams, for the admin page. What the engine knows of them is left out while it waits for the log.
     pub async fn who(&self) -> Result<Vec<Visitor>, EngineGone> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.commands.send(Command::Who(answer)).await;
-        asked.map_err(|_| EngineGone)?;
-        let subscriptions = answered.await.map_err(|_| EngineGone)?;
+        let subscriptions = async {
+            let (answer, answered) = oneshot::channel();
+            let asked = self.0.commands.send(Command::Who(answer)).await;
+            asked.map_err(|_| EngineGone)?;
+            answered.await.map_err(|_| EngineGone)
+        };
+        let subscriptions = match tokio::time::timeout(WHO, subscriptions).await {
+            Ok(subscriptions) => subscriptions?,
+            Err(_) => Vec::new(),
+        };
         Ok(self.0.roster.who(subscriptions))
     }
 
     /// A stream, without waiting for its first request: clients may want to see our headers before they send it.
-    fn open(&self, request: Request<Streaming<Call>>) -> Result<Updates, Status> {
-        let (_, extensions, requests) = request.into_parts();
+    /// `commands` go to the engine whose subscriber it becomes.
+    fn open<R>(
+        &self,
+        request: Request<R>,
+        commands: &mpsc::Sender<Command>,
+    ) -> Result<Updates, Status>
+    where
+        R: Stream<Item = Result<Call, Status>> + Send + 'static,
+    {
+        let (metadata, extensions, requests) = request.into_parts();
+        let snapshot = self.snapshot(&metadata)?;
         let (Some(key), Some(peer)) = (extensions.get::<Arc<Key>>(), extensions.get::<Peer>())
         else {
             return Err(Status::internal("the call came past the gate"));
@@ -136,11 +193,14 @@ impl Door {
         if *inner.draining.borrow() {
             return Err(status::shutdown());
         }
-        let place = inner.gate.place(key)?;
+        let place = key.place().map_err(|refusal| {
+            inner.metrics.refused(refusal.why);
+            status::refused(refusal)
+        })?;
         let (outbox, inbox) = outbox(inner.config.outbox());
         let (replies, reply_queue) = mpsc::channel(REPLIES);
         let shelf = Arc::new(Shelf::new(inbox));
-        let visit = inner.roster.enter(peer.address(), &key.name);
+        let visit = inner.roster.enter(peer.address(), &key.name, commands);
         let conversation = Conversation {
             id: visit.id,
             facts: Arc::clone(&visit.facts),
@@ -148,12 +208,13 @@ impl Door {
             request_bytes_max: inner.config.request_bytes_max,
             first_request: Duration::from_secs(inner.config.first_request_seconds),
             stalled_max: Duration::from_secs(inner.config.stalled_seconds_max),
-            commands: inner.commands.clone(),
+            commands: commands.clone(),
             metrics: inner.metrics.clone(),
             draining: inner.draining.subscribe(),
             replies,
             shelf: Arc::clone(&shelf),
             outbox: Some(outbox),
+            snapshot,
         };
         // Ends with the stream, which aborts it.
         let conversation = tokio::spawn(conversation.run(requests)).abort_handle();

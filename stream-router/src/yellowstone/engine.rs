@@ -16,10 +16,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use event_schema::Slot;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, OptionFuture},
+};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
     time::{Duration, Instant},
 };
 
@@ -31,7 +35,7 @@ use super::{
     tips::Tips,
 };
 use crate::{
-    archive::Archive, publication::Told, router::Effect, state::RestoredBlock, subscription::Level,
+    archive::Archive, publication::Told, router::Effect, state::Earlier, subscription::Level,
 };
 
 mod blocks;
@@ -45,10 +49,10 @@ mod stamp;
 
 use blocks::RecentBlocks;
 pub use blocks::weight;
-pub use chronicle::{Chronicle, Item, TooOld};
+pub use chronicle::{Chronicle, Item, Reached, TooOld, What};
 pub use delivery::frame as delivered;
 pub use early::{EarlySlots, Had};
-pub use emission::{Delivery, Scratch, telling};
+pub use emission::{Delivery, Scratch, event, telling};
 pub use metrics::EngineMetrics;
 pub use stamp::Stamp;
 
@@ -106,6 +110,20 @@ pub enum Command {
     },
 }
 
+/// Tells the engine that a subscriber has gone, whatever else it has to do; when the engine is gone, nobody needs to know.
+pub fn say_goodbye(engine: &mpsc::Sender<Command>, id: SubscriberId) {
+    let goodbye = Command::Disconnect { id };
+    if let Err(mpsc::error::TrySendError::Full(goodbye)) = engine.try_send(goodbye)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        // It is behind; it must hear of it all the same.
+        let engine = engine.clone();
+        runtime.spawn(async move {
+            let _ = engine.send(goodbye).await;
+        });
+    }
+}
+
 /// What a task that catches up does next.
 #[derive(Debug)]
 pub enum CaughtUp {
@@ -126,8 +144,8 @@ pub enum CaughtUp {
 /// What the router's loop sends.
 #[derive(Debug)]
 pub enum News {
-    /// A life of the publication begins; what earlier ones published, oldest first.
-    Restored(Vec<RestoredBlock>),
+    /// A life of the publication begins; what earlier ones told.
+    Restored(Earlier),
     /// [`Effect::Early`], [`Effect::SlotUpdate`], and [`Effect::Closed`] of slots without a block; at once.
     Early(Vec<Effect>),
     /// On the log, in the order of their numbers.
@@ -233,6 +251,10 @@ impl Engine {
         if let Some(told) = news.recv().await {
             self.news(told);
         }
+        let archive = Arc::clone(&self.archive);
+        let mut keeping = JoinSet::new();
+        keeping.spawn(async move { archive.keep().await });
+        let mut lows: OptionFuture<BoxFuture<'static, event_log::Result<Vec<i64>>>> = None.into();
         loop {
             tokio::select! {
                 told = news.recv() => match told {
@@ -240,7 +262,18 @@ impl Engine {
                     None => break,
                 },
                 Some(command) = commands.recv() => self.command(command),
-                _ = tidy.tick() => self.tidy().await,
+                _ = tidy.tick() => {
+                    let archive = Arc::clone(&self.archive);
+                    lows = Some(async move { archive.low_watermarks().await }.boxed()).into();
+                    self.metrics.recent_bytes.set(self.recent.bytes() as i64);
+                }
+                Some(answer) = &mut lows => {
+                    lows = None.into();
+                    // A log that does not answer is told by those who read from it.
+                    if let Ok(lows) = answer {
+                        self.forget_before(&lows);
+                    }
+                }
             }
         }
         for subscriber in self.subscribers.values() {
@@ -248,19 +281,14 @@ impl Engine {
         }
     }
 
-    /// Forgets what retention has removed, and shows how things are.
-    async fn tidy(&mut self) {
-        self.archive.tidy();
-        // A log that does not answer is told by those who read from it.
-        if let Ok(lows) = self.archive.low_watermarks().await {
-            let archive = Arc::clone(&self.archive);
-            self.chronicle.forget_before(|slot, offset| {
-                let low = lows.get(archive.partition_of(slot) as usize);
-                low.is_some_and(|low| offset < *low)
-            });
-        }
+    /// Forgets what retention has removed: what lies before the first offset of its partition.
+    fn forget_before(&mut self, lows: &[i64]) {
+        let archive = Arc::clone(&self.archive);
+        self.chronicle.forget_before(|slot, offset| {
+            let low = lows.get(archive.partition_of(slot) as usize);
+            low.is_some_and(|low| offset < *low)
+        });
         self.show_first_available();
-        self.metrics.recent_bytes.set(self.recent.bytes() as i64);
     }
 
     pub(super) fn show_first_available(&self) {
@@ -357,7 +385,7 @@ impl Engine {
             }
         };
         match items {
-            Ok(items) => self.catch_up(id, items, from, Had::new()),
+            Ok(items) => self.catch_up(id, items, from, Had::default()),
             Err(TooOld { first_available }) => {
                 let first_available = first_available.map(|slot| slot.0);
                 self.end(id, Ending::SlotUnavailable { first_available });
@@ -399,7 +427,7 @@ impl Engine {
             items,
             from,
             // The others get nothing early.
-            had: if early { had } else { Had::new() },
+            had: if early { had } else { Had::default() },
         };
         self.metrics.catch_ups.inc();
         let running = tokio::spawn(task.run());
@@ -421,7 +449,12 @@ impl Engine {
             Ok(items) => items,
             Err(too_old) => return CaughtUp::TooOld(too_old),
         };
-        let in_memory = |item: &Item| item.level != level || self.recent.get(item.block).is_some();
+        let in_memory = |item: &Item| match &item.what {
+            What::Reached(reached) if reached.level == level => {
+                self.recent.get(reached.block).is_some()
+            }
+            What::Reached(_) | What::Gap(_) => true,
+        };
         if items.len() > HANDED_OVER_MAX || !items.iter().all(in_memory) {
             return self.more(id, number, (items, 0), had);
         }

@@ -38,6 +38,8 @@ impl Frame {
 pub enum Ending {
     /// The subscriber reads too slowly and may not, or cannot, catch up from the log.
     Lagged,
+    /// The subscriber reads too slowly, and there is no log to catch up from.
+    Missed,
     /// The slot it asked for is not in the log (any more).
     SlotUnavailable { first_available: Option<u64> },
     /// The cursor cannot be understood or does not fit the request.

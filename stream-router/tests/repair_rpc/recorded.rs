@@ -69,7 +69,7 @@ pub fn transactions(block: &Block) -> Vec<&SubscribeUpdateTransactionInfo> {
     let contents = block.contents.iter();
     contents
         .filter_map(|content| match &content.body {
-            Body::Transaction(info) => Some(info.as_ref()),
+            Body::Transaction(info) => Some(&**info),
             _ => None,
         })
         .collect()

@@ -144,6 +144,8 @@ pub struct Source {
     chunk_data_bytes: Option<usize>,
     /// Data of each account, bytes.
     pub account_bytes: usize,
+    /// So many addresses are written again and again, and closed now and then; `None`: every write is to its own.
+    pub addresses: Option<u8>,
     /// In each block's metadata.
     pub rewards: usize,
     pub written: Vec<Written>,
@@ -172,6 +174,7 @@ impl Source {
             write_version: instance * 1_000,
             chunk_data_bytes: None,
             account_bytes: 5,
+            addresses: None,
             rewards: 0,
             written: Vec::new(),
             held: BTreeSet::new(),
@@ -196,6 +199,8 @@ impl Source {
     pub fn alike(&self, instance: u64) -> Self {
         Self {
             chunk_data_bytes: self.chunk_data_bytes,
+            account_bytes: self.account_bytes,
+            addresses: self.addresses,
             ..Self::new(instance)
         }
     }
@@ -279,6 +284,13 @@ impl Source {
             let mut account = account(block, index, self.write_version);
             if let Some(info) = &mut account.account {
                 info.data = noise(self.account_bytes, index);
+                if let Some(addresses) = self.addresses {
+                    // The same for every source.
+                    let print = crc32(&block.id.blockhash.0, index);
+                    info.pubkey = vec![print as u8 % addresses; 32];
+                    let closes = (print >> 8).is_multiple_of(5);
+                    info.lamports = if closes { 0 } else { 1 + u64::from(print) };
+                }
             }
             let key = account.account.as_ref().map(|a| a.pubkey.clone()).unwrap();
             self.record(Kind::Account, slot, key, UpdateOneof::Account(account));
@@ -551,6 +563,12 @@ pub fn account(block: &TrueBlock, index: u64, write_version: u64) -> SubscribeUp
             ..SubscribeUpdateAccountInfo::default()
         }),
     }
+}
+
+fn crc32(hash: &[u8; 32], index: u64) -> u32 {
+    let mut bytes = hash.to_vec();
+    bytes.extend(index.to_le_bytes());
+    partition_of(&bytes, u32::MAX).wrapping_mul(2_654_435_761) >> 8
 }
 
 /// Bytes that no compression makes shorter.

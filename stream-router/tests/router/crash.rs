@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event_log::{CommitFault, EventLog, MemoryLog, NewRecord, ReaderSpec, Start};
 use event_schema::{
-    Blockhash, CanonicalEvent, Commitment, ObservedTopic, Slot, SlotAssembler, SlotBlock, Topics,
+    Blockhash, CanonicalEvent, Commitment, Gap, ObservedTopic, Slot, SlotAssembler, SlotBlock,
+    Topics,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{observation::Lane, publication::Publication};
@@ -20,7 +21,7 @@ use crate::{
 pub struct Canonical {
     pub blocks: BTreeMap<(Slot, Blockhash), Arc<SlotBlock>>,
     pub fates: BTreeMap<(Slot, Blockhash), Vec<Commitment>>,
-    pub gaps: usize,
+    pub gaps: Vec<Gap>,
     pub duplicates: usize,
 }
 
@@ -62,7 +63,7 @@ pub async fn read_canonical(log: &dyn EventLog, topics: &Topics, partitions: u32
                         assert!(canonical.blocks.contains_key(&key), "status before block");
                         canonical.fates.entry(key).or_default().push(commitment);
                     }
-                    Some(CanonicalEvent::Gap { .. }) => canonical.gaps += 1,
+                    Some(CanonicalEvent::Gap { gap, .. }) => canonical.gaps.push(gap),
                     None => {}
                 }
             }
@@ -76,7 +77,7 @@ pub async fn read_canonical(log: &dyn EventLog, topics: &Topics, partitions: u32
 
 pub fn assert_exactly(canonical: &Canonical, history: &History) {
     assert_eq!(canonical.duplicates, 0, "duplicated blocks");
-    assert_eq!(canonical.gaps, 0, "gaps");
+    assert_eq!(canonical.gaps, [], "gaps");
     let mut held = std::collections::BTreeSet::new();
     for block in &history.blocks {
         // One validator holds one block per slot: the first.
@@ -295,7 +296,7 @@ async fn poison_is_dead_lettered_with_its_reason_and_leaves_a_gap() {
     publication.commit().await.expect("committed");
     let canonical = read_canonical(&log, &topics, 2).await;
     assert_eq!(
-        (canonical.blocks.len(), canonical.gaps),
+        (canonical.blocks.len(), canonical.gaps.len()),
         (history.blocks.len() - 1, 1)
     );
     let mut letters = log

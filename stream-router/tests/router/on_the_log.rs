@@ -2,7 +2,9 @@
 
 use event_log::NewRecord;
 use event_schema::Topics;
-use stream_router::{config::TopicsConfig, publication::Settings, router::Limits};
+use stream_router::{
+    account_state::AccountsTopicConfig, config::TopicsConfig, publication::Settings, router::Limits,
+};
 
 use crate::chain::{PARTITIONS, Written};
 
@@ -16,6 +18,7 @@ pub fn settings() -> Settings {
             canonical: 2,
             replication: 1,
         },
+        accounts_topic: AccountsTopicConfig::default(),
         transactional_id: "t-router".to_owned(),
         limits: Limits {
             gap_after_ms: 1_000,

@@ -17,22 +17,25 @@ use event_schema::{
 };
 use serde_json::{Value, json};
 use stream_router::{
+    access::Gate,
     assembly::Block,
     commitment::{Change, Standing},
     config::WebSocketConfig,
     dedup::EventId,
-    fanout::{Command, Fanout, Inbox, queue},
+    fanout::{Allowance, Command, Fanout, Inbox, queue},
     jsonrpc::Request,
     metrics::Metrics,
     observation::{Body, Content, MetaView},
     router::Effect,
     slot_tree::BlockId,
+    yellowstone::config::GrpcConfig,
 };
 
 use crate::chain::blockhash;
 
 mod blocks;
 mod requests;
+mod resumption;
 mod slots;
 mod transactions;
 mod votes;
@@ -45,6 +48,7 @@ struct Hall {
 struct Client {
     id: u64,
     inbox: Inbox,
+    allowance: Arc<Allowance>,
 }
 
 impl Hall {
@@ -58,8 +62,16 @@ impl Hall {
 
     fn enter(&mut self, id: u64) -> Client {
         let (outbox, inbox) = queue(&self.config);
-        self.fanout.command(Command::Connect(id, outbox));
-        Client { id, inbox }
+        let gate = Gate::new(&GrpcConfig::default(), &prometheus::Registry::new()).expect("keys");
+        let most = self.config.subscriptions_per_connection_max;
+        let allowance = Arc::new(Allowance::new(gate.anonymous(), most));
+        let connect = Command::Connect(id, outbox, Arc::clone(&allowance));
+        self.fanout.command(connect);
+        Client {
+            id,
+            inbox,
+            allowance,
+        }
     }
 
     async fn ask(&mut self, client: &mut Client, method: &str, params: Value) -> Value {
@@ -113,7 +125,7 @@ fn account(key: u8, owner: u8, lamports: u64, data: &[u8], write_version: u64) -
         records: 1,
         id: EventId::Account(WriteVersion(write_version), Pubkey([key; 32])),
         bytes: Bytes::new(),
-        body: Body::Account(Arc::new(info)),
+        body: Body::Account(info.into()),
     }
 }
 
@@ -145,7 +157,16 @@ fn transaction(index: u64, is_vote: bool, keys: &[u8], err: Option<Vec<u8>>) -> 
         records: 1,
         id: EventId::Transaction(index, Signature([index as u8 + 1; 64])),
         bytes: Bytes::new(),
-        body: Body::Transaction(Arc::new(info)),
+        body: Body::Transaction(info.into()),
+    }
+}
+
+/// The transaction as it would be if `how` had been done to it.
+fn change(content: &mut Content, how: impl FnOnce(&mut SubscribeUpdateTransactionInfo)) {
+    if let Body::Transaction(info) = &mut content.body {
+        let mut changed = (**info).clone();
+        how(&mut changed);
+        *info = changed.into();
     }
 }
 
@@ -316,6 +337,46 @@ async fn logs_and_signatures_carry_the_error_clients_know() {
     );
     hall.judge(id, Standing::Finalized);
     assert_eq!(client.next().await, None);
+}
+
+/// However it ends: what one asked for is not counted any more.
+#[tokio::test]
+async fn what_was_asked_for_is_given_back() {
+    let mut hall = Hall::new(WebSocketConfig {
+        queue_items_max: 8,
+        ..WebSocketConfig::default()
+    });
+    let (mut leaves, mut stalls, mut changes) = (hall.enter(1), hall.enter(2), hall.enter(3));
+    for client in [&mut leaves, &mut stalls, &mut changes] {
+        hall.ask(client, "slotSubscribe", json!([])).await;
+        hall.ask(client, "accountSubscribe", json!([key(5)])).await;
+        let used = (
+            client.allowance.subscriptions(),
+            client.allowance.addresses(),
+        );
+        assert_eq!(used, (2, 1));
+    }
+    hall.fanout.command(Command::Disconnect(leaves.id));
+    for slot in 1..=20 {
+        hall.fanout.effect(&Effect::SlotCreated {
+            slot: Slot(slot),
+            parent: Slot(slot - 1),
+            root: Slot(0),
+        });
+        changes.next().await.expect("a slot");
+    }
+    for number in [4, 5] {
+        let method = ["slotUnsubscribe", "accountUnsubscribe"][number - 4];
+        let answer = hall.ask(&mut changes, method, json!([number])).await;
+        assert_eq!(answer["result"], true);
+    }
+    for client in [leaves, stalls, changes] {
+        let used = (
+            client.allowance.subscriptions(),
+            client.allowance.addresses(),
+        );
+        assert_eq!(used, (0, 0), "client {}", client.id);
+    }
 }
 
 #[tokio::test]

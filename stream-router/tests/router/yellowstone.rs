@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use event_log::{EventLog, LogReader, MemoryLog};
 use event_schema::{
-    Commitment, ObservedTopic, Slot,
+    Commitment, Gap, ObservedTopic, Slot,
     proto::{
         Message,
         geyser::{
@@ -28,6 +28,7 @@ use stream_router::{
     router::Effect,
     subscription::Level,
     yellowstone::{
+        cursor::Cursor,
         engine::{Command, Engine, EngineMetrics, News, Settings, Start, WhenSlow},
         filter::Filters,
         outbox::{Inbox, OutboxLimits, outbox},
@@ -37,10 +38,12 @@ use stream_router::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    chain::{History, Source, interleave},
+    chain::{History, Source, TrueBlock, interleave},
     crash::{Canonical, read_canonical},
     on_the_log::{new_record, settings},
 };
+
+mod websocket;
 
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -118,9 +121,13 @@ impl Rig {
         self.idle > 50
     }
 
-    async fn finish(&mut self) {
-        let effects = self.publication.tick(i64::MAX);
+    async fn tick(&mut self, log_ms: i64) {
+        let effects = self.publication.tick(log_ms);
         self.tell(effects).await;
+    }
+
+    async fn finish(&mut self) {
+        self.tick(i64::MAX).await;
         self.commit().await;
     }
 
@@ -300,9 +307,11 @@ fn expected(canonical: &Canonical, level: Level, from: Slot) -> Vec<Seen> {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Extension {
+pub struct Extension {
     #[prost(bytes = "vec", optional, tag = "1001")]
     cursor: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "1002")]
+    pub gap: Option<Gap>,
 }
 
 struct Client {
@@ -311,6 +320,7 @@ struct Client {
     inbox: Option<Inbox>,
     cursor: Bytes,
     got: Vec<Seen>,
+    gaps: Vec<Gap>,
 }
 
 impl Client {
@@ -321,6 +331,7 @@ impl Client {
             inbox: None,
             cursor: Bytes::new(),
             got: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 
@@ -363,8 +374,17 @@ impl Client {
             };
             let frame = frame.unwrap_or_else(|| panic!("ended: {:?}", inbox.ending()));
             let bytes = [frame.head, frame.body, frame.tail].concat();
-            if let Some(cursor) = Extension::decode(bytes.as_slice()).unwrap().cursor {
+            let Extension { cursor, gap } = Extension::decode(bytes.as_slice()).unwrap();
+            if let Some(cursor) = cursor {
+                let now = Cursor::decode(&cursor).expect("a cursor");
+                if let Ok(before) = Cursor::decode(&self.cursor) {
+                    assert!(before < now, "{before:?}, then {now:?}");
+                }
                 self.cursor = cursor.into();
+            }
+            if let Some(gap) = gap {
+                self.gaps.push(gap);
+                continue;
             }
             let update = SubscribeUpdate::decode(bytes.as_slice()).expect("an update");
             self.got.push(seen(update, self.level));
@@ -374,9 +394,25 @@ impl Client {
 }
 
 async fn filled_log(rng: &mut StdRng) -> Arc<MemoryLog> {
+    filled_log_without(rng, |_| false).await
+}
+
+/// The source never saw some of the blocks.
+async fn filled_log_without(
+    rng: &mut StdRng,
+    missed: impl Fn(&TrueBlock) -> bool,
+) -> Arc<MemoryLog> {
     let history = History::random(rng, 40, 1_000);
+    filled_log_of(rng, &history, missed).await
+}
+
+async fn filled_log_of(
+    rng: &mut StdRng,
+    history: &History,
+    missed: impl Fn(&TrueBlock) -> bool,
+) -> Arc<MemoryLog> {
     let mut source = Source::chunking(1, rng);
-    source.observe(&history, |_| true);
+    source.observe(history, |block| !missed(block));
     let log = Arc::new(MemoryLog::new());
     drop(
         Publication::open(log.as_ref(), settings())
@@ -557,6 +593,81 @@ async fn old_slots_come_from_the_log() {
         let expected = expected(&canonical, client.level, *from);
         assert_same(client.got, &expected, client.level, seed);
     }
+}
+
+/// Whoever listens hears of every gap once, with its extent, in its place: a cursor from before it repeats it, one from behind
+/// it does not, also on a router that was not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_told_once_in_its_place() {
+    let mut told = 0;
+    for seed in 400..408 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let log = filled_log_without(rng, |block| block.id.slot.0 % 7 == 3).await;
+        let mut rig = Rig::new(log, 1 << 30).await;
+        let mut resuming = Client::new(random_level(rng));
+        let from_now = Start::Cursor(Bytes::new());
+        resuming.connect(&rig, from_now, 4_000).await;
+        let mut live = Client::new(random_level(rng));
+        live.id = 1_000;
+        live.connect(&rig, Start::Now, 1 << 20).await;
+        let mut killed = false;
+        let mut log_ms = 0;
+        while !rig.is_done() {
+            rig.step(rng).await;
+            if rng.random_bool(0.2) {
+                log_ms += 500;
+                rig.tick(log_ms).await;
+            }
+            resuming
+                .read(rng.random_range(0..30), Duration::from_millis(2))
+                .await;
+            let resumable = !resuming.cursor.is_empty();
+            let cursor = Start::Cursor(resuming.cursor.clone());
+            match rng.random_range(0..60) {
+                0 | 1 if resumable => {
+                    resuming.disconnect(&rig).await;
+                    resuming.connect(&rig, cursor, 4_000).await;
+                }
+                2 if resumable => {
+                    rig.restart(1 << 30).await;
+                    resuming.connect(&rig, cursor, 4_000).await;
+                    killed = true;
+                }
+                3 => rig.next_life().await,
+                _ => {}
+            }
+        }
+        // A hole is told when it has been known for a while.
+        rig.tick(log_ms).await;
+        rig.finish().await;
+        while resuming.read(1_000, QUIET).await {}
+        let canonical = rig.canonical().await;
+        let extents = |gaps: &[Gap]| {
+            let extent = |gap: &Gap| (gap.first_slot, gap.last_slot, gap.records, gap.reason);
+            let mut extents: Vec<_> = gaps.iter().map(extent).collect();
+            extents.sort_unstable();
+            extents
+        };
+        let gaps = extents(&canonical.gaps);
+        told += gaps.len();
+        assert_eq!(extents(&resuming.gaps), gaps, "seed {seed}");
+        let expected = expected(&canonical, resuming.level, Slot(0));
+        assert_same(resuming.got, &expected, resuming.level, seed);
+        if !killed {
+            while live.read(1_000, QUIET).await {}
+            assert_eq!(extents(&live.gaps), gaps, "seed {seed}");
+        }
+        // Later ones hear of those that concern what they ask for.
+        rig.restart(1 << 30).await;
+        let from = *canonical.blocks.keys().map(|(slot, _)| slot).min().unwrap();
+        let mut late = Client::new(random_level(rng));
+        late.connect(&rig, Start::Slot(from), 100_000).await;
+        while late.read(1_000, QUIET).await {}
+        let mut concerned = canonical.gaps.clone();
+        concerned.retain(|gap| gap.last_slot >= from.0);
+        assert_eq!(extents(&late.gaps), extents(&concerned), "seed {seed}");
+    }
+    assert!(told > 8, "{told} gaps");
 }
 
 /// What is not in the log is refused with what there is.

@@ -12,7 +12,7 @@ use yellowstone_grpc_client::{ClientTlsConfig, GeyserGrpcClient, GeyserGrpcClien
 
 use crate::{
     certificates::{AUTHORITY, CERTIFICATE, KEY},
-    rig::{Rig, accounts, end, frame, slot, slots, token},
+    rig::{LONG, Rig, accounts, end, frame, slot, slots, token},
 };
 
 fn code<T>(result: Result<T, GeyserGrpcClientError>) -> (Code, String) {
@@ -254,4 +254,17 @@ async fn bad_tls_files_are_named() {
         let error = rig.served.await.expect("no panic").expect_err("a refusal");
         assert!(error.to_string().contains(field), "{error:#}");
     }
+}
+
+/// Before the log is at hand the engine takes nothing; who is connected can be seen all the same.
+#[tokio::test]
+async fn operators_see_who_is_there_while_the_engine_waits() {
+    let mut rig = Rig::open().await;
+    let _stream = rig.client().await.subscribe_once(slots()).await.unwrap();
+    let subscriber = rig.connected().await;
+    let visitors = tokio::time::timeout(LONG, rig.door.who()).await;
+    let visitors = visitors.expect("an answer").expect("the engine is there");
+    assert_eq!(visitors.len(), 1);
+    assert_eq!(visitors[0].id, subscriber.id);
+    assert!(visitors[0].subscription.is_none());
 }

@@ -2,10 +2,12 @@
 //! engine that each test plays itself.
 
 mod access;
+mod beside;
 mod certificates;
 mod hostile;
 mod raw;
 mod rig;
 mod slow;
+mod snapshot;
 mod subscribe;
 mod unary;

@@ -13,13 +13,17 @@ use event_schema::proto::{
 use futures::{Stream, StreamExt};
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
-use stream_router::yellowstone::{
-    config::{GrpcConfig, XToken},
-    door::{self, Door, DoorMetrics},
-    engine::{Command, Start},
-    filter::{Filters, SubscriberId},
-    outbox::{Frame, Outbox},
-    tips::Tips,
+use stream_router::{
+    access::Gate,
+    yellowstone::{
+        beside,
+        config::{GrpcConfig, XToken},
+        door::{self, Door, DoorMetrics},
+        engine::{Command, Start},
+        filter::{Filters, SubscriberId},
+        outbox::{Frame, Outbox},
+        tips::Tips,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -66,7 +70,10 @@ impl Rig {
         let metrics = DoorMetrics::new(&registry).expect("metrics");
         let (commands, engine) = mpsc::channel(64);
         let tips = Tips::default();
-        let door = Door::new(config, commands, tips.clone(), metrics);
+        let gate = Gate::new(&config, &registry).expect("keys");
+        let (beside, hub) = beside::open(&registry).expect("metrics");
+        tokio::spawn(hub.run());
+        let door = Door::new(config, gate, commands, beside, tips.clone(), metrics);
         let (stop, stopped) = oneshot::channel();
         let drain = async {
             let _ = stopped.await;

@@ -131,11 +131,6 @@ async fn the_version_is_json_as_yellowstone_gives_it() {
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let rig = Rig::open().await;
-    let mut client = rig.client().await;
-    let deshred = client.subscribe_deshred().await.map(|_| ());
-    assert_eq!(code(deshred), Code::Unimplemented);
-    let gossip = client.subscribe_gossip().await.map(|_| ());
-    assert_eq!(code(gossip), Code::Unimplemented);
     for path in ["/geyser.Geyser/Nonsense", "/somebody.Else/Subscribe", "/"] {
         let nothing = futures::stream::empty();
         let refused = raw::stream(raw::channel(&rig).await, path, None, nothing).await;

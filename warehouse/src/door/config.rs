@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
-use super::users::{Role, User};
+use super::{
+    query_log::QueryLogConfig,
+    quota::Quota,
+    upstream::UpstreamConfig,
+    users::{Role, User},
+};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,8 +24,20 @@ pub struct DoorConfig {
     /// Database of statements that name none.
     pub database: String,
     pub engine: EngineLimits,
+    /// A server to stand in front of, instead of the embedded engine.
+    pub upstream: UpstreamConfig,
     pub limits: Limits,
     pub users: Vec<User>,
+    pub quotas: Vec<Quota>,
+    pub query_log: QueryLogConfig,
+    pub backup: BackupConfig,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupConfig {
+    /// Folder for `BACKUP … TO File('name')` by users with the role admin; empty: no backups.
+    pub dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,7 +65,7 @@ pub struct Limits {
     pub reader: ReaderLimits,
 }
 
-/// What one statement of a user with the role reader may cost. 0 means no limit.
+/// What one statement may cost. 0 means no limit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReaderLimits {
@@ -67,12 +84,16 @@ impl Default for DoorConfig {
             library: PathBuf::new(),
             database: "heliograph".into(),
             engine: EngineLimits::default(),
+            upstream: UpstreamConfig::default(),
             limits: Limits::default(),
             users: vec![User {
                 name: "default".into(),
                 role: Role::Writer,
                 ..User::default()
             }],
+            quotas: Vec::new(),
+            query_log: QueryLogConfig::default(),
+            backup: BackupConfig::default(),
         }
     }
 }
@@ -111,6 +132,19 @@ impl Default for ReaderLimits {
     }
 }
 
+impl ReaderLimits {
+    /// Of users with another role.
+    pub fn none() -> Self {
+        Self {
+            seconds: 0,
+            memory_mb: 0,
+            rows_read: 0,
+            bytes_read: 0,
+            rows_returned: 0,
+        }
+    }
+}
+
 impl DoorConfig {
     /// The library to load.
     pub fn library_path(&self) -> PathBuf {
@@ -128,6 +162,31 @@ impl DoorConfig {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
+        if !is_name(&self.query_log.database) || self.query_log.database == self.database {
+            return Err(ConfigError::new(
+                "query_log.database",
+                format!(
+                    "{:?} is not a plain name of its own",
+                    self.query_log.database
+                ),
+                "Use letters, digits and _, and another name than database",
+            ));
+        }
+        if self.query_log.retention_days == 0 || self.query_log.queue_rows == 0 {
+            return Err(ConfigError::new(
+                "query_log.retention_days, query_log.queue_rows",
+                "nothing would be kept",
+                "Set both to 1 or more, or query_log.enabled to false",
+            ));
+        }
+        if !self.upstream.url.is_empty() && !self.upstream.url.starts_with("http://") {
+            return Err(ConfigError::new(
+                "upstream.url",
+                format!("{:?} is not an http:// address", self.upstream.url),
+                "Write http://host:8123; for TLS put a proxy on this machine in front of the server",
+            ));
+        }
+        self.check_quotas()?;
         if !is_name(&self.database) {
             return Err(ConfigError::new(
                 "database",
@@ -180,6 +239,24 @@ impl DoorConfig {
                     "Take the output of `printf %s PASSWORD | sha256sum`",
                 ));
             }
+            if user
+                .keys
+                .iter()
+                .any(|key| hex::decode(&key.sha256).map_or(0, |hash| hash.len()) != 32)
+            {
+                return Err(ConfigError::new(
+                    field("keys"),
+                    "a sha256 is not 64 hexadecimal digits",
+                    "Take the output of `printf %s KEY | sha256sum`",
+                ));
+            }
+            if !user.quota.is_empty() && !self.quotas.iter().any(|quota| quota.name == user.quota) {
+                return Err(ConfigError::new(
+                    field("quota"),
+                    format!("there is no quota {:?}", user.quota),
+                    "Name one of [[quotas]]",
+                ));
+            }
             if !user.has_password() && !is_loopback(&self.listen) {
                 return Err(ConfigError::new(
                     field("password_sha256"),
@@ -188,6 +265,29 @@ impl DoorConfig {
                         user.name, self.listen
                     ),
                     "Set a password, or listen on 127.0.0.1",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_quotas(&self) -> Result<(), ConfigError> {
+        for (index, quota) in self.quotas.iter().enumerate() {
+            let repeated = self.quotas[..index]
+                .iter()
+                .any(|earlier| earlier.name == quota.name);
+            if quota.name.is_empty() || repeated {
+                return Err(ConfigError::new(
+                    format!("quotas[{index}].name"),
+                    format!("{:?} is empty or listed twice", quota.name),
+                    "Give every quota a name of its own",
+                ));
+            }
+            if quota.windows.iter().any(|window| window.seconds == 0) {
+                return Err(ConfigError::new(
+                    format!("quotas[{index}].windows"),
+                    "a window lasts 0 seconds",
+                    "Set seconds, 3600 for an hour",
                 ));
             }
         }

@@ -18,6 +18,7 @@ pub enum Kind {
     SyntaxError,
     Readonly,
     QueryTooLarge,
+    QuotaExceeded,
     TooManyQueries,
     CannotReadData,
     OutfileNotAllowed,
@@ -27,6 +28,8 @@ pub enum Kind {
     UnknownRole,
     AuthenticationFailed,
     Aborted,
+    /// The server behind the door cannot be reached.
+    Upstream,
     Engine,
 }
 
@@ -38,6 +41,7 @@ impl Kind {
             Self::SyntaxError => (62, "SYNTAX_ERROR"),
             Self::Readonly => (164, "READONLY"),
             Self::QueryTooLarge => (223, "QUERY_IS_TOO_LARGE"),
+            Self::QuotaExceeded => (201, "QUOTA_EXCEEDED"),
             Self::TooManyQueries => (202, "TOO_MANY_SIMULTANEOUS_QUERIES"),
             Self::CannotReadData => (33, "CANNOT_READ_ALL_DATA"),
             Self::OutfileNotAllowed => (197, "INTO_OUTFILE_NOT_ALLOWED"),
@@ -47,6 +51,7 @@ impl Kind {
             Self::UnknownRole => (512, "SET_NON_GRANTED_ROLE"),
             Self::AuthenticationFailed => (516, "AUTHENTICATION_FAILED"),
             Self::Aborted => (236, "ABORTED"),
+            Self::Upstream => (210, "NETWORK_ERROR"),
             Self::Engine => (1002, "UNKNOWN_EXCEPTION"),
         }
     }
@@ -87,10 +92,7 @@ impl ServerError {
         if self.text.contains("(version ") {
             format!("{}\n", self.text)
         } else {
-            format!(
-                "{} (version {version} (heliograph embedded engine))\n",
-                self.text
-            )
+            format!("{} (version {version})\n", self.text)
         }
     }
 
@@ -106,7 +108,7 @@ impl ServerError {
             159 => StatusCode::REQUEST_TIMEOUT,
             223 => StatusCode::PAYLOAD_TOO_LARGE,
             48 => StatusCode::NOT_IMPLEMENTED,
-            202 | 209 | 439 => StatusCode::SERVICE_UNAVAILABLE,
+            202 | 209 | 210 | 439 => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -122,7 +124,7 @@ mod tests {
             ServerError::of_engine("Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE)\n");
         assert_eq!((error.code, error.status()), (60, StatusCode::NOT_FOUND));
         assert_eq!(
-            error.body("26.7.2.1"),
+            error.body("26.7.2.1 (heliograph embedded engine)"),
             "Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE) (version 26.7.2.1 (heliograph embedded engine))\n"
         );
         assert_eq!(ServerError::of_engine("strange").code, 1002);

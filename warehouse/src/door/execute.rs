@@ -1,4 +1,5 @@
-//! One call against one engine session, on a thread that may block: text and data apart, settings, result in pieces.
+//! One call on a thread that may block: text and data apart, policy, settings, result in pieces. It runs on a session of
+//! the engine here, or on the server behind the door ([`super::upstream`]).
 
 mod select;
 
@@ -16,12 +17,14 @@ use super::{
     coding::BlockWriter,
     config::ReaderLimits,
     error::{Kind, ServerError},
+    policy::{Asked, Policy},
     request::Call,
     statement::{self, Scan},
+    upstream::Upstream,
     users::{self, Role},
     watch::Cancellation,
 };
-use crate::engine::{Handle, ffi::Progress, quote_identifier, quote_text};
+use crate::engine::{Engine, Handle, Printed, ffi::Progress, quote_identifier, quote_text};
 
 /// Bytes read from a body at a time, and handed to the engine at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -29,7 +32,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// A call, ready to run.
 pub struct Job {
     pub call: Call,
+    pub user: String,
     pub role: Role,
+    pub policy: Arc<Policy>,
     pub limits: ReaderLimits,
     /// Longest statement text accepted, in bytes; data of inserts does not count.
     pub text_bytes_max: usize,
@@ -37,6 +42,39 @@ pub struct Job {
     pub answer: Answer,
     /// Compresses the answer; here so that an error in the middle of a result goes through it too.
     pub writer: Option<BlockWriter>,
+    /// What is known so far, for the log and the quota.
+    pub outcome: Outcome,
+    /// Gives an engine limit that stands for a quota the quota's name.
+    pub reword: Box<dyn Fn(ServerError) -> ServerError + Send>,
+}
+
+/// What became of a job.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub printed: Printed,
+    pub progress: Progress,
+    pub error: Option<ServerError>,
+    pub cancelled: bool,
+}
+
+/// Where statements run.
+pub enum Place {
+    Engine(Arc<Engine>, Handle),
+    Upstream(Arc<Upstream>),
+}
+
+impl Place {
+    /// The statement as the parser there prints it.
+    fn print(&self, text: &[u8]) -> Result<Printed, ServerError> {
+        let printed = match self {
+            Self::Engine(engine, _) => engine.print(text).map_err(|error| match error {
+                crate::engine::EngineError::Statement { problem, .. } => problem,
+                other => other.to_string(),
+            }),
+            Self::Upstream(upstream) => upstream.print(text),
+        };
+        printed.map_err(|problem| ServerError::of_engine(&Printed::problem(&problem)))
+    }
 }
 
 /// Where a job's answer goes.
@@ -58,6 +96,8 @@ pub struct Head {
     pub elapsed: Duration,
     /// The whole body, or `None` when it follows in pieces.
     pub whole: Option<Vec<Bytes>>,
+    /// The mark of errors in the middle of a result, when it is another's than the door's.
+    pub exception_tag: Option<String>,
 }
 
 #[derive(Debug)]
@@ -74,7 +114,7 @@ pub struct Finale {
     last: Last,
 }
 
-enum Last {
+pub enum Last {
     Head(Result<Head, ServerError>),
     Piece(Piece),
     /// The client is gone.
@@ -99,16 +139,28 @@ impl Finale {
 }
 
 /// Runs the job. All but the last word of its answer is said on the way.
-pub fn execute(handle: &mut Handle, mut job: Job) -> Finale {
-    let last = match run(handle, &mut job) {
-        Ok(last) => last,
-        Err(error) if job.answer.head.is_some() => Last::Head(Err(error)),
-        Err(error) => break_off(&mut job, error),
+pub fn execute(place: &mut Place, mut job: Job) -> (Finale, Outcome) {
+    let last = match run(place, &mut job) {
+        Ok(last) => {
+            job.outcome.cancelled = matches!(last, Last::Nothing);
+            last
+        }
+        Err(error) => {
+            let error = (job.reword)(error);
+            job.outcome.error = Some(error.clone());
+            if job.answer.head.is_some() {
+                Last::Head(Err(error))
+            } else {
+                break_off(&mut job, error)
+            }
+        }
     };
-    Finale {
+    job.outcome.cancelled |= job.answer.cancellation.abandoned();
+    let finale = Finale {
         answer: job.answer,
         last,
-    }
+    };
+    (finale, job.outcome)
 }
 
 /// Ends a result that has begun, as servers since 25.11 do: the message in a marked block, then no proper end.
@@ -129,7 +181,7 @@ fn break_off(job: &mut Job, error: ServerError) -> Last {
     Last::Piece(Piece::Broken(error))
 }
 
-fn run(handle: &mut Handle, job: &mut Job) -> Result<Last, ServerError> {
+fn run(place: &mut Place, job: &mut Job) -> Result<Last, ServerError> {
     let started = Instant::now();
     let mut body: Box<dyn Read + Send> = match job.body.take() {
         Some(body) => job.call.input.reader(body).map_err(unreadable)?,
@@ -140,37 +192,73 @@ fn run(handle: &mut Handle, job: &mut Job) -> Result<Last, ServerError> {
         text.push(b'\n');
     }
     let scan = read_statement(&mut text, &mut body, job.text_bytes_max)?;
-    match scan {
-        Scan::Insert { head, format, data } => {
-            users::permit(&text[..head], job.role)?;
-            if job.call.read_only || job.role == Role::Reader {
-                return Err(ServerError::new(
-                    Kind::Readonly,
-                    "Cannot execute query in readonly mode: INSERT. Use POST, and a user with role writer",
-                ));
+    permit(place, job, &text, &scan)?;
+    match place {
+        Place::Upstream(upstream) => upstream.run(job, text, scan, body, started),
+        Place::Engine(_, handle) => {
+            prepare(handle, job)?;
+            match scan {
+                Scan::Insert { head, format, data } => {
+                    let (head, first) = (&text[..head], &text[data..]);
+                    job.outcome.progress = insert(handle, &job.call, head, &format, first, body)?;
+                    Ok(Last::Head(Ok(Head {
+                        format: None,
+                        progress: job.outcome.progress,
+                        elapsed: started.elapsed(),
+                        whole: Some(Vec::new()),
+                        exception_tag: None,
+                    })))
+                }
+                Scan::Statement | Scan::Incomplete => select::select(handle, job, &text, started),
             }
-            prepare(handle, job)?;
-            let progress = insert(
-                handle,
-                &job.call,
-                &text[..head],
-                &format,
-                &text[data..],
-                body,
-            )?;
-            Ok(Last::Head(Ok(Head {
-                format: None,
-                progress,
-                elapsed: started.elapsed(),
-                whole: Some(Vec::new()),
-            })))
-        }
-        Scan::Statement | Scan::Incomplete => {
-            users::permit(&text, job.role)?;
-            prepare(handle, job)?;
-            select::select(handle, job, &text, started)
         }
     }
+}
+
+/// Has the statement printed by the engine's parser, and asks the policy about that.
+fn permit(place: &Place, job: &mut Job, text: &[u8], scan: &Scan) -> Result<(), ServerError> {
+    if text.trim_ascii().is_empty() {
+        return Err(ServerError::new(
+            Kind::SyntaxError,
+            "Empty query: send SQL in the body or as the parameter query",
+        ));
+    }
+    // Until the parser has printed it, the log has the client's own words.
+    job.outcome.printed.text = String::from_utf8_lossy(text).into_owned();
+    job.outcome.printed = match scan {
+        // The parser wants a format behind an INSERT; the text itself may lack it.
+        Scan::Insert { head, format, .. } => {
+            place.print(&[&text[..*head], b" FORMAT ", format.as_bytes()].concat())?
+        }
+        _ => place.print(text)?,
+    };
+    if job.call.read_only && matches!(scan, Scan::Insert { .. }) {
+        return Err(ServerError::new(
+            Kind::Readonly,
+            "Cannot execute query in readonly mode: INSERT. Use POST",
+        ));
+    }
+    let asked = Asked {
+        role: job.role,
+        database: job.call.database.as_deref(),
+        settings: &job.call.settings,
+        params: &job.call.params,
+    };
+    job.policy
+        .permit(job.outcome.printed.text.as_bytes(), asked)?;
+    if job.role == Role::Reader
+        && let Some((name, _)) = job
+            .call
+            .settings
+            .iter()
+            .find(|(name, _)| !users::reader_may_set(name))
+    {
+        return Err(ServerError::new(
+            Kind::Readonly,
+            format!("Cannot modify '{name}' setting in readonly mode"),
+        ));
+    }
+    Ok(())
 }
 
 fn unreadable(error: std::io::Error) -> ServerError {
@@ -211,51 +299,70 @@ fn read_statement(
     }
 }
 
-/// Database and settings of the call. Whatever is set makes the session one that is not given back.
-fn prepare(handle: &mut Handle, job: &Job) -> Result<(), ServerError> {
-    let call = &job.call;
-    if let Some(database) = call
+/// Database, settings and limits of the call. Whatever is set makes the session one that is not given back.
+fn prepare(handle: &mut Handle, job: &mut Job) -> Result<(), ServerError> {
+    if let Some(database) = job
+        .call
         .database
         .as_deref()
         .filter(|database| !database.is_empty())
     {
         command(handle, &format!("USE {}", quote_identifier(database)))?;
     }
-    if job.role == Role::Reader
-        && let Some((name, _)) = call
-            .settings
-            .iter()
-            .find(|(name, _)| !users::reader_may_set(name))
-    {
-        return Err(ServerError::new(
-            Kind::Readonly,
-            format!("Cannot modify '{name}' setting in readonly mode"),
-        ));
+    let mut list: Vec<String> = job
+        .call
+        .settings
+        .iter()
+        // The door's own: see `session_comment`.
+        .filter(|(name, _)| name != "log_comment")
+        .map(|(name, value)| format!("{name} = {}", quote_text(value)))
+        .collect();
+    if job.role == Role::Reader || job.outcome.printed.text.contains("query_log") {
+        let comment = format!("{}/{}", handle.tag, session_user(job));
+        list.push(format!("log_comment = {}", quote_text(&comment)));
     }
-    if !call.settings.is_empty() {
-        let list: Vec<String> = call
-            .settings
-            .iter()
-            .map(|(name, value)| format!("{name} = {}", quote_text(value)))
-            .collect();
+    list.extend(
+        limit_settings(job)
+            .into_iter()
+            .map(|(name, value)| format!("{name} = {value}")),
+    );
+    if !list.is_empty() {
         command(handle, &format!("SET {}", list.join(", ")))?;
     }
-    if job.role == Role::Reader {
-        let limits = &job.limits;
-        command(
-            handle,
-            &format!(
-                "SET max_execution_time = {}, max_memory_usage = {}, max_rows_to_read = {}, max_bytes_to_read = {}, \
-                 max_result_rows = {}, allow_ddl = 0, readonly = 1",
-                limits.seconds,
-                limits.memory_mb.saturating_mul(1 << 20),
-                limits.rows_read,
-                limits.bytes_read,
-                limits.rows_returned,
-            ),
-        )?;
-    }
     Ok(())
+}
+
+/// Whose rows of the query log the session sees. A door in front of this one says for whom it asks.
+pub fn session_user(job: &Job) -> &str {
+    let given = job
+        .call
+        .settings
+        .iter()
+        .find(|(name, _)| name == "log_comment")
+        .and_then(|(_, value)| value.strip_prefix("door/"));
+    match given {
+        Some(user) if job.role == Role::Admin => user,
+        _ => &job.user,
+    }
+}
+
+/// The engine's own guards, `readonly` last: after it nothing can be set.
+pub fn limit_settings(job: &Job) -> Vec<(&'static str, u64)> {
+    let limits = &job.limits;
+    let mut list = vec![
+        ("max_execution_time", limits.seconds),
+        ("max_memory_usage", limits.memory_mb.saturating_mul(1 << 20)),
+        ("max_rows_to_read", limits.rows_read),
+        ("max_bytes_to_read", limits.bytes_read),
+        ("max_result_rows", limits.rows_returned),
+    ];
+    if job.role == Role::Reader {
+        list.push(("allow_ddl", 0));
+        list.push(("readonly", 1));
+    } else {
+        list.retain(|(_, value)| *value > 0);
+    }
+    list
 }
 
 fn command(handle: &mut Handle, sql: &str) -> Result<(), ServerError> {

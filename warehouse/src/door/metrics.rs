@@ -13,6 +13,8 @@ pub struct DoorMetrics {
     read_rows: IntCounter,
     written_rows: IntCounter,
     written_bytes: IntCounter,
+    /// Rows of the query log that were not written: its queue was full, or the insert failed.
+    pub log_dropped: IntCounter,
     /// Engine sessions open, in use or idle.
     pub sessions: IntGauge,
 }
@@ -65,6 +67,10 @@ impl DoorMetrics {
             written_bytes: counter(
                 "heliograph_door_bytes_written_total",
                 "Bytes written by inserts, before compression",
+            )?,
+            log_dropped: counter(
+                "heliograph_door_query_log_dropped_total",
+                "Rows of the query log lost because its queue was full or their insert failed",
             )?,
             failed,
             seconds,

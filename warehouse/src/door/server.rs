@@ -1,6 +1,7 @@
 //! The HTTP side: a request becomes a [`Job`], its answer a response with the headers of a ClickHouse server.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,41 +9,71 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
     response::Response,
 };
-use bytes::Bytes;
-use futures::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
+    admission::Admission,
     body::BodyReader,
-    coding::Coding,
     config::{Limits, ReaderLimits},
     error::{Kind, ServerError},
-    execute::{Answer, Head, Job, Piece, execute},
-    format,
+    execute::{Answer, Job, Outcome, Place, execute},
     metrics::DoorMetrics,
-    request::{Call, SessionRef, form_fields, query_pairs},
-    session::Sessions,
+    policy::Policy,
+    query_log::{Entry, QueryLog},
+    quota::Quotas,
+    request::{Call, form_fields, query_pairs},
+    response::{Begun, exception_tag, failure, finish, plain},
+    session::{HeldSession, Sessions},
+    upstream::Upstream,
     users::{self, Role, User},
     watch::{Cancellation, Watch},
 };
-use crate::engine::{Engine, Handle, ffi::Progress};
+use crate::engine::{Engine, Printed};
 
 /// Result pieces between engine and socket. The engine waits when they are full, so a slow client holds few blocks.
 const PIECES_AHEAD: usize = 4;
 
 /// What all requests share.
 pub struct Door {
-    pub engine: Arc<Engine>,
+    pub backend: Backend,
+    pub policy: Arc<Policy>,
     pub users: Vec<User>,
     pub limits: Limits,
+    pub quotas: Quotas,
+    pub log: QueryLog,
     pub sessions: Sessions,
     /// One permit per running statement.
     pub turns: Arc<Semaphore>,
     pub metrics: DoorMetrics,
+}
+
+/// Where statements run.
+pub enum Backend {
+    Engine(Arc<Engine>),
+    Upstream(Arc<Upstream>),
+}
+
+impl Door {
+    /// The engine's version, as errors end with it.
+    pub fn version(&self) -> String {
+        match &self.backend {
+            Backend::Engine(engine) => {
+                format!("{} (heliograph embedded engine)", engine.version())
+            }
+            Backend::Upstream(upstream) => format!("{} (heliograph door)", upstream.version),
+        }
+    }
+
+    pub fn timezone(&self) -> &str {
+        match &self.backend {
+            Backend::Engine(engine) => engine.timezone(),
+            Backend::Upstream(upstream) => &upstream.timezone,
+        }
+    }
 }
 
 pub fn router(door: Arc<Door>) -> Router {
@@ -76,87 +107,83 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
-    let mut response = Response::new(Body::from(text.to_owned()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=UTF-8"),
-    );
-    response
+/// Who asked, for the log and the metrics.
+#[derive(Clone)]
+pub struct Caller {
+    pub user: String,
+    key: String,
+    role: Option<Role>,
+    address: String,
+    pub query_id: String,
+    pub started: Instant,
 }
 
-/// What became of the call, for the log and the metrics.
-struct Outcome<'a> {
-    user: &'a str,
-    query_id: &'a str,
-    started: Instant,
+impl Caller {
+    fn entry(&self, outcome: Outcome) -> Entry {
+        let (exception_code, exception) = match &outcome.error {
+            Some(error) => (error.code, error.to_string()),
+            None => (0, String::new()),
+        };
+        Entry {
+            query_id: self.query_id.clone(),
+            user: self.user.clone(),
+            key: self.key.clone(),
+            role: self.role.map(|role| role.to_string()).unwrap_or_default(),
+            address: self.address.clone(),
+            statement_hash: outcome.printed.hash,
+            statement: outcome.printed.text,
+            duration: self.started.elapsed(),
+            progress: outcome.progress,
+            // As a server logs what was killed: QUERY_WAS_CANCELLED.
+            cancelled: outcome.cancelled || exception_code == 394,
+            exception_code,
+            exception,
+        }
+    }
 }
 
 async fn query(door: &Arc<Door>, request: Request) -> Response {
-    let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut pairs = query_pairs(parts.uri.query().unwrap_or_default());
-    let query_id = match pairs
+    let query_id = pairs
         .iter()
         .find(|(name, value)| name == "query_id" && !value.is_empty())
-    {
-        Some((_, id)) => id.clone(),
-        None => uuid::Uuid::new_v4().to_string(),
+        .map(|(_, id)| id.clone());
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let mut caller = Caller {
+        user: String::new(),
+        key: String::new(),
+        role: None,
+        address: address
+            .map(|info| info.ip().to_string())
+            .unwrap_or_default(),
+        query_id: query_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        started: Instant::now(),
     };
-    let body = match form_body(&parts.headers, body, door.limits.text_bytes).await {
-        Ok((body, fields)) => {
-            pairs.extend(fields);
-            body
-        }
+    let begun = async {
+        let (body, fields) = form_body(&parts.headers, body, door.limits.text_bytes).await?;
+        pairs.extend(fields);
+        let mut call = Call::read(&parts.method, &parts.headers, pairs)?;
+        call.query_id = Some(caller.query_id.clone());
+        caller.user = call.credentials.user.clone().unwrap_or_default();
+        let (user, key) = users::authenticate(&door.users, &call.credentials)?;
+        caller.user = user.name.clone();
+        caller.key = key.to_owned();
+        caller.role = Some(user.role);
+        admitted(door, user, &caller, call, body).await
+    }
+    .await;
+    match begun {
+        Ok(Ok(begun)) => finish(door, &caller, begun),
+        // What ran has been logged by its thread.
+        Ok(Err(error)) => failure(door, &caller, &error),
         Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
-            );
+            door.log.report(caller.entry(Outcome {
+                error: Some(error.clone()),
+                ..Outcome::default()
+            }));
+            failure(door, &caller, &error)
         }
-    };
-    let call = match Call::read(&parts.method, &parts.headers, pairs) {
-        Ok(call) => call,
-        Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
-            );
-        }
-    };
-    let user = match users::authenticate(&door.users, &call.credentials) {
-        Ok(user) => user,
-        Err(error) => {
-            return failure(
-                door,
-                &Outcome {
-                    user: "",
-                    query_id: &query_id,
-                    started,
-                },
-                &error,
-            );
-        }
-    };
-    let outcome = Outcome {
-        user: &user.name,
-        query_id: &query_id,
-        started,
-    };
-    match run(door, user, call, body).await {
-        Ok(response) => finish(door, &outcome, response),
-        Err(error) => failure(door, &outcome, &error),
     }
 }
 
@@ -190,21 +217,15 @@ async fn form_body(
     Ok((None, fields))
 }
 
-/// An answer that has begun.
-struct Begun {
-    head: Head,
-    coding: Coding,
-    exception_tag: String,
-    pieces: mpsc::Receiver<Piece>,
-    watch: Watch,
-}
-
-async fn run(
+/// Waits for a turn and runs the call. The outer error is one from before the statement ran: nobody has logged it yet.
+async fn admitted(
     door: &Arc<Door>,
     user: &User,
+    caller: &Caller,
     mut call: Call,
     body: Option<Body>,
-) -> Result<Begun, ServerError> {
+) -> Result<Result<Begun, ServerError>, ServerError> {
+    let admission = Admission::ask(door, user, &caller.key)?;
     let wait = Duration::from_secs(door.limits.wait_seconds);
     let Ok(Ok(turn)) = tokio::time::timeout(wait, door.turns.clone().acquire_owned()).await else {
         return Err(ServerError::new(
@@ -216,20 +237,41 @@ async fn run(
             ),
         ));
     };
-    // A reader's session could hold nothing that a fresh one does not: no settings, no temporary tables.
-    let session = call.session.take().filter(|_| user.role == Role::Writer);
-    let mut held = HeldSession::take(door, &user.name, session)?;
     let (head_sender, head) = oneshot::channel();
     let (piece_sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let cancellation = Arc::<Cancellation>::default();
+    let (mut place, held, session) = match &door.backend {
+        Backend::Upstream(upstream) => (Place::Upstream(upstream.clone()), None, None),
+        Backend::Engine(engine) => {
+            // A reader's session could hold nothing that a fresh one does not: no settings, no temporary tables.
+            let session = call.session.take().filter(|_| user.role != Role::Reader);
+            let mut held = HeldSession::take(door, &user.name, session)?;
+            let handle = held
+                .handle
+                .take()
+                .map_or_else(|| engine.session(), Ok)
+                .map_err(|error| ServerError::new(Kind::Engine, error))?;
+            let session = Some((engine.clone(), handle.tag.clone()));
+            (Place::Engine(engine.clone(), handle), Some(held), session)
+        }
+    };
+    let watch = Watch {
+        session,
+        cancellation: cancellation.clone(),
+        done: false,
+    };
     let coding = call.output;
     let exception_tag = exception_tag();
+    let limits = admission.tighten(match user.role {
+        Role::Reader => door.limits.reader.clone(),
+        Role::Writer | Role::Admin => ReaderLimits::none(),
+    });
     let job = Job {
+        user: user.name.clone(),
         role: user.role,
-        limits: match user.role {
-            Role::Reader => door.limits.reader.clone(),
-            Role::Writer => ReaderLimits::default(),
-        },
+        policy: door.policy.clone(),
+        reword: admission.rewording(&limits),
+        limits,
         text_bytes_max: door.limits.text_bytes,
         body: body.map(BodyReader::start),
         answer: Answer {
@@ -237,236 +279,44 @@ async fn run(
             pieces: piece_sender,
             cancellation: cancellation.clone(),
             exception_tag: exception_tag.clone(),
-            version: door.engine.version().to_owned(),
+            version: door.version(),
         },
         writer: None,
+        outcome: Outcome {
+            printed: Printed::default(),
+            ..Outcome::default()
+        },
         call,
     };
-    let mut engine_session = held
-        .handle
-        .take()
-        .map_or_else(|| door.engine.session(), Ok)
-        .map_err(|error| ServerError::new(Kind::Engine, error))?;
-    let watch = Watch {
-        engine: door.engine.clone(),
-        tag: engine_session.tag.clone(),
-        cancellation: cancellation.clone(),
-        done: false,
-    };
+    let (door, caller) = (door.clone(), caller.clone());
     tokio::task::spawn_blocking(move || {
-        let finale = execute(&mut engine_session, job);
-        engine_session.abandoned |= cancellation.abandoned();
-        held.put_back(engine_session);
+        let started = Instant::now();
+        let (finale, outcome) = execute(&mut place, job);
+        if let (Place::Engine(_, mut handle), Some(held)) = (place, held) {
+            handle.abandoned |= cancellation.abandoned();
+            held.put_back(handle);
+        }
+        admission.pay(&outcome, started.elapsed());
+        door.log.report(caller.entry(outcome));
         drop(turn);
         finale.say();
     });
-    match head.await {
+    Ok(match head.await {
         Ok(Ok(head)) => Ok(Begun {
+            exception_tag: head.exception_tag.clone().unwrap_or(exception_tag),
             head,
             coding,
-            exception_tag,
             pieces,
             watch,
         }),
-        Ok(Err(error)) => Err(error),
+        Ok(Err(error)) => {
+            let mut watch = watch;
+            watch.done = true;
+            Err(error)
+        }
         Err(_) => Err(ServerError::new(
             Kind::Engine,
             "the statement's thread ended without an answer",
         )),
-    }
-}
-
-/// An engine session on loan to one call: out of the pool, or of a named session.
-struct HeldSession {
-    door: Arc<Door>,
-    user: String,
-    named: Option<SessionRef>,
-    handle: Option<Handle>,
-    returned: bool,
-}
-
-impl HeldSession {
-    fn take(door: &Arc<Door>, user: &str, named: Option<SessionRef>) -> Result<Self, ServerError> {
-        let handle = match &named {
-            Some(session) => door.sessions.take(user, session, Instant::now())?,
-            None => None,
-        };
-        Ok(Self {
-            door: door.clone(),
-            user: user.to_owned(),
-            named,
-            handle,
-            returned: false,
-        })
-    }
-
-    fn put_back(mut self, handle: Handle) {
-        self.returned = true;
-        match &self.named {
-            Some(session) => self.door.sessions.put(
-                &self.user,
-                session,
-                Some(handle).filter(|handle| !handle.abandoned),
-                Instant::now(),
-            ),
-            None => self.door.engine.give_back(handle),
-        }
-    }
-}
-
-impl Drop for HeldSession {
-    /// The call failed before it had an engine session, or its thread panicked: the named session ends.
-    fn drop(&mut self) {
-        if let Some(session) = self.named.as_ref().filter(|_| !self.returned) {
-            self.door
-                .sessions
-                .put(&self.user, session, self.handle.take(), Instant::now());
-        }
-    }
-}
-
-/// Sixteen random letters that no data contains by chance.
-fn exception_tag() -> String {
-    uuid::Uuid::new_v4()
-        .as_bytes()
-        .iter()
-        .map(|byte| char::from(b'a' + byte % 26))
-        .collect()
-}
-
-fn failure(door: &Door, outcome: &Outcome<'_>, error: &ServerError) -> Response {
-    door.metrics.failed(error.code, outcome.started.elapsed());
-    tracing::info!(query_id = outcome.query_id, user = outcome.user, code = error.code, elapsed_ms = outcome.started.elapsed().as_millis() as u64, %error, "query failed");
-    let mut response = plain(error.status(), &error.body(door.engine.version()));
-    let headers = response.headers_mut();
-    common_headers(headers, door, outcome.query_id);
-    headers.insert("x-clickhouse-exception-code", HeaderValue::from(error.code));
-    if error.status() == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Basic realm=\"ClickHouse server HTTP API\""),
-        );
-    }
-    response
-}
-
-fn finish(door: &Arc<Door>, outcome: &Outcome<'_>, begun: Begun) -> Response {
-    let Begun {
-        head,
-        coding,
-        exception_tag,
-        pieces,
-        mut watch,
-    } = begun;
-    door.metrics
-        .answered(&head.progress, outcome.started.elapsed());
-    tracing::debug!(
-        query_id = outcome.query_id,
-        user = outcome.user,
-        read_rows = head.progress.read_rows,
-        written_rows = head.progress.written_rows,
-        elapsed_ms = outcome.started.elapsed().as_millis() as u64,
-        "query answered"
-    );
-    let body = match head.whole {
-        Some(parts) => {
-            watch.done = true;
-            Body::from(joined(parts))
-        }
-        None => streamed(pieces, watch, outcome.query_id.to_owned()),
-    };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    common_headers(headers, door, outcome.query_id);
-    if let Some(name) = &head.format {
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(format::content_type(name)),
-        );
-        if let Ok(value) = HeaderValue::from_str(name) {
-            headers.insert("x-clickhouse-format", value);
-        }
-    } else {
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=UTF-8"),
-        );
-    }
-    if let Some(encoding) = coding.header().filter(|_| head.format.is_some()) {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
-    if let Ok(tag) = HeaderValue::from_str(&exception_tag) {
-        headers.insert("x-clickhouse-exception-tag", tag);
-    }
-    if let Ok(summary) = HeaderValue::from_str(&summary(&head.progress, head.elapsed)) {
-        headers.insert("x-clickhouse-summary", summary);
-    }
-    response
-}
-
-fn common_headers(headers: &mut HeaderMap, door: &Door, query_id: &str) {
-    for (name, value) in [
-        ("x-clickhouse-query-id", query_id),
-        ("x-clickhouse-server-display-name", "heliograph"),
-        ("x-clickhouse-timezone", door.engine.timezone()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-}
-
-fn joined(mut parts: Vec<Bytes>) -> Bytes {
-    parts.retain(|part| !part.is_empty());
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.remove(0),
-        _ => parts.concat().into(),
-    }
-}
-
-fn streamed(pieces: mpsc::Receiver<Piece>, watch: Watch, query_id: String) -> Body {
-    Body::from_stream(stream::unfold(
-        Some((pieces, watch, query_id)),
-        |state| async move {
-            let (mut pieces, mut watch, query_id) = state?;
-            match pieces.recv().await {
-                Some(Piece::Data(bytes)) => Some((
-                    Ok::<_, std::io::Error>(bytes),
-                    Some((pieces, watch, query_id)),
-                )),
-                Some(Piece::End) => {
-                    watch.done = true;
-                    None
-                }
-                Some(Piece::Broken(error)) => {
-                    watch.done = true;
-                    tracing::info!(query_id, code = error.code, %error, "query failed in the middle of its result");
-                    // The message block leaves before the connection is cut.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    Some((Err(std::io::Error::other(error.to_string())), None))
-                }
-                None => Some((
-                    Err(std::io::Error::other("the statement's thread ended early")),
-                    None,
-                )),
-            }
-        },
-    ))
-}
-
-/// As a real server words it: every figure is a string.
-fn summary(progress: &Progress, elapsed: Duration) -> String {
-    format!(
-        "{{\"read_rows\":\"{}\",\"read_bytes\":\"{}\",\"written_rows\":\"{}\",\"written_bytes\":\"{}\",\"total_rows_to_read\":\"0\",\
-         \"result_rows\":\"{}\",\"result_bytes\":\"{}\",\"elapsed_ns\":\"{}\",\"memory_usage\":\"0\"}}",
-        progress.read_rows,
-        progress.read_bytes,
-        progress.written_rows,
-        progress.written_bytes,
-        // An insert returns what it wrote, as a server counts it.
-        progress.result_rows.max(progress.written_rows),
-        progress.result_bytes.max(progress.written_bytes),
-        elapsed.as_nanos(),
-    )
+    })
 }

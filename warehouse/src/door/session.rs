@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     error::{Kind, ServerError},
     request::SessionRef,
+    server::{Backend, Door},
 };
 use crate::engine::Handle;
 
@@ -113,5 +115,62 @@ impl Sessions {
                 Entry::InUse => None,
             })
             .collect()
+    }
+}
+
+/// An engine session on loan to one call: out of the pool, or of a named session.
+pub struct HeldSession {
+    door: Arc<Door>,
+    user: String,
+    named: Option<SessionRef>,
+    pub handle: Option<Handle>,
+    returned: bool,
+}
+
+impl HeldSession {
+    pub fn take(
+        door: &Arc<Door>,
+        user: &str,
+        named: Option<SessionRef>,
+    ) -> Result<Self, ServerError> {
+        let handle = match &named {
+            Some(session) => door.sessions.take(user, session, Instant::now())?,
+            None => None,
+        };
+        Ok(Self {
+            door: door.clone(),
+            user: user.to_owned(),
+            named,
+            handle,
+            returned: false,
+        })
+    }
+
+    pub fn put_back(mut self, handle: Handle) {
+        self.returned = true;
+        match &self.named {
+            Some(session) => self.door.sessions.put(
+                &self.user,
+                session,
+                Some(handle).filter(|handle| !handle.abandoned),
+                Instant::now(),
+            ),
+            None => {
+                if let Backend::Engine(engine) = &self.door.backend {
+                    engine.give_back(handle);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for HeldSession {
+    /// The call failed before it had an engine session, or its thread panicked: the named session ends.
+    fn drop(&mut self) {
+        if let Some(session) = self.named.as_ref().filter(|_| !self.returned) {
+            self.door
+                .sessions
+                .put(&self.user, session, self.handle.take(), Instant::now());
+        }
     }
 }

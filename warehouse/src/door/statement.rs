@@ -1,8 +1,10 @@
 //! Just enough SQL reading to route a request: where an `INSERT`'s text ends and its data begins, which output format a
-//! statement names, and which table functions it calls. Pure; the engine's own parser judges everything else.
+//! statement names. Pure; the engine's own parser judges everything else.
 //!
 //! The engine cuts inline `INSERT` data at the first blank line, without an error when the cut falls between rows. So no
 //! data ever reaches it inline: this module splits, and the streaming insert carries the rest.
+
+use super::token::{Kind, Token, Tokens};
 
 /// What a statement's beginning turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,154 +19,6 @@ pub enum Scan {
     },
     /// More bytes are needed to tell.
     Incomplete,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Word,
-    /// An identifier in backticks or double quotes.
-    Quoted,
-    Literal,
-    Mark(u8),
-    /// A literal, comment or quoted name that does not end within the text.
-    Unended,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
-}
-
-/// Splits SQL bytes into tokens, leaving out blanks and comments.
-struct Tokens<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0 }
-    }
-
-    fn starts(&self, prefix: &[u8]) -> bool {
-        self.text[self.at..].starts_with(prefix)
-    }
-
-    /// Position after `end`, searching from `from`.
-    fn after(&self, from: usize, end: &[u8]) -> Option<usize> {
-        let rest = self.text.get(from..)?;
-        rest.windows(end.len())
-            .position(|window| window == end)
-            .map(|found| from + found + end.len())
-    }
-
-    /// Position after the closing `quote`; a backslash or a doubled quote escapes.
-    fn after_quote(&self, quote: u8) -> Option<usize> {
-        let mut at = self.at + 1;
-        while let Some(byte) = self.text.get(at) {
-            match byte {
-                b'\\' => at += 2,
-                found if *found == quote => {
-                    if self.text.get(at + 1) == Some(&quote) {
-                        at += 2;
-                    } else {
-                        return Some(at + 1);
-                    }
-                }
-                _ => at += 1,
-            }
-        }
-        None
-    }
-
-    /// `$tag$ … $tag$`, when the text here starts one.
-    fn after_heredoc(&self) -> Option<Option<usize>> {
-        let rest = &self.text[self.at + 1..];
-        let length = rest
-            .iter()
-            .position(|byte| !is_word(*byte) || *byte == b'$')?;
-        if rest[length] != b'$' {
-            return None;
-        }
-        let tag = &self.text[self.at..self.at + length + 2];
-        Some(self.after(self.at + tag.len(), tag))
-    }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-impl Iterator for Tokens<'_> {
-    type Item = Token;
-
-    fn next(&mut self) -> Option<Token> {
-        loop {
-            let byte = *self.text.get(self.at)?;
-            let start = self.at;
-            let (kind, end) = match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 => {
-                    self.at += 1;
-                    continue;
-                }
-                _ if self.starts(b"--") || self.starts(b"# ") || self.starts(b"#!") => {
-                    match self.after(start, b"\n") {
-                        Some(end) => {
-                            self.at = end;
-                            continue;
-                        }
-                        None => (Kind::Unended, self.text.len()),
-                    }
-                }
-                _ if self.starts(b"/*") => match self.after(start + 2, b"*/") {
-                    Some(end) => {
-                        self.at = end;
-                        continue;
-                    }
-                    None => (Kind::Unended, self.text.len()),
-                },
-                b'\'' => self
-                    .after_quote(byte)
-                    .map_or((Kind::Unended, self.text.len()), |end| (Kind::Literal, end)),
-                b'"' | b'`' => self
-                    .after_quote(byte)
-                    .map_or((Kind::Unended, self.text.len()), |end| (Kind::Quoted, end)),
-                b'$' => match self.after_heredoc() {
-                    Some(Some(end)) => (Kind::Literal, end),
-                    Some(None) => (Kind::Unended, self.text.len()),
-                    None => (Kind::Mark(byte), start + 1),
-                },
-                _ if is_word(byte) => {
-                    let length = self.text[start..]
-                        .iter()
-                        .take_while(|byte| is_word(**byte))
-                        .count();
-                    (Kind::Word, start + length)
-                }
-                _ => (Kind::Mark(byte), start + 1),
-            };
-            self.at = end;
-            return Some(Token { kind, start, end });
-        }
-    }
-}
-
-impl Token {
-    fn is(&self, text: &[u8], word: &str) -> bool {
-        self.kind == Kind::Word && text[self.start..self.end].eq_ignore_ascii_case(word.as_bytes())
-    }
-
-    /// The identifier this token spells, unquoted.
-    fn name(&self, text: &[u8]) -> Option<String> {
-        let bytes = match self.kind {
-            Kind::Word => &text[self.start..self.end],
-            Kind::Quoted => &text[self.start + 1..self.end - 1],
-            _ => return None,
-        };
-        Some(String::from_utf8_lossy(bytes).replace('\\', ""))
-    }
 }
 
 /// Tells an `INSERT` with data from everything else. `complete`: nothing follows `text`.
@@ -315,31 +169,6 @@ pub fn first_word(text: &[u8]) -> String {
         .and_then(|token| token.name(text))
         .unwrap_or_default()
         .to_ascii_uppercase()
-}
-
-/// The first called function whose lower-case name `refused` knows.
-pub fn calls(text: &[u8], refused: impl Fn(&str) -> bool) -> Option<String> {
-    let mut tokens = Tokens::new(text).peekable();
-    while let Some(token) = tokens.next() {
-        if tokens
-            .peek()
-            .is_some_and(|next| next.kind == Kind::Mark(b'('))
-            && let Some(name) = token.name(text)
-            && refused(&name.to_ascii_lowercase())
-        {
-            return Some(name);
-        }
-    }
-    None
-}
-
-/// Whether the statement reads or writes a file of the door's machine: `INTO OUTFILE`, `FROM INFILE`.
-pub fn touches_files(text: &[u8]) -> bool {
-    let tokens: Vec<Token> = Tokens::new(text).collect();
-    tokens.windows(2).any(|pair| {
-        (pair[0].is(text, "INTO") && pair[1].is(text, "OUTFILE"))
-            || (pair[0].is(text, "FROM") && pair[1].is(text, "INFILE"))
-    })
 }
 
 #[cfg(test)]

@@ -5,20 +5,29 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{
-    error::{Kind, ServerError},
-    statement,
-};
+use super::error::{Kind, ServerError};
 
-/// What a user is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What a user is for. Each may do what the one before may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads, within the limits of `[limits.reader]`, and no table function that leaves the engine.
     #[default]
     Reader,
-    /// Everything but files of the door's machine and other machines.
+    /// Writes and changes tables, and sets what it likes; no files of the door's machine, no other machines.
     Writer,
+    /// Also sees everyone's queries, ends them, and makes backups.
+    Admin,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// A user of the door.
@@ -30,25 +39,51 @@ pub struct User {
     pub password: String,
     /// Hexadecimal SHA-256 of the password.
     pub password_sha256: String,
+    /// Keys besides the password, so that each program has its own, counted for itself and taken away alone.
+    pub keys: Vec<Key>,
     pub role: Role,
+    /// Name of a template in `[[quotas]]`; empty: none.
+    pub quota: String,
+}
+
+/// A key of a user, used as a password.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Key {
+    /// What it is called in the query log.
+    pub name: String,
+    /// Hexadecimal SHA-256 of the key.
+    pub sha256: String,
 }
 
 impl User {
     pub fn has_password(&self) -> bool {
-        !self.password.is_empty() || !self.password_sha256.is_empty()
+        !self.password.is_empty() || !self.password_sha256.is_empty() || !self.keys.is_empty()
     }
 
-    fn admits(&self, password: &str) -> bool {
+    /// The key that the password is; empty for the password itself. `None`: neither.
+    fn key_of(&self, password: &str) -> Option<&str> {
         if !self.has_password() {
-            return password.is_empty();
+            return password.is_empty().then_some("");
         }
         let given: [u8; 32] = Sha256::digest(password.as_bytes()).into();
-        let expected = if self.password_sha256.is_empty() {
-            Sha256::digest(self.password.as_bytes()).to_vec()
+        let is = |sha256: &[u8]| bool::from(given.as_slice().ct_eq(sha256));
+        let by_password = if !self.password_sha256.is_empty() {
+            is(&hex::decode(&self.password_sha256).unwrap_or_default())
         } else {
-            hex::decode(&self.password_sha256).unwrap_or_default()
+            !self.password.is_empty() && is(&Sha256::digest(self.password.as_bytes()))
         };
-        given.as_slice().ct_eq(expected.as_slice()).into()
+        if by_password {
+            return Some("");
+        }
+        let mut found = None;
+        // All are compared, so that the time tells nothing.
+        for key in &self.keys {
+            if is(&hex::decode(&key.sha256).unwrap_or_default()) {
+                found = Some(key.name.as_str());
+            }
+        }
+        found
     }
 }
 
@@ -83,137 +118,27 @@ impl Credentials {
     }
 }
 
-/// Finds the user, or says no without telling whether the name or the password was wrong.
-pub fn authenticate<'u>(users: &'u [User], given: &Credentials) -> Result<&'u User, ServerError> {
+/// Finds the user and the name of the key, or says no without telling whether the name or the password was wrong.
+pub fn authenticate<'u>(
+    users: &'u [User],
+    given: &Credentials,
+) -> Result<(&'u User, &'u str), ServerError> {
     let name = given
         .user
         .as_deref()
         .filter(|name| !name.is_empty())
         .unwrap_or("default");
     let password = given.password.as_deref().unwrap_or_default();
-    users.iter().find(|user| user.name == name && user.admits(password)).ok_or_else(|| {
-        ServerError::new(
-            Kind::AuthenticationFailed,
-            format!("{name}: Authentication failed: password is incorrect, or there is no user with such name. Users are listed in [[users]] of the door's configuration"),
-        )
-    })
-}
-
-/// Functions that read files, call programs or open connections. Refused to everyone: the door's users are not the
-/// users of the machine it runs on.
-const LEAVES_THE_ENGINE: &[&str] = &[
-    "file",
-    "filecluster",
-    "url",
-    "urlcluster",
-    "s3",
-    "s3cluster",
-    "s3queue",
-    "gcs",
-    "oss",
-    "cosn",
-    "remote",
-    "remotesecure",
-    "cluster",
-    "clusterallreplicas",
-    "executable",
-    "executablepool",
-    "mysql",
-    "postgresql",
-    "mongodb",
-    "redis",
-    "sqlite",
-    "odbc",
-    "jdbc",
-    "hdfs",
-    "hdfscluster",
-    "azureblobstorage",
-    "azureblobstoragecluster",
-    "iceberg",
-    "icebergs3",
-    "icebergazure",
-    "iceberghdfs",
-    "iceberglocal",
-    "icebergcluster",
-    "icebergs3cluster",
-    "icebergazurecluster",
-    "iceberghdfscluster",
-    "deltalake",
-    "deltalakes3",
-    "deltalakeazure",
-    "deltalakelocal",
-    "deltalakecluster",
-    "deltalakes3cluster",
-    "deltalakeazurecluster",
-    "hudi",
-    "hudicluster",
-    "paimon",
-    "paimons3",
-    "paimonazure",
-    "paimonhdfs",
-    "paimonlocal",
-    "paimoncluster",
-    "paimons3cluster",
-    "paimonazurecluster",
-    "paimonhdfscluster",
-    "ytsaurus",
-    "hive",
-    "python",
-    "arrowstream",
-    "arrowflight",
-    "prometheusquery",
-    "prometheusqueryrange",
-    "prometheus_query",
-    "prometheus_query_range",
-    "timeseriesdata",
-    "catboostevaluate",
-    "aiembed",
-    "aigenerate",
-    "ai_generate",
-    "natsqueue",
-    "kafka",
-    "rabbitmq",
-    "embeddedrocksdb",
-    "sys_exec",
-    "load_file",
-];
-
-/// Refuses what a statement may not do here. `role` decides about writing through the engine's own `readonly` besides.
-pub fn permit(text: &[u8], role: Role) -> Result<(), ServerError> {
-    if statement::touches_files(text) {
-        return Err(ServerError::new(
-            Kind::OutfileNotAllowed,
-            "INTO OUTFILE and FROM INFILE are not allowed: they name files of the door's machine. Send rows in the request's body, or save the answer",
-        ));
-    }
-    // An engine clause is spelled like a call too, so tables on foreign engines are refused by the same list.
-    if let Some(name) = statement::calls(text, |name| LEAVES_THE_ENGINE.contains(&name)) {
-        return Err(ServerError::new(
-            Kind::AccessDenied,
-            format!(
-                "Not enough privileges: function or engine {name} reaches outside the warehouse and is refused"
-            ),
-        ));
-    }
-    let word = statement::first_word(text);
-    if role == Role::Reader
-        && matches!(
-            word.as_str(),
-            "KILL" | "SYSTEM" | "BACKUP" | "RESTORE" | "ATTACH" | "SET"
-        )
-    {
-        return Err(ServerError::new(
-            Kind::Readonly,
-            format!("Cannot execute query in readonly mode: {word}"),
-        ));
-    }
-    if matches!(word.as_str(), "BACKUP" | "RESTORE") {
-        return Err(ServerError::new(
-            Kind::AccessDenied,
-            format!("{word} is not offered over HTTP; stop the door and copy data_dir"),
-        ));
-    }
-    Ok(())
+    users
+        .iter()
+        .filter(|user| user.name == name)
+        .find_map(|user| Some((user, user.key_of(password)?)))
+        .ok_or_else(|| {
+            ServerError::new(
+                Kind::AuthenticationFailed,
+                format!("{name}: Authentication failed: password is incorrect, or there is no user with such name. Users are listed in [[users]] of the door's configuration"),
+            )
+        })
 }
 
 /// Settings a reader may send: the shape of answers, never limits or permissions.
@@ -231,7 +156,7 @@ pub fn reader_may_set(name: &str) -> bool {
         "use_uncompressed_cache",
         "log_queries",
         "http_wait_end_of_query",
-        "cancel_http_readonly_queries_on_close",
+        "cancel_http_readonly_queries_on_client_close",
         "final",
     ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
@@ -256,6 +181,10 @@ mod tests {
             User {
                 name: "bob".into(),
                 password_sha256: hex::encode(Sha256::digest(b"b")),
+                keys: vec![Key {
+                    name: "notebook".into(),
+                    sha256: hex::encode(Sha256::digest(b"k")),
+                }],
                 ..User::default()
             },
         ]
@@ -272,19 +201,25 @@ mod tests {
     fn admits_and_refuses() {
         let users = users();
         assert_eq!(
-            authenticate(&users, &Credentials::default()).unwrap().name,
+            authenticate(&users, &Credentials::default())
+                .unwrap()
+                .0
+                .name,
             "default"
         );
         assert_eq!(
             authenticate(&users, &given("ann", "pässword"))
                 .unwrap()
+                .0
                 .name,
             "ann"
         );
         assert_eq!(
-            authenticate(&users, &given("bob", "b")).unwrap().name,
+            authenticate(&users, &given("bob", "b")).unwrap().0.name,
             "bob"
         );
+        let (user, key) = authenticate(&users, &given("bob", "k")).unwrap();
+        assert_eq!((user.name.as_str(), key), ("bob", "notebook"));
         for (user, password) in [
             ("ann", ""),
             ("ann", "x"),
@@ -309,27 +244,5 @@ mod tests {
             Some(given("ann", "x"))
         );
         assert_eq!(Credentials::of_authorization("Basic !!!"), None);
-    }
-
-    #[test]
-    fn nothing_leaves_the_engine() {
-        for text in [
-            "SELECT * FROM file('/etc/passwd')",
-            "SELECT * FROM `URL`('http://x')",
-            "SELECT file('/etc/hostname')",
-            "INSERT INTO FUNCTION s3('x') SELECT 1",
-            "CREATE TABLE t (a Int8) ENGINE = MySQL('a','b','c','d','e')",
-            "SELECT 1 INTO OUTFILE '/tmp/x'",
-        ] {
-            assert!(permit(text.as_bytes(), Role::Writer).is_err(), "{text}");
-        }
-        for text in [
-            "SELECT file FROM t",
-            "SELECT * FROM numbers(3)",
-            "CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a",
-        ] {
-            assert!(permit(text.as_bytes(), Role::Writer).is_ok(), "{text}");
-        }
-        assert!(permit(b"KILL QUERY WHERE 1", Role::Reader).is_err());
     }
 }

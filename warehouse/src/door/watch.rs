@@ -1,8 +1,8 @@
 //! Statements whose client went away are cancelled, and only those.
 //!
-//! A session is cancelled by its name, so it must not meanwhile serve another request: one side says "abandoned" before it
-//! looks whether the statement still runs, the other says "not running" before it looks whether it was abandoned, and an
-//! abandoned session is never used again.
+//! A session of the engine is cancelled by its name, so it must not meanwhile serve another request: one side says
+//! "abandoned" before it looks whether the statement still runs, the other says "not running" before it looks whether it
+//! was abandoned, and an abandoned session is never used again.
 
 use std::{
     sync::{
@@ -11,6 +11,8 @@ use std::{
     },
     time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use crate::engine::Engine;
 
@@ -24,6 +26,7 @@ const TIMES: u32 = 600;
 pub struct Cancellation {
     running: AtomicBool,
     abandoned: AtomicBool,
+    left: Notify,
 }
 
 impl Cancellation {
@@ -40,13 +43,18 @@ impl Cancellation {
     pub fn abandoned(&self) -> bool {
         self.abandoned.load(SeqCst)
     }
+
+    /// Returns when the client has left.
+    pub async fn client_left(&self) {
+        self.left.notified().await;
+    }
 }
 
 /// Held by the request, then by its response's body. Dropped before the end, it cancels the statement.
 pub struct Watch {
-    pub engine: Arc<Engine>,
-    /// The session's name in the engine.
-    pub tag: String,
+    /// The engine and the session's name in it. `None`: the statement runs elsewhere and hears of it by
+    /// [`Cancellation::client_left`].
+    pub session: Option<(Arc<Engine>, String)>,
     pub cancellation: Arc<Cancellation>,
     pub done: bool,
 }
@@ -57,10 +65,13 @@ impl Drop for Watch {
             return;
         }
         self.cancellation.abandoned.store(true, SeqCst);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        // One that comes before the wait is kept for it.
+        self.cancellation.left.notify_one();
+        let (Some((engine, tag)), Ok(runtime)) =
+            (self.session.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
-        let (engine, tag) = (self.engine.clone(), std::mem::take(&mut self.tag));
         let cancellation = self.cancellation.clone();
         runtime.spawn_blocking(move || {
             for _ in 0..TIMES {

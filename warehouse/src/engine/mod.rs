@@ -6,7 +6,7 @@
 pub mod ffi;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -31,6 +31,10 @@ pub struct EngineOptions {
     pub background_threads: u32,
     /// Idle sessions kept open.
     pub idle_sessions: usize,
+    /// Longest statement, in bytes.
+    pub text_bytes_max: usize,
+    /// Folder that `BACKUP … TO File` may write to; `None`: no backups.
+    pub backup_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +47,7 @@ pub enum EngineError {
     Open(String),
     #[error("the engine refuses {statement}: {problem}")]
     Statement { statement: String, problem: String },
-    #[error("cannot create data_dir {path}: {problem}")]
+    #[error("cannot use the folder {path}: {problem}")]
     Directory { path: String, problem: String },
     #[error("the engine is closed")]
     Closed,
@@ -67,7 +71,8 @@ pub struct Engine {
 /// A session of the engine.
 pub struct Handle {
     pub connection: Connection,
-    /// Names the session in `system.processes` (as `log_comment`), so that another session can cancel its statement.
+    /// Names the session in `system.processes` (`log_comment` begins with it and a slash), so that another session can
+    /// cancel its statement. The rest of `log_comment` is the user's name.
     pub tag: String,
     /// Something outlives the statement that ran: settings, the current database, temporary tables.
     pub changed: bool,
@@ -92,7 +97,7 @@ impl Engine {
             path: options.data_dir.display().to_string(),
             problem: error.to_string(),
         })?;
-        let arguments = arguments(options);
+        let arguments = arguments(options)?;
         let mut keeper = Connection::open(library, &arguments)
             .ok_or_else(|| EngineError::Open(options.data_dir.display().to_string()))?;
         run(
@@ -157,7 +162,7 @@ impl Engine {
         )?;
         run(
             &mut connection,
-            &format!("SET log_comment = {}", quote_text(&tag)),
+            &format!("SET log_comment = {}", quote_text(&format!("{tag}/"))),
         )?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Handle {
@@ -184,14 +189,29 @@ impl Engine {
     /// Cancels whatever the session named `tag` is running. Returns at once: `KILL QUERY … SYNC` may never come back.
     pub fn cancel(&self, tag: &str) {
         let statement = format!(
-            "KILL QUERY WHERE Settings['log_comment'] = {} ASYNC FORMAT Null",
-            quote_text(tag)
+            "KILL QUERY WHERE startsWith(Settings['log_comment'], {}) ASYNC FORMAT Null",
+            quote_text(&format!("{tag}/"))
         );
         if let Some(keeper) = self.keeper.lock().as_mut()
             && let Err(problem) = run(keeper, &statement)
         {
             tracing::warn!(%problem, tag, "a statement could not be cancelled");
         }
+    }
+
+    /// A statement as the engine's parser prints it. Runs nothing. The session used is one without settings of anybody.
+    pub fn print(&self, statement: &[u8]) -> Result<Printed, EngineError> {
+        let mut handle = self.session()?;
+        let params = [("q".to_owned(), escape_param(statement))];
+        let result = handle
+            .connection
+            .query(Printed::QUESTION.as_bytes(), "TSVRaw", &params);
+        self.give_back(handle);
+        let answer = result.map_err(|problem| EngineError::Statement {
+            statement: String::from_utf8_lossy(statement).into_owned(),
+            problem,
+        })?;
+        Ok(Printed::of_answer(&String::from_utf8_lossy(answer.bytes())))
     }
 
     /// One short read of our own.
@@ -207,19 +227,104 @@ impl Engine {
     }
 }
 
+/// A statement in the engine's own spelling: no comments, one way to quote, secrets hidden.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// Equal for statements that differ only in literals.
+    pub hash: u64,
+    pub text: String,
+}
+
+impl Printed {
+    /// To be asked with the statement as the parameter `q`, in the format TSVRaw.
+    pub const QUESTION: &'static str =
+        "SELECT normalizedQueryHash({q:String}), formatQuerySingleLine({q:String})";
+
+    pub fn of_answer(answer: &str) -> Self {
+        let (hash, text) = answer.split_once('\t').unwrap_or_default();
+        Self {
+            hash: hash.parse().unwrap_or_default(),
+            text: text.trim_end().to_owned(),
+        }
+    }
+
+    /// The parser's error without our question around it.
+    pub fn problem(text: &str) -> String {
+        match text.split_once(": In scope SELECT normalizedQueryHash(") {
+            Some((problem, question)) => {
+                let name = question
+                    .rsplit_once(" (")
+                    .map_or("SYNTAX_ERROR)", |(_, name)| name);
+                format!("{}. ({name}", problem.trim_end_matches(['.', ' ']))
+            }
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// A value of a `{name:String}` parameter, escaped as in TSV. Bytes that are no UTF-8 can only stand in literals.
+pub fn escape_param(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0' => out.push_str("\\0"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// Start arguments. The first connection boots the engine with them; later ones take only the query-level settings.
-fn arguments(options: &EngineOptions) -> Vec<String> {
-    vec![
+fn arguments(options: &EngineOptions) -> Result<Vec<String>, EngineError> {
+    let mut arguments = vec![
         format!("--path={}", options.data_dir.display()),
         format!("--max_server_memory_usage={}", options.memory_bytes),
         format!("--mark_cache_size={}", options.mark_cache_bytes),
         format!("--background_pool_size={}", options.background_threads),
+        format!("--max_query_size={}", options.text_bytes_max),
         // The engine's default is asynchronous inserts, which acknowledge before the rows are durable and merge tokens.
         "--async_insert=0".into(),
         // `1+1` is not a statement.
         "--implicit_select=0".into(),
+        // On by default in this embedding: functions that read the process's memory map.
+        "--allow_introspection_functions=0".into(),
         "--output_format_pretty_color=0".into(),
-    ]
+    ];
+    if let Some(dir) = &options.backup_dir {
+        arguments.push(format!(
+            "--config-file={}",
+            backup_config(&options.data_dir, dir)?.display()
+        ));
+    }
+    Ok(arguments)
+}
+
+/// The one thing the engine takes from a file only: where backups may be written.
+fn backup_config(data_dir: &Path, backup_dir: &Path) -> Result<PathBuf, EngineError> {
+    let failed = |path: &Path, error: std::io::Error| EngineError::Directory {
+        path: path.display().to_string(),
+        problem: error.to_string(),
+    };
+    std::fs::create_dir_all(backup_dir).map_err(|error| failed(backup_dir, error))?;
+    let dir = backup_dir
+        .canonicalize()
+        .map_err(|error| failed(backup_dir, error))?;
+    let escaped = dir
+        .display()
+        .to_string()
+        .replace('&', "&amp;")
+        .replace('<', "&lt;");
+    let file = data_dir.join("door-engine.xml");
+    let text = format!(
+        "<clickhouse><backups><allowed_path>{escaped}</allowed_path></backups></clickhouse>\n"
+    );
+    std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
+    Ok(file)
 }
 
 fn run(connection: &mut Connection, sql: &str) -> Result<String, EngineError> {

@@ -23,6 +23,8 @@ pub struct SinkConfig {
     pub batch_transactions: usize,
     /// Records taken from the log at a time.
     pub poll_records: usize,
+    /// Folder of IDLs for programs without a decoder; empty for none.
+    pub idl_folder: std::path::PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,7 @@ impl Default for SinkConfig {
             flush_ms: 250,
             batch_transactions: 20_000,
             poll_records: 5_000,
+            idl_folder: std::path::PathBuf::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The warehouse's schema: numbered, forward-only, checksummed scripts, embedded in the binary.
 //!
 //! A script's run is recorded before its first statement (`started`) and after its last (`done`). One that broke off is run
-//! again from its start: every statement says `IF NOT EXISTS`, so what is there stays. A script that was done and has since
+//! again from its start: every statement may be repeated (`IF NOT EXISTS`, `OR REPLACE` for views), so what is there stays. A script that was done and has since
 //! been edited is refused: write a new one instead.
 
 use sha2::{Digest, Sha256};
@@ -24,6 +24,16 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 2,
         name: "views",
         sql: include_str!("../../migrations/0002_views.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "decoded",
+        sql: include_str!("../../migrations/0003_decoded.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "decoded_views",
+        sql: include_str!("../../migrations/0004_decoded_views.sql"),
     },
 ];
 
@@ -203,8 +213,13 @@ mod tests {
             assert_eq!(migration.version, number);
             assert!(!migration.statements().is_empty());
             for statement in migration.statements() {
+                let repeatable = [
+                    "IF NOT EXISTS",
+                    "CREATE OR REPLACE VIEW",
+                    "COMMENT COLUMN IF EXISTS",
+                ];
                 assert!(
-                    statement.contains("IF NOT EXISTS"),
+                    repeatable.iter().any(|words| statement.contains(words)),
                     "not repeatable: {statement}"
                 );
             }

@@ -1,12 +1,13 @@
 //! `warehouse-sink`: the canonical topic into ClickHouse tables, each row exactly once in effect.
 //!
 //! Records become batches ([`planner`]); a batch's extent is journalled before its rows ([`journal`]); rows are built
-//! purely ([`rows`], [`token_program`], [`tx_error`]) and sent as columnar blocks ([`native`]) under tokens that make a
+//! purely ([`rows`], with [`crate::decode`] and [`tx_error`]) and sent as columnar blocks ([`native`]) under tokens that make a
 //! repetition harmless ([`writer`]). After a crash the unfinished batch is rebuilt from the log and sent again.
 //!
 //! What it deliberately does not do: it knows no fork choice, scales no amounts, and never asks the chain for anything.
 
 mod config;
+mod idl_folder;
 mod journal;
 mod metrics;
 mod migrations;
@@ -16,7 +17,6 @@ mod planner;
 mod rows;
 mod store;
 mod tables;
-mod token_program;
 mod tx_error;
 mod writer;
 
@@ -67,6 +67,10 @@ impl Service for WarehouseSink {
             "A batch with this many transactions does not wait.",
         ),
         ("poll_records", "Records taken from the log at a time."),
+        (
+            "idl_folder",
+            "Folder of Anchor or Codama IDLs (*.json) for programs without a decoder; empty for none.",
+        ),
     ];
 
     type Config = SinkConfig;
@@ -83,6 +87,7 @@ impl Service for WarehouseSink {
 
 /// The sink over any log.
 pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> anyhow::Result<()> {
+    let idls = Arc::new(idl_folder::load(&config.idl_folder)?);
     host.ready("clickhouse", false);
     host.ready("log", false);
     let store = Store::new(
@@ -105,6 +110,7 @@ pub async fn run_on(log: Arc<dyn EventLog>, config: SinkConfig, host: Host) -> a
         store,
         journal,
         metrics,
+        idls,
     };
     pipeline::Pipeline {
         log,

@@ -2,7 +2,7 @@
 
 use super::native::{Blob, Millis, Seconds, table_row};
 
-pub type Key = [u8; 32];
+pub use crate::decode::Key;
 
 table_row! {
     BlockRow in "blocks" {
@@ -46,6 +46,15 @@ table_row! {
         log_messages: Vec<String>,
         lamport_identity: &'static str,
         block_time: Option<Seconds>,
+        base_fee: Option<u64>,
+        priority_fee: Option<u64>,
+        tip: Option<u64>,
+        unit_price: Option<u64>,
+        unit_limit: Option<u32>,
+        heap_bytes: Option<u32>,
+        loaded_accounts_bytes: Option<u32>,
+        token_identity: &'static str,
+        token_identity_reason: &'static str,
     }
 }
 
@@ -60,6 +69,11 @@ table_row! {
         data: Blob,
         accounts: Vec<Key>,
         success: Option<bool>,
+        name: &'static str,
+        outcome: &'static str,
+        decoder_version: u16,
+        arguments: String,
+        idl: &'static str,
     }
 }
 
@@ -79,6 +93,64 @@ table_row! {
         decimals: Option<u8>,
         fee: Option<u64>,
         success: Option<bool>,
+        decoder_version: u16,
+    }
+}
+
+table_row! {
+    SolTransferRow in "sol_transfers" {
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        event_index: u16,
+        kind: &'static str,
+        program: Key,
+        source: Option<Key>,
+        destination: Option<Key>,
+        lamports: Option<u64>,
+        stated: bool,
+        success: Option<bool>,
+        decoder_version: u16,
+    }
+}
+
+table_row! {
+    SwapRow in "swaps" {
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        event_index: u16,
+        block_time: Option<Seconds>,
+        program: Key,
+        protocol: &'static str,
+        pool: Key,
+        user: Option<Key>,
+        mint_in: Option<Key>,
+        mint_out: Option<Key>,
+        amount_in: Option<u64>,
+        amount_out: Option<u64>,
+        evidence: &'static str,
+        success: Option<bool>,
+        decoder_version: u16,
+    }
+}
+
+table_row! {
+    RouteRow in "routes" {
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        block_time: Option<Seconds>,
+        program: Key,
+        protocol: &'static str,
+        user: Option<Key>,
+        mint_in: Option<Key>,
+        mint_out: Option<Key>,
+        amount_in: Option<u64>,
+        amount_out: Option<u64>,
+        evidence: &'static str,
+        success: Option<bool>,
+        decoder_version: u16,
     }
 }
 

@@ -1,8 +1,13 @@
 //! Stores one batch: plan, check, delete, insert, done. Every step may be repeated; together they count once.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use event_schema::Commitment;
+
+use crate::decode::idl::Idls;
 
 use super::{
     journal::{Done, Journal, JournalError, Plan, now_ms},
@@ -20,6 +25,9 @@ const BLOCK_TABLES: &[&str] = &[
     "transactions",
     "instructions",
     "token_transfers",
+    "sol_transfers",
+    "swaps",
+    "routes",
     "balance_changes",
     "account_updates",
     "rewards",
@@ -33,6 +41,7 @@ pub struct BatchWriter {
     pub store: Store,
     pub journal: Journal,
     pub metrics: SinkMetrics,
+    pub idls: Arc<Idls>,
 }
 
 impl BatchWriter {
@@ -60,10 +69,10 @@ impl BatchWriter {
             }
             tracing::info!(slot = slot.0, "an abandoned block's rows were deleted");
         }
-        let blocks = batch.blocks.clone();
+        let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
         let rows = tokio::task::spawn_blocking(move || {
             let mut rows = BlockRows::default();
-            blocks.iter().for_each(|block| rows.add(block));
+            blocks.iter().for_each(|block| rows.add(block, &idls));
             rows
         })
         .await
@@ -76,6 +85,9 @@ impl BatchWriter {
             self.insert(&rows.transactions, plan),
             self.insert(&rows.instructions, plan),
             self.insert(&rows.token_transfers, plan),
+            self.insert(&rows.sol_transfers, plan),
+            self.insert(&rows.swaps, plan),
+            self.insert(&rows.routes, plan),
             self.insert(&rows.balance_changes, plan),
             self.insert(&rows.account_updates, plan),
             self.insert(&rows.rewards, plan),

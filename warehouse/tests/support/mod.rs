@@ -115,6 +115,18 @@ fn transaction(slot: u64, fork: u8, index: u64) -> SubscribeUpdateTransactionInf
 
 /// All records of a published block with so many transactions and one account update.
 pub fn block(topics: &Topics, slot: u64, fork: u8, transactions: u64) -> Vec<NewRecord> {
+    let transactions = (0..transactions).map(|index| transaction(slot, fork, index));
+    block_of(topics, slot, fork, transactions.collect())
+}
+
+/// All records of a published block with these transactions and one account update.
+pub fn block_of(
+    topics: &Topics,
+    slot: u64,
+    fork: u8,
+    transactions: Vec<SubscribeUpdateTransactionInfo>,
+) -> Vec<NewRecord> {
+    let count = transactions.len() as u64;
     let mut values = vec![(
         Kind::Account,
         update(UpdateOneof::Account(SubscribeUpdateAccount {
@@ -130,13 +142,12 @@ pub fn block(topics: &Topics, slot: u64, fork: u8, transactions: u64) -> Vec<New
             ..SubscribeUpdateAccount::default()
         })),
     )];
-    values.extend((0..transactions).map(|index| {
-        let transaction = Some(transaction(slot, fork, index));
+    values.extend(transactions.into_iter().map(|transaction| {
         (
             Kind::Transaction,
             update(UpdateOneof::Transaction(SubscribeUpdateTransaction {
                 slot,
-                transaction,
+                transaction: Some(transaction),
             })),
         )
     }));
@@ -156,7 +167,7 @@ pub fn block(topics: &Topics, slot: u64, fork: u8, transactions: u64) -> Vec<New
         blockhash: blockhash(slot, fork).0.to_vec(),
         parent_slot: slot.saturating_sub(1),
         parent_blockhash: vec![0; 32],
-        transactions,
+        transactions: count,
         accounts: 1,
         ..CanonicalSeal::default()
     };

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer, StreamConsumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -42,10 +43,12 @@ struct Partition {
     at_end: bool,
     /// An end known to `lag`; the next announcement of the end proves that it was reached.
     probing: Option<i64>,
+    /// Nothing is fetched until it is sought.
+    resting: bool,
 }
 
 impl KafkaReader {
-    pub(super) async fn new(log: KafkaLog, spec: ReaderSpec) -> Result<Self> {
+    pub(super) async fn new(log: KafkaLog, spec: ReaderSpec, config: ClientConfig) -> Result<Self> {
         let mut partitions = Vec::with_capacity(spec.partitions.len());
         let mut index = HashMap::new();
         let mut list = TopicPartitionList::with_capacity(spec.partitions.len());
@@ -77,11 +80,10 @@ impl KafkaReader {
                 next,
                 at_end: false,
                 probing: None,
+                resting: false,
             });
         }
-        let consumer: StreamConsumer<QuietContext> = log
-            .config
-            .consumer(spec.read_committed)?
+        let consumer: StreamConsumer<QuietContext> = config
             .create_with_context(QuietContext)
             .map_err(|error| creation_error(&log.config, error))?;
         consumer.assign(&list).map_err(|error| Error::Refused {
@@ -182,19 +184,22 @@ impl LogReader for KafkaReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Record>> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut batch = Vec::new();
+        let mut messages = self.consumer.stream();
         while batch.len() < max {
             // Only the wait for the first record suspends: from then on nothing is lost if the caller lets go.
             let next = if batch.is_empty() {
-                match tokio::time::timeout_at(deadline, self.consumer.recv()).await {
+                match tokio::time::timeout_at(deadline, messages.next()).await {
                     Ok(next) => next,
                     Err(_) => break,
                 }
             } else {
-                match self.consumer.recv().now_or_never() {
+                match messages.next().now_or_never() {
                     Some(next) => next,
                     None => break,
                 }
             };
+            // The client's stream has no end.
+            let Some(next) = next else { break };
             match next {
                 Ok(message) => batch.extend(self.accept(&message)),
                 Err(error) => match self.note(error) {
@@ -238,13 +243,27 @@ impl LogReader for KafkaReader {
                 high,
             });
         }
+        if self.partitions.lock()[at].resting {
+            self.wake(to.topic.clone(), to.partition).await?;
+        }
         self.refetch(to.topic.clone(), to.partition, to.offset)
             .await?;
         let partition = &mut self.partitions.lock()[at];
+        partition.resting = false;
         partition.next = to.offset;
         partition.at_end = false;
         partition.probing = None;
         Ok(())
+    }
+
+    async fn rest(&mut self) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for partition in self.partitions.lock().iter_mut() {
+            partition.resting = true;
+            list.add_partition(&partition.topic, partition.number as i32);
+        }
+        self.consume("resting", move |consumer| consumer.pause(&list))
+            .await
     }
 
     async fn lag(&self) -> Result<u64> {
@@ -279,27 +298,36 @@ impl LogReader for KafkaReader {
 
 impl KafkaReader {
     async fn refetch(&self, topic: Arc<str>, number: u32, offset: i64) -> Result<()> {
-        let consumer = self.consumer.clone();
-        let name = topic.clone();
-        let sought = tokio::task::spawn_blocking(move || {
-            consumer.seek(
-                &name,
-                number as i32,
-                Offset::Offset(offset),
-                QUESTION_TIMEOUT,
-            )
+        let doing = format!("seeking {topic}/{number}@{offset}");
+        let (number, offset) = (number as i32, Offset::Offset(offset));
+        self.consume(doing, move |consumer| {
+            consumer.seek(&topic, number, offset, QUESTION_TIMEOUT)
         })
-        .await;
-        match sought {
+        .await
+    }
+
+    async fn wake(&self, topic: Arc<str>, number: u32) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&topic, number as i32);
+        let doing = format!("reading {topic}/{number} again");
+        self.consume(doing, move |consumer| consumer.resume(&list))
+            .await
+    }
+
+    /// Has the client do what may block, off the runtime's threads.
+    async fn consume(
+        &self,
+        doing: impl Into<String>,
+        order: impl FnOnce(&StreamConsumer<QuietContext>) -> KafkaResult<()> + Send + 'static,
+    ) -> Result<()> {
+        let consumer = self.consumer.clone();
+        let done = tokio::task::spawn_blocking(move || order(&consumer)).await;
+        match done {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(
-                &self.log.config,
-                format!("seeking {topic}/{number}@{offset}"),
-                error,
-            )),
+            Ok(Err(error)) => Err(unavailable(&self.log.config, doing, error)),
             Err(_) => Err(unavailable(
                 &self.log.config,
-                "seeking",
+                doing,
                 "the process is shutting down",
             )),
         }
@@ -307,30 +335,31 @@ impl KafkaReader {
 }
 
 fn record(position: Position, message: &BorrowedMessage<'_>) -> Record {
-    let bytes = |part: Option<&[u8]>| part.map_or_else(Bytes::new, Bytes::copy_from_slice);
-    Record {
-        position,
-        key: bytes(message.key()),
-        header: header(message),
-        value: bytes(message.payload()),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-    }
-}
-
-fn header(message: &BorrowedMessage<'_>) -> Bytes {
-    let (mut own, mut reason, mut origin) = (Bytes::new(), None, None);
+    let (key, value) = (
+        message.key().unwrap_or_default(),
+        message.payload().unwrap_or_default(),
+    );
+    let (mut own, mut reason, mut origin) = (&[][..], None, None);
     if let Some(headers) = message.headers() {
         for header in headers.iter() {
             let value = header.value.unwrap_or_default();
             match header.key {
-                HEADER => own = Bytes::copy_from_slice(value),
+                HEADER => own = value,
                 REASON => reason = Some(String::from_utf8_lossy(value).into_owned()),
                 ORIGIN => origin = Some(String::from_utf8_lossy(value).into_owned()),
                 _ => {}
             }
         }
     }
-    match reason {
+    // One piece of memory for all of the record: key and header are small and live as long as the value.
+    let mut whole = Vec::with_capacity(key.len() + own.len() + value.len());
+    whole.extend_from_slice(key);
+    whole.extend_from_slice(own);
+    whole.extend_from_slice(value);
+    let mut rest = Bytes::from(whole);
+    let key = rest.split_to(key.len());
+    let own = rest.split_to(own.len());
+    let header = match reason {
         Some(reason) => DeadLetter {
             reason,
             origin: origin.unwrap_or_default(),
@@ -338,5 +367,12 @@ fn header(message: &BorrowedMessage<'_>) -> Bytes {
         }
         .encode(),
         None => own,
+    };
+    Record {
+        position,
+        key,
+        header,
+        value: rest,
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
     }
 }

@@ -162,6 +162,9 @@ async fn records_come_back_whole_and_in_order(log: &dyn EventLog) {
         }
     );
     assert_eq!(log.watermarks("plain", 1).await.unwrap(), (0, 250));
+    let both = [("plain".into(), 1), ("plain".into(), 0)];
+    assert_eq!(log.ends(&both).await.unwrap(), [250, 250]);
+    assert!(log.ends(&[]).await.unwrap().is_empty());
     writer.append(vec![record("plain", 0, "")]).await.unwrap();
 
     let mut reader = reader(log, "plain", Start::Earliest, true).await;
@@ -226,9 +229,22 @@ async fn a_reader_starts_and_seeks_where_it_is_told(log: &dyn EventLog) {
     assert_eq!(read(&mut *middle, 3).await, ["3", "4", "5"]);
     let elsewhere = Position {
         partition: 1,
-        ..back
+        ..back.clone()
     };
     assert!(middle.seek(&elsewhere).await.is_err());
+
+    let spec = ReaderSpec {
+        partitions: vec![("seek".into(), 0, Start::Earliest)],
+        read_committed: true,
+    };
+    let mut lookup = log.lookup_reader(spec).await.unwrap();
+    assert_eq!(read(&mut *lookup, 2).await, ["0", "1"]);
+    lookup.rest().await.unwrap();
+    assert!(lookup.poll(10, SOON).await.unwrap().is_empty());
+    for _ in 0..2 {
+        lookup.seek(&back).await.unwrap();
+        assert_eq!(read(&mut *lookup, 3).await, ["3", "4", "5"]);
+    }
 
     let mut latest = reader(log, "seek", Start::Latest, true).await;
     assert_eq!(latest.lag().await.unwrap(), 0);
@@ -308,6 +324,7 @@ async fn a_transaction_is_seen_whole_or_not_at_all(log: &dyn EventLog) {
     only(&mut *committed, &["a", "b"]).await;
     let (_, high) = log.watermarks("whole", 0).await.unwrap();
     assert_eq!(high, 3, "the marker has an offset of its own");
+    assert_eq!(log.ends(&[("whole".into(), 0)]).await.unwrap(), [3]);
 
     let huge = NewRecord {
         value: vec![0; 17 << 20].into(),

@@ -52,7 +52,7 @@ fn shown(block: &StoredBlock) -> Vec<Arc<ShownTransaction>> {
                 meta: stored.meta.clone(),
                 index: index as u64,
             };
-            Arc::new(ShownTransaction::new(Slot(7), &Arc::new(info)))
+            Arc::new(ShownTransaction::new(Slot(7), &info.into()))
         })
         .collect()
 }

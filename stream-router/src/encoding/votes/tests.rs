@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use event_schema::proto::confirmed_block::{
     CompiledInstruction, Message, MessageHeader, Transaction, TransactionError,
     TransactionStatusMeta,
@@ -47,7 +45,7 @@ fn parsed_by_agave(info: &SubscribeUpdateTransactionInfo) -> Option<Value> {
         rewards: false,
         version_max: None,
     };
-    let shown = ShownTransaction::new(Slot(7), &Arc::new(info.clone())).notification(view);
+    let shown = ShownTransaction::new(Slot(7), &info.clone().into()).notification(view);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     let shown = &shown["transaction"];
     let info = &shown["transaction"]["message"]["instructions"][0]["parsed"]["info"];

@@ -7,27 +7,34 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::{
     codec::Call,
-    gate::Key,
     heartbeat,
-    metrics::{DoorMetrics, Ended, Heartbeat, Refused},
-    request::{Change, Size, Subscription, Wish},
+    metrics::{DoorMetrics, Ended, Heartbeat},
+    request::{Change, Subscription, Wish},
     roster::Facts,
     status,
     updates::{Reply, Shelf},
 };
-use crate::yellowstone::{
-    engine::{Command, Start},
-    filter::{FilterError, Filters, SubscriberId},
-    outbox::Outbox,
+use crate::{
+    access::{Key, Refusal, Refused, Size},
+    account_state::Snapshots,
+    subscription::Level,
+    yellowstone::{
+        cursor::Cursor,
+        engine::{Command, Start},
+        filter::{FilterError, Filters, SubscriberId},
+        outbox::Outbox,
+        tips::Tips,
+    },
 };
 
 /// Requests that name more keys are compiled where they keep no other stream waiting.
@@ -52,10 +59,12 @@ pub struct Conversation {
     pub shelf: Arc<Shelf>,
     /// Until the engine has it.
     pub outbox: Option<Outbox>,
+    /// The client asks for the state first; until it has it.
+    pub snapshot: Option<(Snapshots, Tips)>,
 }
 
 impl Conversation {
-    pub async fn run(mut self, requests: Streaming<Call>) {
+    pub async fn run(mut self, requests: impl Stream<Item = Result<Call, Status>>) {
         let shelf = Arc::clone(&self.shelf);
         let mut draining = self.draining.clone();
         let mut stall = Stall::new(self.stalled_max);
@@ -77,7 +86,7 @@ impl Conversation {
         let _ = self.replies.send(Reply::End(why, status)).await;
     }
 
-    async fn listen(&mut self, requests: Streaming<Call>) -> End {
+    async fn listen(&mut self, requests: impl Stream<Item = Result<Call, Status>>) -> End {
         let mut requests = pin!(requests);
         let Ok(first) = timeout(self.first_request, requests.next()).await else {
             self.metrics.refused(Refused::NoRequest);
@@ -127,10 +136,14 @@ impl Conversation {
     async fn subscribe(&mut self, subscription: Subscription) -> Result<(), End> {
         let Subscription { request, start } = subscription;
         let size = Size::of(&request);
-        self.key.allows(size).map_err(|(why, status)| {
-            self.metrics.refused(why);
-            (Ended::Refused, status)
-        })?;
+        self.key
+            .allows(size)
+            .map_err(|refusal| self.too_much(refusal))?;
+        if self.snapshot.is_some() && self.outbox.is_some() && size.filters == 0 {
+            // Yellowstone's client begins with an empty request: the state is that of the filters which follow.
+            return Ok(());
+        }
+        let wants_accounts = !request.accounts.is_empty();
         let limits = Arc::clone(&self.key.filters);
         let compiled = if size.accounts > ACCOUNTS_IN_PLACE_MAX {
             let compile = move || Filters::compile(&request, &limits);
@@ -140,6 +153,8 @@ impl Conversation {
             Filters::compile(&request, &limits)
         };
         let filters = compiled.map_err(|error| self.refuse_filters(&error))?;
+        let snapshot = self.snapshot.take().filter(|_| wants_accounts);
+        let start = self.after_snapshot(snapshot, &filters, start).await?;
         self.facts.filters.store(size.filters, Ordering::Relaxed);
         self.facts.accounts.store(size.accounts, Ordering::Relaxed);
         self.shelf.starts_from(match start {
@@ -159,6 +174,34 @@ impl Conversation {
         self.tell(command).await
     }
 
+    /// Where the stream begins. One that resumes has its state.
+    async fn after_snapshot(
+        &self,
+        snapshot: Option<(Snapshots, Tips)>,
+        filters: &Filters,
+        start: Start,
+    ) -> Result<Start, End> {
+        let resumes = match &start {
+            Start::Now => false,
+            Start::Slot(_) => true,
+            Start::Cursor(cursor) => !cursor.is_empty(),
+        };
+        let (Some((snapshots, tips)), Some(outbox), false) = (snapshot, &self.outbox, resumes)
+        else {
+            return Ok(start);
+        };
+        match snapshots.give(filters, outbox, &tips).await {
+            Ok(telling) => {
+                let cursor = Cursor::after(Level::Confirmed, telling).encode();
+                Ok(Start::Cursor(Bytes::copy_from_slice(&cursor)))
+            }
+            Err(error) => {
+                self.metrics.refused(Refused::Request);
+                Err((Ended::Refused, status::no_snapshot(&error)))
+            }
+        }
+    }
+
     async fn change(&mut self, change: Change) -> Result<(), End> {
         let Change {
             filter,
@@ -172,10 +215,9 @@ impl Conversation {
                 .saturating_add(add.len())
                 .saturating_sub(remove.len()),
         };
-        self.key.allows(size).map_err(|(why, status)| {
-            self.metrics.refused(why);
-            (Ended::Refused, status)
-        })?;
+        self.key
+            .allows(size)
+            .map_err(|refusal| self.too_much(refusal))?;
         let (done, answer) = oneshot::channel();
         self.tell(Command::ChangeAccounts {
             id: self.id,
@@ -198,6 +240,11 @@ impl Conversation {
     async fn tell(&self, command: Command) -> Result<(), End> {
         let told = self.commands.send(command).await;
         told.map_err(|_| (Ended::Shutdown, status::shutdown()))
+    }
+
+    fn too_much(&self, refusal: Refusal) -> End {
+        self.metrics.refused(refusal.why);
+        (Ended::Refused, status::refused(refusal))
     }
 
     fn refuse_filters(&self, error: &FilterError) -> End {

@@ -4,16 +4,16 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
 use tonic::Code;
 
+use crate::access::{Arrivals, Refused};
+
 #[derive(Debug, Clone)]
 pub struct DoorMetrics {
-    pub connections: IntGauge,
+    pub arrivals: Arrivals,
     pub streams: IntGauge,
     pub frames: IntCounter,
-    bytes: IntCounterVec,
     ended: IntCounterVec,
     requests: IntCounterVec,
     pings: IntCounterVec,
-    refused: IntCounterVec,
 }
 
 /// Why a stream ended.
@@ -46,46 +46,6 @@ impl Ended {
     }
 }
 
-/// Why somebody was turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// More connections than `connections_max`: told so.
-    Connections,
-    /// So many more that they were closed without a word.
-    Flood,
-    /// A connection without a call.
-    Silent,
-    TokenMissing,
-    TokenUnknown,
-    KeyConnections,
-    KeyFilters,
-    KeyAccounts,
-    /// A `Subscribe` without a message.
-    NoRequest,
-    Request,
-    RequestSize,
-    Filters,
-}
-
-impl Refused {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::Flood => "flood",
-            Self::Silent => "silent",
-            Self::TokenMissing => "token_missing",
-            Self::TokenUnknown => "token_unknown",
-            Self::KeyConnections => "key_connections",
-            Self::KeyFilters => "key_filters",
-            Self::KeyAccounts => "key_accounts",
-            Self::NoRequest => "no_request",
-            Self::Request => "request",
-            Self::RequestSize => "request_size",
-            Self::Filters => "filters",
-        }
-    }
-}
-
 /// What the door says of itself to keep a stream alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heartbeat {
@@ -99,16 +59,11 @@ impl DoorMetrics {
             IntCounterVec::new(Opts::new(name, help), labels)
         };
         let metrics = Self {
-            connections: IntGauge::new("router_grpc_connections", "Open gRPC connections")?,
+            arrivals: Arrivals::new("grpc", registry)?,
             streams: IntGauge::new("router_grpc_streams", "Open Subscribe streams")?,
             frames: IntCounter::new(
                 "router_grpc_frames_sent_total",
                 "Updates handed to the network",
-            )?,
-            bytes: counters(
-                "router_grpc_bytes_sent_total",
-                "Bytes of updates handed to the network, before compression, by key",
-                &["key"],
             )?,
             ended: counters(
                 "router_grpc_streams_ended_total",
@@ -125,21 +80,13 @@ impl DoorMetrics {
                 "Pings sent and pongs answered on Subscribe streams",
                 &["kind"],
             )?,
-            refused: counters(
-                "router_grpc_refused_total",
-                "Connections, calls and requests turned away, by reason",
-                &["reason"],
-            )?,
         };
-        let all: [Box<dyn Collector>; 8] = [
-            Box::new(metrics.connections.clone()),
+        let all: [Box<dyn Collector>; 5] = [
             Box::new(metrics.streams.clone()),
             Box::new(metrics.frames.clone()),
-            Box::new(metrics.bytes.clone()),
             Box::new(metrics.ended.clone()),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.pings.clone()),
-            Box::new(metrics.refused.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
@@ -152,7 +99,7 @@ impl DoorMetrics {
     }
 
     pub fn refused(&self, why: Refused) {
-        self.refused.with_label_values(&[why.as_str()]).inc();
+        self.arrivals.refused(why);
     }
 
     pub fn heartbeat(&self, kind: Heartbeat) {
@@ -168,11 +115,6 @@ impl DoorMetrics {
         self.requests
             .with_label_values(&[method, code_name(code)])
             .inc();
-    }
-
-    /// The counter of one key's bytes.
-    pub fn bytes_of(&self, key: &str) -> IntCounter {
-        self.bytes.with_label_values(&[key])
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use event_schema::{Slot, proto::geyser::SubscribeRequest};
 
 use super::codec::{AccountsChange, Call};
-use crate::yellowstone::engine::Start;
+use crate::{access::Size, yellowstone::engine::Start};
 
 /// Longer than any cursor we ever gave, bytes.
 const CURSOR_BYTES_MAX: usize = 4_096;
@@ -55,14 +55,6 @@ pub enum RequestError {
         at: usize,
         length: usize,
     },
-}
-
-/// How much a request asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Size {
-    pub filters: usize,
-    /// Keys named one by one, in all filters.
-    pub accounts: usize,
 }
 
 impl Subscription {

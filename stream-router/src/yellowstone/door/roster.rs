@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::metrics::{DoorMetrics, Ended};
 use crate::yellowstone::{
-    engine::{Command, SubscriberView},
+    engine::{self, Command, SubscriberView},
     filter::SubscriberId,
 };
 
@@ -46,7 +46,6 @@ pub struct Roster(Arc<Shared>);
 struct Shared {
     visits: Mutex<BTreeMap<SubscriberId, Arc<Facts>>>,
     next_id: AtomicU64,
-    commands: mpsc::Sender<Command>,
     metrics: DoorMetrics,
 }
 
@@ -63,16 +62,16 @@ pub struct Facts {
 }
 
 impl Roster {
-    pub fn new(commands: mpsc::Sender<Command>, metrics: &DoorMetrics) -> Self {
+    pub fn new(metrics: &DoorMetrics) -> Self {
         Self(Arc::new(Shared {
             visits: Mutex::default(),
             next_id: AtomicU64::new(1),
-            commands,
             metrics: metrics.clone(),
         }))
     }
 
-    pub fn enter(&self, peer: SocketAddr, key: &str) -> Visit {
+    /// `commands` go to the engine that is to hear of its end.
+    pub fn enter(&self, peer: SocketAddr, key: &str, commands: &mpsc::Sender<Command>) -> Visit {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let facts = Arc::new(Facts {
             peer,
@@ -89,6 +88,7 @@ impl Roster {
             id,
             facts,
             roster: self.clone(),
+            commands: commands.clone(),
             ended: None,
         }
     }
@@ -133,6 +133,7 @@ pub struct Visit {
     pub id: SubscriberId,
     pub facts: Arc<Facts>,
     roster: Roster,
+    commands: mpsc::Sender<Command>,
     ended: Option<Ended>,
 }
 
@@ -151,16 +152,7 @@ impl Drop for Visit {
         shared
             .metrics
             .ended(self.ended.unwrap_or(Ended::ClientGone));
-        let goodbye = Command::Disconnect { id: self.id };
-        if let Err(mpsc::error::TrySendError::Full(goodbye)) = shared.commands.try_send(goodbye)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // The engine is behind; it must hear of it all the same. If it is gone, nobody needs to.
-            let commands = shared.commands.clone();
-            runtime.spawn(async move {
-                let _ = commands.send(goodbye).await;
-            });
-        }
+        engine::say_goodbye(&self.commands, self.id);
     }
 }
 
@@ -172,9 +164,11 @@ mod tests {
     async fn the_engine_hears_of_every_goodbye_even_when_it_is_behind() {
         let (commands, mut engine) = mpsc::channel(1);
         let metrics = DoorMetrics::new(&prometheus::Registry::new()).unwrap();
-        let roster = Roster::new(commands, &metrics);
+        let roster = Roster::new(&metrics);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let visits: Vec<_> = (0..5).map(|_| roster.enter(peer, "key")).collect();
+        let visits: Vec<_> = (0..5)
+            .map(|_| roster.enter(peer, "key", &commands))
+            .collect();
         assert_eq!(metrics.streams.get(), 5);
         assert_eq!(roster.who(Vec::new()).len(), 5);
         drop(visits);

@@ -10,39 +10,50 @@ use event_schema::{
         SubscribeReplayInfoResponse, SubscribeUpdateDeshred, SubscribeUpdateGossip,
     },
 };
-use futures::stream::Pending;
+use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Door, codec::Call, glue::geyser_server::Geyser, updates::Updates};
-use crate::{subscription::Level, yellowstone::tips::Tip};
+use super::{Door, codec::Call, glue::geyser_server::Geyser, translate, updates::Updates};
+use crate::{
+    subscription::Level,
+    yellowstone::{outbox::Frame, tips::Tip},
+};
+
+/// A stream whose frames are written as another message.
+type Translated<T> = stream::Map<Updates, fn(Result<Frame, Status>) -> Result<T, Status>>;
 
 #[tonic::async_trait]
 impl Geyser for Door {
     type SubscribeStream = Updates;
-    type SubscribeDeshredStream = Pending<Result<SubscribeUpdateDeshred, Status>>;
-    type SubscribeGossipStream = Pending<Result<SubscribeUpdateGossip, Status>>;
+    type SubscribeDeshredStream = Translated<SubscribeUpdateDeshred>;
+    type SubscribeGossipStream = Translated<SubscribeUpdateGossip>;
 
     async fn subscribe(
         &self,
         request: Request<Streaming<Call>>,
     ) -> Result<Response<Updates>, Status> {
-        self.answer("Subscribe", self.open(request))
+        self.answer("Subscribe", self.open(request, &self.0.commands))
     }
 
     async fn subscribe_deshred(
         &self,
-        _: Request<Streaming<SubscribeDeshredRequest>>,
+        request: Request<Streaming<SubscribeDeshredRequest>>,
     ) -> Result<Response<Self::SubscribeDeshredStream>, Status> {
-        let text = "SubscribeDeshred is not served here: the log has no transactions from before execution; use Subscribe";
-        self.answer("SubscribeDeshred", Err(Status::unimplemented(text)))
+        let request = request.map(|requests| requests.map(|asked| asked.map(translate::call)));
+        let updates = self.open(request, &self.0.beside.deshred);
+        let updates = updates.map(|updates| updates.map(translate::deshred as fn(_) -> _));
+        self.answer("SubscribeDeshred", updates)
     }
 
     async fn subscribe_gossip(
         &self,
-        _: Request<SubscribeGossipRequest>,
+        request: Request<SubscribeGossipRequest>,
     ) -> Result<Response<Self::SubscribeGossipStream>, Status> {
-        let text = "SubscribeGossip is not served here: the log has no contact infos; ask a validator's getClusterNodes";
-        self.answer("SubscribeGossip", Err(Status::unimplemented(text)))
+        // There is nothing to ask for but all.
+        let request = request.map(|_| stream::iter([Ok(Call::default())]));
+        let updates = self.open(request, &self.0.beside.gossip);
+        let updates = updates.map(|updates| updates.map(translate::gossip as fn(_) -> _));
+        self.answer("SubscribeGossip", updates)
     }
 
     async fn subscribe_replay_info(

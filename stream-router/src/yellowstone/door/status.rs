@@ -4,7 +4,11 @@
 use tonic::Status;
 
 use super::metrics::Ended;
-use crate::yellowstone::outbox::Ending;
+use crate::{
+    access::{Refusal, Refused},
+    account_state::SnapshotError,
+    yellowstone::outbox::Ending,
+};
 
 /// `from_slot` is what the subscriber asked for last.
 pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
@@ -14,6 +18,12 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
             Ended::Lagged,
             Status::data_loss(
                 "lagged: updates were not read in time; connect again with the last update's cursor, or with from_slot",
+            ),
+        ),
+        Ending::Missed => (
+            Ended::Lagged,
+            Status::data_loss(
+                "lagged: updates were not read in time, and these are not told again; connect again for new ones",
             ),
         ),
         Ending::SlotUnavailable { first_available } => {
@@ -38,6 +48,23 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
             )),
         ),
         Ending::Shutdown => (Ended::Shutdown, shutdown()),
+    }
+}
+
+pub fn refused(Refusal { why, text }: Refusal) -> Status {
+    match why {
+        Refused::TokenMissing | Refused::TokenUnknown => Status::unauthenticated(text),
+        Refused::KeyFilters | Refused::KeyAccounts => Status::invalid_argument(text),
+        _ => Status::resource_exhausted(text),
+    }
+}
+
+pub fn no_snapshot(error: &SnapshotError) -> Status {
+    let text = error.to_string();
+    match error {
+        SnapshotError::Level => Status::invalid_argument(text),
+        SnapshotError::TooLarge { .. } => Status::resource_exhausted(text),
+        SnapshotError::Behind | SnapshotError::Log(_) => Status::unavailable(text),
     }
 }
 

@@ -14,10 +14,10 @@ use tonic_health::pb::health_server::SERVICE_NAME as HEALTH;
 
 use super::{
     Door,
-    gate::TOKEN,
     glue::geyser_server::{GeyserServer, SERVICE_NAME as GEYSER},
-    line::Peer,
+    status,
 };
+use crate::access::{Peer, TOKEN};
 
 /// One connection's services.
 #[derive(Clone)]
@@ -45,11 +45,11 @@ impl<H> Switch<H> {
             Some((HEALTH, _)) => Ok(Destination::Health),
             Some((GEYSER, _)) => {
                 let token = request.headers().get(TOKEN);
-                let key = self
-                    .door
-                    .0
-                    .gate
-                    .caller(token.map(|token| token.as_bytes()))?;
+                let token = token.map(|token| token.as_bytes());
+                let key = self.door.0.gate.caller(token).map_err(|refusal| {
+                    self.door.0.metrics.refused(refusal.why);
+                    status::refused(refusal)
+                })?;
                 request.extensions_mut().insert(key);
                 Ok(Destination::Geyser)
             }

@@ -22,13 +22,15 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    gate::{Key, Place},
     heartbeat,
     metrics::{DoorMetrics, Ended, Heartbeat},
     roster::Visit,
     status,
 };
-use crate::yellowstone::outbox::{Frame, Inbox};
+use crate::{
+    access::{Key, Place},
+    yellowstone::outbox::{Frame, Inbox},
+};
 
 /// A gRPC message's prefix, bytes.
 const PREFIX_BYTES: usize = 5;
@@ -236,7 +238,7 @@ impl Updates {
             return;
         }
         self.metrics.frames.inc_by(frames);
-        self.key.bytes.inc_by(bytes);
+        self.key.grpc_bytes.inc_by(bytes);
         let facts = &self.visit.facts;
         facts.frames_sent.fetch_add(frames, Ordering::Relaxed);
         facts.bytes_sent.fetch_add(bytes, Ordering::Relaxed);

@@ -2,14 +2,35 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use event_schema::Slot;
+use bytes::Bytes;
+use event_schema::{Gap, Slot};
 
-use crate::{commitment::Standing, slot_tree::BlockId, state::RestoredBlock, subscription::Level};
+use crate::{
+    commitment::Standing,
+    slot_tree::BlockId,
+    state::{Earlier, GAPS_MAX},
+    subscription::Level,
+    yellowstone::gap,
+};
 
-/// One telling: a block reached a level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub number: u64,
+    pub what: What,
+}
+
+/// What is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Reached(Reached),
+    /// Something is missing; the update that says so.
+    Gap(Bytes),
+}
+
+/// A block reached a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
     pub level: Level,
     pub block: BlockId,
     pub parent: Slot,
@@ -25,16 +46,24 @@ pub struct TooOld {
     pub first_available: Option<Slot>,
 }
 
-/// The newest `capacity` blocks.
+/// The newest `capacity` blocks, and the gaps that were told since the oldest of them.
 #[derive(Debug)]
 pub struct Chronicle {
     tellings: BTreeMap<u64, (Level, BlockId)>,
+    gaps: BTreeMap<u64, KnownGap>,
     blocks: BTreeMap<BlockId, Known>,
     arrivals: VecDeque<BlockId>,
     capacity: usize,
     /// Tellings up to here were forgotten.
     forgotten: u64,
     last: u64,
+}
+
+#[derive(Debug, Clone)]
+struct KnownGap {
+    /// `None`: it is not known which slots were in the records that are missing.
+    last_slot: Option<Slot>,
+    update: Bytes,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +78,7 @@ impl Chronicle {
     pub fn new(capacity: usize) -> Self {
         Self {
             tellings: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             blocks: BTreeMap::new(),
             arrivals: VecDeque::new(),
             capacity: capacity.max(1),
@@ -57,10 +87,10 @@ impl Chronicle {
         }
     }
 
-    /// What earlier lives told, oldest first. `partition_of` tells the partition of a slot.
-    pub fn restore(&mut self, blocks: &[RestoredBlock], partition_of: impl Fn(Slot) -> u32) {
+    /// What earlier lives told. `partition_of` tells the partition of a slot.
+    pub fn restore(&mut self, earlier: &Earlier, partition_of: impl Fn(Slot) -> u32) {
         let mut reached: BTreeMap<u32, i64> = BTreeMap::new();
-        for restored in blocks {
+        for restored in &earlier.blocks {
             let history = &restored.history;
             // Told by a release that did not count: there is no order to go by.
             if history.published == 0 {
@@ -87,6 +117,27 @@ impl Chronicle {
                 }
             }
         }
+        for (number, gap) in &earlier.gaps {
+            self.gap(*number, gap);
+        }
+    }
+
+    /// Returns the update that tells it.
+    pub fn gap(&mut self, number: u64, gap: &Gap) -> Bytes {
+        self.last = self.last.max(number);
+        let update = gap::update(gap);
+        let known = KnownGap {
+            last_slot: (gap.last_slot > 0).then_some(Slot(gap.last_slot)),
+            update: update.clone(),
+        };
+        self.gaps.insert(number, known);
+        // As many as the state remembers: a next life must refuse the same cursors.
+        while self.gaps.len() >= GAPS_MAX {
+            if let Some((number, _)) = self.gaps.pop_first() {
+                self.forgotten = self.forgotten.max(number);
+            }
+        }
+        update
     }
 
     pub fn publish(&mut self, (block, parent): (BlockId, Slot), number: u64, offset: Option<i64>) {
@@ -125,23 +176,27 @@ impl Chronicle {
                 first_available: self.first_available(),
             });
         }
-        let later = self.tellings.range(number.saturating_add(1)..);
-        Ok(later
-            .filter_map(|(number, (level, block))| self.as_item(*number, *level, *block))
-            .collect())
+        let later = number.saturating_add(1)..;
+        let reached = self.tellings.range(later.clone());
+        let reached =
+            reached.filter_map(|(number, (level, block))| self.as_item(*number, *level, *block));
+        let gaps = self.gaps.range(later);
+        Ok(in_order(reached, gaps.map(as_gap)))
     }
 
-    /// Every telling of blocks of this slot and later ones.
+    /// Every telling about this slot and later ones.
     pub fn from_slot(&self, slot: Slot) -> Result<Vec<Item>, TooOld> {
         let first_available = self.first_available();
         if first_available.is_none_or(|first| slot < first) {
             return Err(TooOld { first_available });
         }
-        let items = self.tellings.iter();
-        Ok(items
+        let reached = self.tellings.iter();
+        let reached = reached
             .filter(|(_, (_, block))| block.slot >= slot)
-            .filter_map(|(number, (level, block))| self.as_item(*number, *level, *block))
-            .collect())
+            .filter_map(|(number, (level, block))| self.as_item(*number, *level, *block));
+        let gaps = self.gaps.iter();
+        let gaps = gaps.filter(|(_, gap)| gap.last_slot.is_none_or(|last| last >= slot));
+        Ok(in_order(reached, gaps.map(as_gap)))
     }
 
     /// The records below these offsets, by partition, were removed by retention: what lies there is forgotten.
@@ -163,11 +218,13 @@ impl Chronicle {
         let known = self.blocks.get(&block)?;
         Some(Item {
             number,
-            level,
-            block,
-            parent: known.parent,
-            offset: known.offset,
-            not_before: known.not_before,
+            what: What::Reached(Reached {
+                level,
+                block,
+                parent: known.parent,
+                offset: known.offset,
+                not_before: known.not_before,
+            }),
         })
     }
 
@@ -190,6 +247,11 @@ impl Chronicle {
                 self.forgotten = self.forgotten.max(number);
             }
         }
+        // Neither after a cursor nor after a slot can anybody ask for those.
+        let oldest = self.arrivals.front().and_then(|id| self.blocks.get(id));
+        if let Some([Some(first), ..]) = oldest.map(|known| known.numbers) {
+            self.gaps = self.gaps.split_off(&first.min(self.forgotten + 1));
+        }
     }
 
     fn tell(&mut self, block: BlockId, level: Level, number: u64) {
@@ -202,10 +264,24 @@ impl Chronicle {
     }
 }
 
+fn as_gap((number, gap): (&u64, &KnownGap)) -> Item {
+    Item {
+        number: *number,
+        what: What::Gap(gap.update.clone()),
+    }
+}
+
+fn in_order(reached: impl Iterator<Item = Item>, gaps: impl Iterator<Item = Item>) -> Vec<Item> {
+    let mut items: Vec<Item> = reached.chain(gaps).collect();
+    // Two runs that are sorted already: merged in one pass.
+    items.sort_by_key(|item| item.number);
+    items
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::History;
+    use crate::state::{History, RestoredBlock};
     use event_schema::Blockhash;
 
     fn block(slot: u64) -> BlockId {
@@ -261,10 +337,59 @@ mod tests {
                 offset,
             },
         };
+        let earlier = Earlier {
+            blocks: vec![restored(2, 1, Some(20)), restored(3, 2, None)],
+            gaps: vec![(4, gap(5, 9)), (8, gap(1, 1))],
+        };
         let mut chronicle = Chronicle::new(10);
-        chronicle.restore(&[restored(2, 1, Some(20)), restored(3, 2, None)], |_| 0);
-        assert_eq!(numbers(chronicle.after(0)), [1, 2, 6, 7]);
-        let item = chronicle.after(1).unwrap()[0];
-        assert_eq!((item.offset, item.not_before), (None, 20));
+        chronicle.restore(&earlier, |_| 0);
+        assert_eq!(numbers(chronicle.after(0)), [1, 2, 4, 6, 7, 8]);
+        assert_eq!(chronicle.last(), 8);
+        let What::Reached(reached) = chronicle.after(1).unwrap()[0].what else {
+            panic!("a block first");
+        };
+        assert_eq!((reached.offset, reached.not_before), (None, 20));
+    }
+
+    fn gap(first_slot: u64, last_slot: u64) -> Gap {
+        Gap {
+            first_slot,
+            last_slot,
+            records: 7,
+            ..Gap::default()
+        }
+    }
+
+    #[test]
+    fn a_gap_has_its_place_and_goes_with_the_blocks_around_it() {
+        let mut chronicle = Chronicle::new(2);
+        chronicle.publish((block(5), Slot(4)), 1, Some(0));
+        chronicle.gap(2, &gap(6, 7));
+        chronicle.publish((block(8), Slot(5)), 3, Some(0));
+        // Records of which nobody knows the slots.
+        chronicle.gap(4, &gap(0, 0));
+        assert_eq!(numbers(chronicle.after(0)), [1, 2, 3, 4]);
+        assert_eq!(numbers(chronicle.after(2)), [3, 4]);
+        assert_eq!(numbers(chronicle.from_slot(Slot(7))), [2, 3, 4]);
+        assert_eq!(numbers(chronicle.from_slot(Slot(8))), [3, 4]);
+        chronicle.publish((block(9), Slot(8)), 5, Some(0));
+        assert_eq!(numbers(chronicle.from_slot(Slot(8))), [3, 4, 5]);
+        assert!(chronicle.after(0).is_err());
+        // Who has the forgotten block does not have the gap behind it.
+        assert_eq!(numbers(chronicle.after(1)), [2, 3, 4, 5]);
+        chronicle.publish((block(10), Slot(9)), 6, Some(0));
+        assert_eq!(chronicle.gaps.len(), 1);
+    }
+
+    #[test]
+    fn gaps_are_bounded_and_a_cursor_from_before_the_kept_ones_is_refused() {
+        let mut chronicle = Chronicle::new(10);
+        chronicle.publish((block(5), Slot(4)), 1, Some(0));
+        let most = GAPS_MAX as u64;
+        for number in 2..2 + most {
+            chronicle.gap(number, &gap(number, number));
+        }
+        assert!(chronicle.after(1).is_err());
+        assert_eq!(chronicle.after(3).unwrap().len() as u64, most - 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Pure: whole blocks as one message, made once per kind of request.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event_schema::proto::{
@@ -10,6 +10,7 @@ use event_schema::proto::{
         subscribe_update::UpdateOneof,
     },
 };
+use foldhash::HashSet;
 
 use super::emission::outdated;
 use crate::{
@@ -70,7 +71,7 @@ impl<'a> ComposedBlocks<'a> {
                 }
                 Body::Transaction(transaction) if filter.include_transactions => {
                     if filter.wants_transaction(&TransactionFacts::new(transaction)) {
-                        update.transactions.push(transaction.as_ref().clone());
+                        update.transactions.push((**transaction).clone());
                     }
                 }
                 Body::Entry if filter.include_entries => update.entries.extend(entry(content)),

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use event_schema::{Slot, proto::geyser::SlotStatus};
 
 use super::{
-    CaughtUp, Delivery, Engine, Had, Item, News, Stamp, Subscriber, WhenSlow, early::EarlySlot,
-    emission,
+    CaughtUp, Delivery, Engine, Had, Item, News, Stamp, Subscriber, What, WhenSlow,
+    early::EarlySlot, emission,
 };
 use crate::{
     assembly::Block,
@@ -16,7 +16,7 @@ use crate::{
     publication::Told,
     router::{Effect, SlotUpdate},
     slot_tree::BlockId,
-    state::RestoredBlock,
+    state::Earlier,
     subscription::Level,
     yellowstone::{
         filter::{FilterIndex, SubscriberId},
@@ -30,7 +30,7 @@ type Behind = HashMap<SubscriberId, u32>;
 impl Engine {
     pub(super) fn news(&mut self, news: News) {
         match news {
-            News::Restored(blocks) => self.restored(&blocks),
+            News::Restored(earlier) => self.restored(&earlier),
             News::Early(effects) => {
                 let stamp = Stamp::now();
                 for effect in &effects {
@@ -55,13 +55,13 @@ impl Engine {
     }
 
     /// A life of the router's loop begins. What the last one had committed without learning so was not told yet.
-    fn restored(&mut self, blocks: &[RestoredBlock]) {
+    fn restored(&mut self, earlier: &Earlier) {
         let before = self.chronicle.last();
         let archive = Arc::clone(&self.archive);
         self.chronicle
-            .restore(blocks, |slot| archive.partition_of(slot));
+            .restore(earlier, |slot| archive.partition_of(slot));
         self.show_first_available();
-        for restored in blocks {
+        for restored in &earlier.blocks {
             if let Some(level) = Level::reached(restored.told) {
                 for level in Level::ALL.into_iter().filter(|other| *other <= level) {
                     let (slot, hash) = (restored.block.slot, restored.block.blockhash);
@@ -81,7 +81,8 @@ impl Engine {
     }
 
     fn early(&mut self, slot: Slot, content: &Content, stamp: &Stamp) {
-        if !self.early.tell(slot, content) {
+        // What nobody heard was not told: it comes with its block.
+        if self.subscribers.is_empty() || !self.early.tell(slot, content) {
             return;
         }
         let Self {
@@ -193,6 +194,10 @@ impl Engine {
                     }
                 }
             }
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => {
+                let update = self.chronicle.gap(number, gap);
+                self.give_gap(number, &update, stamp);
+            }
             _ => {}
         }
     }
@@ -263,6 +268,25 @@ impl Engine {
         }
     }
 
+    /// What is missing, to everyone who is live.
+    fn give_gap(&mut self, number: u64, update: &bytes::Bytes, stamp: &Stamp) {
+        let mut behind = Behind::new();
+        let (subscribers, metrics) = (&self.subscribers, &self.metrics);
+        emission::gap(subscribers.keys().copied(), update, |delivery| {
+            let next = delivery.item.saturating_add(1);
+            let tail = |subscriber: &Subscriber| match subscriber.in_order {
+                true => stamp.tail_with(subscriber.level, number, next),
+                false => stamp.tail(),
+            };
+            metrics.updates.inc();
+            push(subscribers, &mut behind, delivery, tail);
+        });
+        for (id, item) in behind {
+            let items = self.chronicle.after(number.saturating_sub(1));
+            self.fall_behind(id, items.unwrap_or_default(), item, self.early.had());
+        }
+    }
+
     /// The block is not in memory any more: those who are to have it read it from the log.
     fn read_for_all(&mut self, level: Level, number: u64) {
         let Ok(items) = self.chronicle.after(number.saturating_sub(1)) else {
@@ -314,7 +338,10 @@ impl Engine {
         index.insert(id, filters.clone());
         let stamp = Stamp::now();
         for (at, item) in items.iter().enumerate() {
-            let block = self.recent.get(item.block).map(Arc::as_ref);
+            let block = match &item.what {
+                What::Reached(reached) => self.recent.get(reached.block).map(Arc::as_ref),
+                What::Gap(_) => None,
+            };
             let deliveries =
                 emission::telling(&index, level, item, block, 0, &had, &mut self.scratch);
             for delivery in deliveries {

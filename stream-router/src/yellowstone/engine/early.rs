@@ -1,8 +1,9 @@
 //! Pure: what was told of blocks that are not complete yet.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use event_schema::Slot;
+use foldhash::{HashMap, HashSet};
 
 use crate::{dedup::EventId, observation::Content};
 

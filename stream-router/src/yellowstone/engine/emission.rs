@@ -4,7 +4,7 @@
 //! numbered, so that a cursor can name the place between two of them; which of them a subscriber gets depends on its filters
 //! alone, never on when it asked.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event_schema::{
@@ -17,8 +17,13 @@ use event_schema::{
         },
     },
 };
+use foldhash::HashSet;
 
-use super::{chronicle::Item, composed::ComposedBlocks, early::Had};
+use super::{
+    chronicle::{Item, What},
+    composed::ComposedBlocks,
+    early::Had,
+};
 use crate::{
     assembly::Block,
     dedup::EventId,
@@ -59,24 +64,52 @@ pub fn telling(
     scratch: &mut Scratch,
 ) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
+    let reached = match &item.what {
+        What::Reached(reached) => reached,
+        What::Gap(update) => {
+            if from == 0 {
+                gap(index.subscribers(), update, |delivery| {
+                    deliveries.push(delivery);
+                });
+            }
+            return deliveries;
+        }
+    };
     let mut last = 0;
     if let Some(published) = published
-        && item.level == own
+        && reached.level == own
     {
-        let had = had.get(&item.block.slot);
+        let had = had.get(&reached.block.slot);
         let needed = |event: EventId| !had.is_some_and(|had| had.contains(&event));
         block(index, own, published, from, scratch, needed, |delivery| {
             deliveries.push(delivery);
         });
         last = published.contents.len() as u32 + 2;
     }
-    let slot = (item.block.slot, Some(item.parent));
+    let slot = (reached.block.slot, Some(reached.parent));
     if from <= last {
-        status(index, item.level, slot, last, scratch, |delivery| {
+        status(index, reached.level, slot, last, scratch, |delivery| {
             deliveries.push(delivery);
         });
     }
     deliveries
+}
+
+/// Gives out that something is missing: to everyone, because nobody knows whose filters it would have passed.
+pub fn gap(
+    subscribers: impl Iterator<Item = SubscriberId>,
+    update: &Bytes,
+    mut give: impl FnMut(Delivery),
+) {
+    for subscriber in subscribers {
+        give(Delivery {
+            subscriber,
+            head: Bytes::new(),
+            body: update.clone(),
+            item: 0,
+            event: None,
+        });
+    }
 }
 
 /// Gives out what the block contains, the block itself, and its metadata. Items before `from` are left out, and events that
@@ -91,13 +124,17 @@ pub fn block(
     mut give: impl FnMut(Delivery),
 ) {
     let wants = index.wants(level);
-    let outdated = if level == Level::Processed {
-        HashSet::new()
+    let contents = match wants.accounts || wants.transactions || wants.statuses || wants.entries {
+        true => &block.contents[..],
+        false => &[],
+    };
+    let outdated = if level == Level::Processed || !wants.accounts {
+        HashSet::default()
     } else {
         outdated(block)
     };
     let slot = block.id.slot;
-    for (item, content) in (0..).zip(&block.contents) {
+    for (item, content) in (0..).zip(contents) {
         if item < from || outdated.contains(&content.id) || !needed(content.id) {
             continue;
         }
@@ -213,6 +250,10 @@ pub fn event(
 ) {
     match &content.body {
         Body::Account(info) => {
+            // Nobody's account is not decoded.
+            if !index.wants(level).accounts {
+                return;
+            }
             index.account(level, info, &mut scratch.matches);
             // Usually all subscribers of one event want the same part of it.
             let mut sliced: Vec<(Arc<[DataSlice]>, Bytes)> = Vec::new();
@@ -276,11 +317,11 @@ pub fn event(
 
 /// Updates of accounts that a later one in the block supersedes: at confirmed and finalized, only the last is told.
 pub fn outdated(block: &Block) -> HashSet<EventId> {
-    let mut seen: HashSet<&[u8]> = HashSet::new();
-    let mut outdated = HashSet::new();
+    let mut seen = HashSet::default();
+    let mut outdated = HashSet::default();
     for content in block.contents.iter().rev() {
-        if let Body::Account(account) = &content.body
-            && !seen.insert(account.pubkey.as_slice())
+        if let EventId::Account(_, pubkey) = &content.id
+            && !seen.insert(pubkey)
         {
             outdated.insert(content.id);
         }

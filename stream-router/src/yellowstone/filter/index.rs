@@ -129,6 +129,10 @@ impl FilterIndex {
         );
     }
 
+    pub fn subscribers(&self) -> impl Iterator<Item = SubscriberId> {
+        self.subscribers.keys().copied()
+    }
+
     pub fn remove(&mut self, id: SubscriberId) {
         let Some(subscriber) = self.subscribers.remove(&id) else {
             return;

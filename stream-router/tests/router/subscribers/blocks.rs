@@ -5,11 +5,10 @@ use super::*;
 /// Of version 0, which clients must say they can read.
 fn versioned(index: u64, keys: &[u8]) -> Content {
     let mut content = transaction(index, false, keys, None);
-    if let Body::Transaction(info) = &mut content.body {
-        let info = Arc::make_mut(info);
+    change(&mut content, |info| {
         let transaction = info.transaction.as_mut().expect("a transaction");
         transaction.message.as_mut().expect("a message").versioned = true;
-    }
+    });
     content
 }
 

@@ -6,7 +6,7 @@ use stream_router::router::SlotUpdate;
 
 use super::*;
 
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 11] = [
     "account",
     "program",
     "logs",
@@ -17,6 +17,7 @@ const METHODS: [&str; 10] = [
     "slot",
     "slotsUpdates",
     "root",
+    "gap",
 ];
 
 /// What somebody may write as first parameter: right, nearly right, wrong.

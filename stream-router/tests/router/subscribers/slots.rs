@@ -1,8 +1,13 @@
 //! `slotsUpdatesSubscribe`.
 
-use event_schema::proto::{
-    Message as _,
-    geyser::{SlotStatus, SubscribeUpdate, SubscribeUpdateEntry, subscribe_update::UpdateOneof},
+use event_schema::{
+    Gap, GapReason,
+    proto::{
+        Message as _,
+        geyser::{
+            SlotStatus, SubscribeUpdate, SubscribeUpdateEntry, subscribe_update::UpdateOneof,
+        },
+    },
 };
 use stream_router::router::SlotUpdate;
 
@@ -152,4 +157,28 @@ async fn a_stalled_subscriber_of_slot_updates_delays_nobody() {
         stalled.inbox.end.try_recv(),
         Ok("slow consumer: too many unsent notifications")
     );
+}
+
+/// Only those who ask for it hear of gaps: clients that do not know the method are not told.
+#[tokio::test]
+async fn a_gap_is_told_to_those_who_ask_for_it() {
+    let mut hall = Hall::new(WebSocketConfig::default());
+    let (mut asks, mut other) = (hall.enter(1), hall.enter(2));
+    hall.ask(&mut asks, "gapSubscribe", json!([])).await;
+    hall.ask(&mut other, "slotSubscribe", json!([])).await;
+    let gap = Gap {
+        first_slot: 5,
+        last_slot: 6,
+        reason: GapReason::NeverSealed as i32,
+        detail: "for people".into(),
+        ..Gap::default()
+    };
+    hall.fanout.effect(&Effect::Gap(gap));
+    let told = asks.next().await.expect("told");
+    assert_eq!(told["method"], "gapNotification");
+    assert_eq!(
+        told["params"]["result"],
+        json!({"firstSlot": 5, "lastSlot": 6, "records": null, "reason": "neverSealed", "source": null, "detail": "for people"})
+    );
+    assert_eq!(other.next().await, None);
 }

@@ -107,13 +107,12 @@ async fn versions_the_subscriber_cannot_read_are_left_out() {
         json!([{}, {"maxSupportedTransactionVersion": 0, "transactionDetails": "accounts"}]);
     hall.ask(&mut client, "transactionSubscribe", params).await;
     let mut newest = transaction(0, false, &[4], None);
-    if let Body::Transaction(info) = &mut newest.body {
-        let info = Arc::make_mut(info);
+    change(&mut newest, |info| {
         let message = info.transaction.as_mut().and_then(|it| it.message.as_mut());
         let message = message.expect("a message");
         message.versioned = true;
         message.config = Some(Default::default());
-    }
+    });
     hall.publish(block(10, vec![newest, transaction(1, false, &[4], None)]));
     let told = client.result().await.expect("the legacy transaction");
     assert_eq!(told["transactionIndex"], 1);
@@ -131,9 +130,7 @@ async fn a_transaction_that_cannot_be_read_is_told_with_the_reason() {
     let params = json!([{}, {"maxSupportedTransactionVersion": 0}]);
     hall.ask(&mut client, "transactionSubscribe", params).await;
     let mut damaged = transaction(0, false, &[4], None);
-    if let Body::Transaction(info) = &mut damaged.body {
-        Arc::make_mut(info).transaction = None;
-    }
+    change(&mut damaged, |info| info.transaction = None);
     hall.publish(block(10, vec![damaged]));
     let told = client.result().await.expect("told all the same");
     assert_eq!(

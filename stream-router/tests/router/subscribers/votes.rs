@@ -8,8 +8,7 @@ use super::*;
 fn vote(index: u64, voter: u8, slot: u64, failed: bool) -> Content {
     let error = failed.then(|| vec![0; 4]);
     let mut content = transaction(index, true, &[1, voter], error);
-    if let Body::Transaction(info) = &mut content.body {
-        let info = Arc::make_mut(info);
+    change(&mut content, |info| {
         let message = info.transaction.as_mut().and_then(|it| it.message.as_mut());
         let message = message.expect("a message");
         let program = "Vote111111111111111111111111111111111111111"
@@ -27,7 +26,7 @@ fn vote(index: u64, voter: u8, slot: u64, failed: bool) -> Content {
             accounts: vec![1],
             data,
         });
-    }
+    });
     content
 }
 

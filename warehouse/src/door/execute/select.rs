@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Answer, Head, Job, Last, Piece};
+use super::{Answer, Head, Job, Last, PIECE_BYTES, Piece};
 use crate::{
     door::{
         coding::BlockWriter,
@@ -24,12 +24,6 @@ pub fn select(
     text: &[u8],
     started: Instant,
 ) -> Result<Last, ServerError> {
-    if text.trim_ascii().is_empty() {
-        return Err(ServerError::new(
-            Kind::SyntaxError,
-            "Empty query: send SQL in the body or as the parameter query",
-        ));
-    }
     let found = handle.connection.classify(text);
     if found.statements > 1 {
         return Err(ServerError::new(
@@ -54,6 +48,11 @@ pub fn select(
         && joining != Joining::Whole;
     if found.class == QueryClass::ReadOnly {
         job.answer.cancellation.begin();
+        // A client that left before this was not waited for: nobody would end the statement.
+        if job.answer.cancellation.abandoned() {
+            job.answer.cancellation.end();
+            return Ok(Last::Nothing);
+        }
     }
     let outcome = if streams {
         stream(handle, job, text, &format, joining, started)
@@ -81,7 +80,7 @@ fn whole(
     started: Instant,
 ) -> Result<Last, String> {
     let result = handle.connection.query(text, format, &job.call.params)?;
-    let progress = result.progress();
+    job.outcome.progress = result.progress();
     let mut writer = job
         .call
         .output
@@ -91,9 +90,10 @@ fn whole(
     body.push(writer.end().map_err(|error| error.to_string())?.into());
     Ok(Last::Head(Ok(Head {
         format: Some(format.to_owned()),
-        progress,
+        progress: job.outcome.progress,
         elapsed: started.elapsed(),
         whole: Some(body),
+        exception_tag: None,
     })))
 }
 
@@ -113,7 +113,6 @@ fn stream(
         .map_err(|error| error.to_string())?;
     let writer = job.writer.insert(writer);
     let mut heading: Option<Vec<u8>> = None;
-    let mut progress = Progress::default();
     // The first two blocks are waited for: a result of one block is then answered whole, with its final figures, and an
     // error at the start with its own status.
     let mut ahead: Vec<Bytes> = Vec::new();
@@ -122,7 +121,7 @@ fn stream(
         let Some(block) = rows.next_chunk()? else {
             break;
         };
-        add(&mut progress, block.progress());
+        add(&mut job.outcome.progress, block.progress());
         let skip = match (joining, &heading) {
             (Joining::Heading(kind), None) => {
                 let length = kind.length(block.bytes()).unwrap_or(block.bytes().len());
@@ -136,7 +135,7 @@ fn stream(
         };
         let bytes = encoded(writer, block, skip).map_err(|error| error.to_string())?;
         if sent_head {
-            if job.answer.pieces.blocking_send(Piece::Data(bytes)).is_err() {
+            if !send(&job.answer, bytes) {
                 // The client is gone; dropping the stream cancels the statement.
                 return Ok(Last::Nothing);
             }
@@ -149,13 +148,14 @@ fn stream(
                 &mut job.answer,
                 Head {
                     format: Some(format.to_owned()),
-                    progress,
+                    progress: job.outcome.progress,
                     elapsed: started.elapsed(),
                     whole: None,
+                    exception_tag: None,
                 },
             );
             for bytes in ahead.drain(..) {
-                if job.answer.pieces.blocking_send(Piece::Data(bytes)).is_err() {
+                if !send(&job.answer, bytes) {
                     return Ok(Last::Nothing);
                 }
             }
@@ -173,10 +173,23 @@ fn stream(
     ahead.push(end);
     Ok(Last::Head(Ok(Head {
         format: Some(format.to_owned()),
-        progress,
+        progress: job.outcome.progress,
         elapsed: started.elapsed(),
         whole: Some(ahead),
+        exception_tag: None,
     })))
+}
+
+/// Hands a block over in slices, so that the few pieces that may wait are few megabytes, however wide the rows. `false`:
+/// nobody takes them.
+fn send(answer: &Answer, mut block: Bytes) -> bool {
+    while !block.is_empty() {
+        let piece = block.split_to(block.len().min(PIECE_BYTES));
+        if answer.pieces.blocking_send(Piece::Data(piece)).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn encoded(writer: &mut BlockWriter, block: QueryResult, skip: usize) -> std::io::Result<Bytes> {

@@ -93,30 +93,6 @@ fn finds_the_output_format() {
     assert_eq!(output_format(b"SELECT * FROM (SELECT 1 FORMAT TSV)"), None);
 }
 
-#[test]
-fn finds_calls_however_they_are_spelled() {
-    let refused = |name: &str| name == "file" || name == "url";
-    for text in [
-        "SELECT * FROM file('x')",
-        "SELECT * FROM  FiLe /* */ ('x')",
-        "SELECT * FROM `file`('x')",
-        "SELECT \"url\" ('x')",
-    ] {
-        assert!(calls(text.as_bytes(), refused).is_some(), "{text}");
-    }
-    for text in [
-        "SELECT 'file(1)'",
-        "SELECT file FROM t",
-        "SELECT profile(1)",
-        "-- file('x')\nSELECT 1",
-    ] {
-        assert!(calls(text.as_bytes(), refused).is_none(), "{text}");
-    }
-    assert!(touches_files(b"SELECT 1 into /* x */ Outfile 'x'"));
-    assert!(touches_files(b"INSERT INTO t FROM INFILE 'x' FORMAT CSV"));
-    assert!(!touches_files(b"SELECT 'INTO OUTFILE'"));
-}
-
 proptest! {
     /// However the text arrives in pieces, the split is the one of the whole text.
     #[test]
@@ -132,8 +108,6 @@ proptest! {
     fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..200), complete in any::<bool>()) {
         scan(&text, complete);
         output_format(&text);
-        calls(&text, |_| false);
-        touches_files(&text);
         first_word(&text);
     }
 }

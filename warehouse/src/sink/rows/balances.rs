@@ -1,22 +1,10 @@
 //! What a transaction did to balances, and whether it adds up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
 use crate::sink::tables::{BalanceChangeRow, Key};
-
-/// Mints of the token accounts a transaction lists, by account index.
-pub fn mints(meta: Option<&TransactionStatusMeta>) -> HashMap<u32, Key> {
-    meta.into_iter()
-        .flat_map(|meta| {
-            meta.pre_token_balances
-                .iter()
-                .chain(&meta.post_token_balances)
-        })
-        .filter_map(|balance| Some((balance.account_index, base58(&balance.mint)?)))
-        .collect()
-}
 
 /// `exact`: Σ(post − pre) = −fee. `unknown`: the balances are not listed, or not for every account.
 pub fn lamport_identity(meta: Option<&TransactionStatusMeta>) -> &'static str {

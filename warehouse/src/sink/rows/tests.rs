@@ -5,8 +5,8 @@ use event_schema::{
     proto::{
         Message as _,
         confirmed_block::{
-            CompiledInstruction, ConfirmedBlock, InnerInstructions, TokenBalance, Transaction,
-            TransactionConfig, TransactionError, UiTokenAmount,
+            CompiledInstruction, ConfirmedBlock, InnerInstruction, InnerInstructions, TokenBalance,
+            Transaction, TransactionConfig, TransactionError, TransactionStatusMeta, UiTokenAmount,
         },
         geyser::{SubscribeUpdateBlockMeta, SubscribeUpdateTransaction},
     },
@@ -36,7 +36,7 @@ fn block(slot: u64, transactions: Vec<SubscribeUpdateTransactionInfo>) -> SlotBl
 
 fn rows(block: &SlotBlock) -> BlockRows {
     let mut rows = BlockRows::default();
-    rows.add(block);
+    rows.add(block, &Idls::default());
     rows
 }
 
@@ -74,7 +74,7 @@ fn transfer() -> SubscribeUpdateTransactionInfo {
                     vec![1; 32],
                     vec![2; 32],
                     vec![3; 32],
-                    token_program::TOKEN.to_vec(),
+                    crate::decode::programs::TOKEN.to_vec(),
                     vec![5; 32],
                 ],
                 recent_blockhash: vec![8; 32],
@@ -135,7 +135,10 @@ fn an_inner_transfer_gives_every_row_it_should() {
         .collect();
     assert_eq!(
         paths,
-        [(0, Some(1), [5; 32]), (1, Some(2), token_program::TOKEN)]
+        [
+            (0, Some(1), [5; 32]),
+            (1, Some(2), crate::decode::programs::TOKEN)
+        ]
     );
     assert_eq!(rows.instructions[0].discriminator, 0x03_02_01);
     let moved = &rows.token_transfers[0];

@@ -8,53 +8,87 @@ use std::{
     },
 };
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tonic::Status;
 
-use super::{
-    metrics::{DoorMetrics, Refused},
-    pace::ByteRate,
-    request::Size,
-};
+use super::{ByteRate, Refusal, Refused};
 use crate::yellowstone::{
     config::{ANONYMOUS, GrpcConfig, KeyLimits},
     filter::FilterLimits,
 };
 
-/// Where clients put their token.
-pub const TOKEN: &str = "x-token";
-
 /// One who may come in: a token's holder, or all without a token together.
 #[derive(Debug)]
 pub struct Key {
     pub name: String,
-    limits: KeyLimits,
-    /// What its filters may ask for.
+    pub limits: KeyLimits,
+    /// What its Yellowstone filters may ask for.
     pub filters: Arc<FilterLimits>,
+    /// Of both doors together.
     pub rate: Option<ByteRate>,
-    streams: AtomicUsize,
-    pub bytes: IntCounter,
+    /// Streams and WebSocket connections that are open.
+    places: AtomicUsize,
+    pub grpc_bytes: IntCounter,
+    pub websocket_bytes: IntCounter,
 }
 
+/// How much somebody asks for, on one stream or connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Filters, or subscriptions.
+    pub filters: usize,
+    /// Keys named one by one, in all filters.
+    pub accounts: usize,
+}
+
+/// One key, for operators.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyView {
+    pub name: String,
+    /// `Subscribe` streams and WebSocket connections that are open.
+    pub connections: usize,
+    /// Sent since the process began, before compression.
+    pub grpc_bytes_sent: u64,
+    pub websocket_bytes_sent: u64,
+    pub limits: KeyLimits,
+}
+
+/// The keys, shared by both doors.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Keys>);
+
 #[derive(Debug)]
-pub struct Gate {
+struct Keys {
     /// By the SHA-256 of the token.
     keys: Vec<([u8; 32], Arc<Key>)>,
-    anonymous: Option<Arc<Key>>,
-    metrics: DoorMetrics,
+    anonymous: Arc<Key>,
+    anonymous_allowed: bool,
 }
 
 impl Gate {
-    pub fn new(config: &GrpcConfig, metrics: &DoorMetrics) -> Self {
+    /// The metrics' labels are the names of the configuration.
+    pub fn new(config: &GrpcConfig, registry: &Registry) -> anyhow::Result<Self> {
+        let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["key"]);
+        let grpc = counters(
+            "router_grpc_bytes_sent_total",
+            "Bytes of updates handed to the network, before compression, by key",
+        )?;
+        let websocket = counters(
+            "router_websocket_bytes_sent_total",
+            "Bytes of messages handed to the network, by key",
+        )?;
+        registry.register(Box::new(grpc.clone()))?;
+        registry.register(Box::new(websocket.clone()))?;
         let key = |name: &str, limits: KeyLimits| {
             Arc::new(Key {
                 name: name.to_owned(),
                 limits,
                 filters: Arc::new(filters(config, limits)),
                 rate: (limits.bytes_per_second > 0).then(|| ByteRate::new(limits.bytes_per_second)),
-                streams: AtomicUsize::new(0),
-                bytes: metrics.bytes_of(name),
+                places: AtomicUsize::new(0),
+                grpc_bytes: grpc.with_label_values(&[name]),
+                websocket_bytes: websocket.with_label_values(&[name]),
             })
         };
         let keys = config
@@ -62,69 +96,76 @@ impl Gate {
             .iter()
             .filter_map(|token| Some((token.digest()?, key(&token.name, token.limits()))))
             .collect();
-        let anonymous = config
-            .anonymous
-            .allowed
-            .then(|| key(ANONYMOUS, config.anonymous.limits()));
-        Self {
+        Ok(Self(Arc::new(Keys {
             keys,
-            anonymous,
-            metrics: metrics.clone(),
-        }
+            anonymous: key(ANONYMOUS, config.anonymous.limits()),
+            anonymous_allowed: config.anonymous.allowed,
+        })))
     }
 
-    pub fn caller(&self, token: Option<&[u8]>) -> Result<Arc<Key>, Status> {
+    pub fn caller(&self, token: Option<&[u8]>) -> Result<Arc<Key>, Refusal> {
         let token = token.unwrap_or_default();
-        let refuse = |why, text: &str| {
-            self.metrics.refused(why);
-            Err(Status::unauthenticated(text))
-        };
         // Clients that always send a token are welcome where nobody needs one.
-        if token.is_empty() || self.keys.is_empty() {
-            return match &self.anonymous {
-                Some(key) => Ok(Arc::clone(key)),
-                None => refuse(
-                    Refused::TokenMissing,
-                    "no token; send yours as metadata x-token",
-                ),
-            };
+        if token.is_empty() || self.0.keys.is_empty() {
+            if self.0.anonymous_allowed {
+                return Ok(self.anonymous());
+            }
+            return Err(Refusal::new(
+                Refused::TokenMissing,
+                "no token; send yours as x-token: as metadata over gRPC, as a header or ?token= over WebSocket",
+            ));
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
         // All keys are compared to the end, so that time does not tell how much of one was right.
         let mut found = None;
-        for (own, key) in &self.keys {
+        for (own, key) in &self.0.keys {
             if same(own, &digest) {
                 found = Some(key);
             }
         }
-        match found {
-            Some(key) => Ok(Arc::clone(key)),
-            None => refuse(
-                Refused::TokenUnknown,
-                "the token in x-token is not known here",
-            ),
-        }
+        found.cloned().ok_or_else(|| {
+            let text = "the token is not known here; ask the operator (grpc.x_tokens)";
+            Refusal::new(Refused::TokenUnknown, text)
+        })
     }
 
-    /// A place for one more stream, given back when dropped.
-    pub fn place(&self, key: &Arc<Key>) -> Result<Place, Status> {
-        let open = key.streams.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(key));
-        let most = key.limits.connections_max;
-        if most > 0 && open >= most {
-            self.metrics.refused(Refused::KeyConnections);
-            return Err(Status::resource_exhausted(format!(
-                "key {} has {most} Subscribe streams open, its limit; close one first",
-                key.name
-            )));
-        }
-        Ok(place)
+    /// Who comes without a token, whether that is allowed or not.
+    pub fn anonymous(&self) -> Arc<Key> {
+        Arc::clone(&self.0.anonymous)
+    }
+
+    pub fn views(&self) -> Vec<KeyView> {
+        let keys = self.0.keys.iter().map(|(_, key)| key);
+        keys.chain([&self.0.anonymous])
+            .map(|key| KeyView {
+                name: key.name.clone(),
+                connections: key.places.load(Ordering::Relaxed),
+                grpc_bytes_sent: key.grpc_bytes.get(),
+                websocket_bytes_sent: key.websocket_bytes.get(),
+                limits: key.limits,
+            })
+            .collect()
     }
 }
 
 impl Key {
-    /// Whether a stream of this key may ask for that much.
-    pub fn allows(&self, size: Size) -> Result<(), (Refused, Status)> {
+    /// A place for one more stream or connection, given back when dropped.
+    pub fn place(self: &Arc<Self>) -> Result<Place, Refusal> {
+        let open = self.places.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(self));
+        let most = self.limits.connections_max;
+        if most > 0 && open >= most {
+            let text = format!(
+                "key {} has {most} streams and connections open, its limit; close one first",
+                self.name
+            );
+            return Err(Refusal::new(Refused::KeyConnections, text));
+        }
+        Ok(place)
+    }
+
+    /// Whether a stream or connection of this key may ask for that much.
+    pub fn allows(&self, size: Size) -> Result<(), Refusal> {
         for (what, has, most, why) in [
             (
                 "filters",
@@ -144,7 +185,7 @@ impl Key {
                     "the request has {has} {what}; key {} may have {most} on one stream",
                     self.name
                 );
-                return Err((why, Status::invalid_argument(text)));
+                return Err(Refusal::new(why, text));
             }
         }
         Ok(())
@@ -161,13 +202,13 @@ fn filters(config: &GrpcConfig, limits: KeyLimits) -> FilterLimits {
     filters
 }
 
-/// One stream's place among those its key may have.
+/// One stream's or connection's place among those its key may have.
 #[derive(Debug)]
 pub struct Place(Arc<Key>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.places.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -182,8 +223,6 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
     use crate::yellowstone::config::XToken;
 
@@ -205,19 +244,20 @@ mod tests {
             })
             .collect();
         config.check().unwrap();
-        Gate::new(
-            &config,
-            &DoorMetrics::new(&prometheus::Registry::new()).unwrap(),
-        )
+        Gate::new(&config, &Registry::new()).unwrap()
     }
 
     #[test]
     fn tokens_are_known_or_refused() {
         let gate = gate(false, &["one", "two"]);
         assert_eq!(gate.caller(Some(b"two")).unwrap().name, "key-two");
-        for token in [Some(&b"three"[..]), Some(b""), Some(b"twO"), None] {
-            let status = gate.caller(token).unwrap_err();
-            assert_eq!(status.code(), Code::Unauthenticated);
+        for (token, why) in [
+            (Some(&b"three"[..]), Refused::TokenUnknown),
+            (Some(b"twO"), Refused::TokenUnknown),
+            (Some(b""), Refused::TokenMissing),
+            (None, Refused::TokenMissing),
+        ] {
+            assert_eq!(gate.caller(token).unwrap_err().why, why);
         }
     }
 
@@ -238,16 +278,14 @@ mod tests {
     fn places_are_given_back() {
         let gate = gate(false, &["one"]);
         let key = gate.caller(Some(b"one")).unwrap();
-        let first = gate.place(&key).unwrap();
-        let _second = gate.place(&key).unwrap();
+        let first = key.place().unwrap();
+        let _second = key.place().unwrap();
         for _ in 0..3 {
-            assert_eq!(
-                gate.place(&key).unwrap_err().code(),
-                Code::ResourceExhausted
-            );
+            assert_eq!(key.place().unwrap_err().why, Refused::KeyConnections);
         }
+        assert_eq!(gate.views()[0].connections, 2);
         drop(first);
-        gate.place(&key).unwrap();
+        key.place().unwrap();
     }
 
     #[test]
@@ -259,15 +297,15 @@ mod tests {
             accounts: 10,
         })
         .unwrap();
-        let (why, status) = key
+        let refusal = key
             .allows(Size {
                 filters: 1,
                 accounts: 11,
             })
             .unwrap_err();
-        assert_eq!(why, Refused::KeyAccounts);
+        assert_eq!(refusal.why, Refused::KeyAccounts);
         assert_eq!(
-            status.message(),
+            refusal.text,
             "the request has 11 accounts; key key-one may have 10 on one stream"
         );
     }

@@ -1,7 +1,7 @@
 //! Connections: how many there may be, and when one is cut.
 //!
-//! HTTP/2 keep-alive ends connections whose peer is gone. It begins only after the greeting, so whoever connects and says
-//! nothing is cut here; so are connections that are still open when a drain has taken too long.
+//! Keep-alive ends connections whose peer is gone, but only those that have begun to talk; so whoever connects and says
+//! nothing, or a request byte by byte, is cut here. So are connections that are still open when a drain has taken too long.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::metrics::{DoorMetrics, Refused};
+use super::{Arrivals, Refused};
 
 /// Connections beyond the limit that are kept for long enough to be told.
 const REFUSALS_MAX: usize = 256;
@@ -44,18 +44,18 @@ struct Shared {
     connections_max: usize,
     first_request: Duration,
     cut: watch::Sender<bool>,
-    metrics: DoorMetrics,
+    arrivals: Arrivals,
 }
 
 impl Lines {
-    pub fn new(connections_max: usize, first_request: Duration, metrics: &DoorMetrics) -> Self {
+    pub fn new(connections_max: usize, first_request: Duration, arrivals: &Arrivals) -> Self {
         Self(Arc::new(Shared {
             admitted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             connections_max,
             first_request,
             cut: watch::Sender::new(false),
-            metrics: metrics.clone(),
+            arrivals: arrivals.clone(),
         }))
     }
 
@@ -66,6 +66,14 @@ impl Lines {
             let line = lines.next(&listener).await;
             Some((Ok(line), (lines, listener)))
         })
+    }
+
+    /// The same for HTTP/1.
+    pub fn listening(&self, listener: TcpListener) -> Listening {
+        Listening {
+            lines: self.clone(),
+            listener,
+        }
     }
 
     /// Cuts every connection, now.
@@ -85,7 +93,7 @@ impl Lines {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept gRPC connections; trying again");
+                    tracing::warn!(%error, "cannot accept connections; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -102,7 +110,7 @@ impl Lines {
                     Some(_) => Refused::Connections,
                     None => Refused::Flood,
                 };
-                shared.metrics.refused(why);
+                shared.arrivals.refused(why);
                 seat?
             }
         };
@@ -143,7 +151,7 @@ async fn fate(shared: Arc<Shared>, peer: Peer) {
         if peer.0.called.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        shared.metrics.refused(Refused::Silent);
+        shared.arrivals.refused(Refused::Silent);
     };
     tokio::select! {
         // The sender lives in `shared`.
@@ -166,7 +174,7 @@ impl Seat {
         taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()?;
-        shared.metrics.connections.inc();
+        shared.arrivals.connections.inc();
         Some(Self {
             shared: Arc::clone(shared),
             admitted,
@@ -188,7 +196,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let (taken, _) = self.shared.seats(self.admitted);
         taken.fetch_sub(1, Ordering::Relaxed);
-        self.shared.metrics.connections.dec();
+        self.shared.arrivals.connections.dec();
     }
 }
 
@@ -245,6 +253,37 @@ impl Connected for Line {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+/// A listener of connections that are counted.
+pub struct Listening {
+    lines: Lines,
+    listener: TcpListener,
+}
+
+impl axum::serve::Listener for Listening {
+    type Io = Line;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Line, Peer) {
+        let line = self.lines.next(&self.listener).await;
+        let peer = line.peer.clone();
+        (line, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer(Arc::new(Introduction {
+            address: self.listener.local_addr()?,
+            admitted: true,
+            called: AtomicBool::new(true),
+        })))
+    }
+}
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Listening>> for Peer {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Listening>) -> Self {
+        stream.remote_addr().clone()
     }
 }
 

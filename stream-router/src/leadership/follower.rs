@@ -1,0 +1,277 @@
+//! Pure: what subscribers have heard, so that what another router publishes is told once.
+//!
+//! A standby reads in the state topic what the publisher tells. When routers change, the same blocks come by again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use event_log::Record;
+use event_schema::Gap;
+
+use crate::{
+    commitment::{Change, Standing},
+    router::Effect,
+    slot_tree::BlockId,
+    state::{self, Earlier, RestoredBlock, StateError},
+};
+
+/// Blocks remembered: far more than are on their way to finality.
+const MEMORY: usize = 8_192;
+
+/// What is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Publish(RestoredBlock),
+    Standing(Change),
+    Gap(Gap),
+}
+
+/// What records of the state topic say, the newest of each block.
+#[derive(Debug, Default)]
+pub struct Newest {
+    blocks: HashMap<BlockId, RestoredBlock>,
+    gaps: BTreeMap<u64, Gap>,
+}
+
+impl Newest {
+    pub fn push(&mut self, records: &[Record]) -> Result<(), StateError> {
+        for record in records {
+            if let Some(block) = state::published_block(record)? {
+                self.blocks.insert(block.block, block);
+            } else if let Some((number, gap)) = state::told_gap(record)? {
+                self.gaps.insert(number, gap);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Oldest first. More gaps than a router remembers are no use to anybody.
+    pub fn in_order(mut self) -> Earlier {
+        while self.gaps.len() > state::GAPS_MAX {
+            self.gaps.pop_first();
+        }
+        let mut blocks: Vec<RestoredBlock> = self.blocks.into_values().collect();
+        blocks.sort_by_key(|block| block.history.published);
+        Earlier {
+            blocks,
+            gaps: self.gaps.into_iter().collect(),
+        }
+    }
+}
+
+/// The number of the last telling in it.
+pub fn last_told(told: &Earlier) -> u64 {
+    let of_block = |block: &RestoredBlock| {
+        let history = &block.history;
+        let later = history.finalized.max(history.confirmed);
+        history.published.max(later.unwrap_or(0))
+    };
+    let blocks = told.blocks.iter().map(of_block).max();
+    let gaps = told.gaps.last().map(|(number, _)| *number);
+    blocks.max(gaps).unwrap_or(0)
+}
+
+/// The tellings after `through`, by their numbers: for subscribers who count by them. That a block is abandoned has no number
+/// there; it may come again.
+pub fn told_after(told: &Earlier, through: u64) -> Vec<(u64, Step)> {
+    let mut tellings = Vec::new();
+    let gaps = told.gaps.iter().filter(|(number, _)| *number > through);
+    tellings.extend(gaps.map(|(number, gap)| (*number, Step::Gap(gap.clone()))));
+    for restored in &told.blocks {
+        let (block, history) = (restored.block, &restored.history);
+        let step = |standing| Step::Standing(Change { block, standing });
+        let numbered = [
+            (Some(history.published), Step::Publish(*restored)),
+            (history.confirmed, step(Standing::Confirmed)),
+            (history.finalized, step(Standing::Finalized)),
+        ];
+        let numbered = numbered.into_iter();
+        tellings.extend(numbered.filter_map(|(number, step)| {
+            let number = number.filter(|number| *number > through)?;
+            Some((number, step))
+        }));
+    }
+    tellings.sort_by_key(|(number, _)| *number);
+    let abandoned = told
+        .blocks
+        .iter()
+        .filter(|restored| restored.told == Standing::Abandoned);
+    tellings.extend(abandoned.map(|restored| {
+        let change = Change {
+            block: restored.block,
+            standing: Standing::Abandoned,
+        };
+        (through, Step::Standing(change))
+    }));
+    tellings
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Follower {
+    told: HashMap<BlockId, Standing>,
+    arrivals: VecDeque<BlockId>,
+    begun: bool,
+}
+
+impl Follower {
+    /// This process told it as a publisher.
+    pub fn heard(&mut self, effects: &[Effect]) {
+        self.begun = true;
+        for effect in effects {
+            match effect {
+                Effect::Publish(block) => self.know(block.id, Standing::Processed),
+                Effect::Standing(change) => self.know(change.block, change.standing),
+                _ => {}
+            }
+        }
+    }
+
+    /// What is new in it. What the log held when this process began is history, not news.
+    pub fn follow(&mut self, blocks: &[RestoredBlock]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        // Only the newest can be news.
+        for restored in &blocks[blocks.len().saturating_sub(MEMORY)..] {
+            if self.begun {
+                self.steps(restored, &mut steps);
+            }
+            self.know(restored.block, restored.told);
+        }
+        self.begun = true;
+        steps
+    }
+
+    fn steps(&self, restored: &RestoredBlock, steps: &mut Vec<Step>) {
+        let block = restored.block;
+        let known = self.told.get(&block).copied();
+        if known.is_none() {
+            steps.push(Step::Publish(*restored));
+        }
+        let known = known.unwrap_or_default();
+        let path: &[Standing] = match restored.told {
+            Standing::Processed => &[],
+            Standing::Confirmed => &[Standing::Confirmed],
+            Standing::Finalized => &[Standing::Confirmed, Standing::Finalized],
+            Standing::Abandoned => &[Standing::Abandoned],
+        };
+        let new = path.iter().copied().filter(|standing| *standing > known);
+        steps.extend(new.map(|standing| Step::Standing(Change { block, standing })));
+    }
+
+    fn know(&mut self, block: BlockId, standing: Standing) {
+        match self.told.get_mut(&block) {
+            Some(known) => *known = (*known).max(standing),
+            None => {
+                self.told.insert(block, standing);
+                self.arrivals.push_back(block);
+            }
+        }
+        while self.arrivals.len() > MEMORY {
+            if let Some(oldest) = self.arrivals.pop_front() {
+                self.told.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_schema::{Blockhash, Slot};
+
+    use super::*;
+    use crate::state::History;
+
+    fn block(slot: u64, told: Standing) -> RestoredBlock {
+        let id = |slot| BlockId::new(Slot(slot), Blockhash([slot as u8; 32]));
+        RestoredBlock {
+            block: id(slot),
+            parent: id(slot - 1),
+            told,
+            history: History::default(),
+        }
+    }
+
+    fn standing(slot: u64, standing: Standing) -> Step {
+        Step::Standing(Change {
+            block: block(slot, standing).block,
+            standing,
+        })
+    }
+
+    #[test]
+    fn history_is_no_news_and_news_come_once() {
+        let mut follower = Follower::default();
+        assert_eq!(follower.follow(&[block(5, Standing::Confirmed)]), []);
+        let six = block(6, Standing::Finalized);
+        let steps = [
+            standing(5, Standing::Finalized),
+            Step::Publish(six),
+            standing(6, Standing::Confirmed),
+            standing(6, Standing::Finalized),
+        ];
+        let news = [block(5, Standing::Finalized), six];
+        assert_eq!(follower.follow(&news), steps);
+        assert_eq!(follower.follow(&news), [], "told already");
+    }
+
+    #[test]
+    fn tellings_come_in_their_order_whatever_the_block() {
+        let mut five = block(5, Standing::Finalized);
+        five.history = History {
+            published: 3,
+            confirmed: Some(7),
+            finalized: Some(12),
+            offset: None,
+        };
+        let mut six = block(6, Standing::Confirmed);
+        six.history = History {
+            published: 5,
+            confirmed: Some(9),
+            finalized: None,
+            offset: None,
+        };
+        let tellings = [
+            (5, Step::Publish(six)),
+            (7, standing(5, Standing::Confirmed)),
+            (
+                8,
+                Step::Gap(Gap {
+                    first_slot: 4,
+                    last_slot: 4,
+                    ..Gap::default()
+                }),
+            ),
+            (9, standing(6, Standing::Confirmed)),
+            (12, standing(5, Standing::Finalized)),
+        ];
+        let gap = |first_slot| Gap {
+            first_slot,
+            last_slot: first_slot,
+            ..Gap::default()
+        };
+        let told = Earlier {
+            blocks: vec![five, six],
+            gaps: vec![(2, gap(1)), (8, gap(4))],
+        };
+        assert_eq!(told_after(&told, 3), tellings);
+        assert_eq!(told_after(&told, 12), []);
+        assert_eq!(last_told(&told), 12);
+    }
+
+    #[test]
+    fn what_this_process_published_itself_is_not_told_again() {
+        let mut follower = Follower::default();
+        let change = Change {
+            block: block(7, Standing::Confirmed).block,
+            standing: Standing::Confirmed,
+        };
+        follower.heard(&[Effect::Standing(change)]);
+        assert_eq!(
+            follower.follow(&[block(7, Standing::Abandoned)]),
+            [standing(7, Standing::Abandoned)]
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Files into tables, and the proof that the rows are the archived ones.
+
+use std::{fs::File, io::Read, path::Path};
+
+use anyhow::{Context, ensure};
+use clickhouse::Client;
+
+use super::{
+    content,
+    manifest::{Manifest, ParquetFile, Table},
+};
+use crate::engine::quote_identifier;
+
+/// Bytes handed to the connection at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+pub async fn restore(client: &Client, folder: &Path, into_existing: bool) -> anyhow::Result<()> {
+    let manifest = Manifest::read(folder)?;
+    manifest.verify_files(folder)?;
+    for table in &manifest.tables {
+        same_columns(client, table).await?;
+        if !into_existing {
+            let (rows, _) =
+                content(client, &table.name, manifest.from_slot, manifest.to_slot).await?;
+            ensure!(
+                rows == 0,
+                "{} has {rows} rows in slots {} to {} already: restore into empty tables, or add --into-existing if these may be the same rows",
+                table.name,
+                manifest.from_slot,
+                manifest.to_slot
+            );
+        }
+    }
+    for table in &manifest.tables {
+        for file in &table.files {
+            restore_file(client, folder, table, file).await?;
+        }
+        println!("{}: {} rows are as they were", table.name, table.rows);
+    }
+    Ok(())
+}
+
+/// A restore into other columns would lose or invent values.
+async fn same_columns(client: &Client, table: &Table) -> anyhow::Result<()> {
+    let columns: Vec<(String, String)> = client
+        .query(
+            "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = ? \
+             AND default_kind NOT IN ('ALIAS', 'EPHEMERAL', 'MATERIALIZED') ORDER BY position",
+        )
+        .bind(&table.name)
+        .fetch_all()
+        .await
+        .context("cannot list the columns")?;
+    ensure!(
+        columns == table.columns,
+        "table {} has the columns {columns:?}, the archive {:?}: bring the schema to the version the archive was made with, restore, then migrate",
+        table.name,
+        table.columns
+    );
+    Ok(())
+}
+
+async fn restore_file(
+    client: &Client,
+    folder: &Path,
+    table: &Table,
+    archived: &ParquetFile,
+) -> anyhow::Result<()> {
+    let path = folder.join(&archived.path);
+    let names: Vec<String> = table
+        .columns
+        .iter()
+        .map(|(name, _)| quote_identifier(name))
+        .collect();
+    let sql = format!(
+        "INSERT INTO {} ({}) FORMAT Parquet",
+        quote_identifier(&table.name),
+        names.join(", ")
+    );
+    let mut insert = client
+        .insert_formatted_with(sql)
+        // The same file twice is stored once.
+        .with_setting(
+            "insert_deduplication_token",
+            format!("archive:{}", archived.sha256),
+        );
+    let mut file = File::open(&path).with_context(|| path.display().to_string())?;
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let count = file
+            .read(&mut piece)
+            .with_context(|| path.display().to_string())?;
+        if count == 0 {
+            break;
+        }
+        piece.truncate(count);
+        insert
+            .send(piece.into())
+            .await
+            .with_context(|| archived.path.clone())?;
+    }
+    insert.end().await.with_context(|| archived.path.clone())?;
+    let (rows, checksum) =
+        content(client, &table.name, archived.from_slot, archived.to_slot).await?;
+    ensure!(
+        (rows, checksum.as_str()) == (archived.rows, archived.content.as_str()),
+        "{}: after the restore slots {} to {} of {} have {rows} rows with checksum {checksum}, archived were {} with {}",
+        archived.path,
+        archived.from_slot,
+        archived.to_slot,
+        table.name,
+        archived.rows,
+        archived.content
+    );
+    Ok(())
+}

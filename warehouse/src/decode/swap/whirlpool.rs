@@ -1,0 +1,52 @@
+//! Orca Whirlpools (concentrated liquidity), an Anchor program. It tells its swaps in the log.
+
+use super::{Effect, Event, Instruction, Known, Shape, Sides, Unread, discriminator, pool, told};
+use crate::decode::bytes::Reader;
+
+pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
+    match discriminator(instruction)?.0 {
+        [248, 198, 158, 145, 225, 117, 135, 200] => pool(instruction, "swap", 2, 1, [4, 6]),
+        [43, 4, 237, 11, 26, 201, 30, 98] => pool(instruction, "swap_v2", 4, 3, [8, 10]),
+        [195, 96, 237, 108, 68, 162, 219, 230] => {
+            two_hops(instruction, "two_hop_swap", 1, [(2, [5, 7]), (3, [9, 11])])
+        }
+        [186, 143, 209, 29, 254, 2, 194, 117] => two_hops(
+            instruction,
+            "two_hop_swap_v2",
+            14,
+            [(0, [9, 10]), (1, [11, 12])],
+        ),
+        _ => Err(Unread::Unknown),
+    }
+}
+
+/// Two pools by one instruction: two swaps.
+fn two_hops(
+    instruction: &Instruction<'_>,
+    name: &'static str,
+    user: usize,
+    hops: [(usize, [usize; 2]); 2],
+) -> Result<Known, Unread> {
+    let shape = |(pool, [one, other]): (usize, [usize; 2])| {
+        Ok(Effect::Swap(Shape {
+            pool: Some(instruction.account(pool)?),
+            user: instruction.account(user)?,
+            sides: Sides::Vaults([instruction.account(one)?, instruction.account(other)?]),
+        }))
+    };
+    Ok(Known {
+        name,
+        effects: vec![shape(hops[0])?, shape(hops[1])?],
+    })
+}
+
+/// `Traded`: pool, direction, price before and after, what went in, what came out. Told since 2025.
+pub(super) fn logged(data: &[u8]) -> Result<Option<Event>, Unread> {
+    let mut data = Reader::new(data);
+    if data.array::<8>()? != [225, 202, 73, 175, 147, 43, 160, 150] {
+        return Ok(None);
+    }
+    let pool = data.key()?;
+    data.take(1 + 16 + 16)?;
+    Ok(Some(told(Some(pool), data.u64()?, data.u64()?)))
+}
