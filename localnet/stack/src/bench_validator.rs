@@ -64,7 +64,7 @@ pub async fn run(
     };
     options.json |= json;
     let validator = layout::validator_binary().context(
-        "the validator is not built; `./heliograph build --validator` does (about 60 CPU-minutes)",
+        "the validator is not built; `./heliograph build --validator` does (about 26 CPU-minutes)",
     )?;
     let plugin = match &options.plugin {
         Some(plugin) => plugin

@@ -48,7 +48,7 @@ pub enum Verb {
     },
     /// Fetch what is missing and build; the script has built the services by then
     Build {
-        /// The Agave validator as well (about 60 CPU-minutes once)
+        /// The Agave validator as well (about 26 CPU-minutes once)
         #[arg(long)]
         validator: bool,
     },

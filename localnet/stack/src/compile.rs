@@ -24,7 +24,7 @@ pub fn build(repository: &Path, validator: bool, say: &Say) -> anyhow::Result<()
 pub fn build_validator(repository: &Path, say: &Say) -> anyhow::Result<()> {
     if layout::validator_binary().is_none() {
         say.line(
-            "building the Agave 4.2.2 validator: about 60 CPU-minutes and 6 GiB of disk, once; the result stays in the cache",
+            "building the Agave 4.2.2 validator: about 26 CPU-minutes and 3 GiB of disk, once; the result stays in the cache",
         );
     }
     let rocksdb = provision::rocksdb(&say.provisioning())?;

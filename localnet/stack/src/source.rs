@@ -34,7 +34,7 @@ impl fmt::Display for Plan {
 }
 
 const GET_VALIDATOR: &str =
-    "build it once by `./heliograph build --validator` (about 60 CPU-minutes)";
+    "build it once by `./heliograph build --validator` (about 26 CPU-minutes)";
 
 impl Plan {
     /// From the words after `--source`; none: the validator when it has been built, else the shipped blocks.
