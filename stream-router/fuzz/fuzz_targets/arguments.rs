@@ -26,7 +26,7 @@ use stream_router::{
     subscription::{Ask, ask},
     yellowstone::{config::GrpcConfig, filter::Filters},
 };
-use stream_router_fuzz::{block, key, signature};
+use stream_router_fuzz::{METHODS, block, key, signature};
 use tokio::runtime::Runtime;
 
 fuzz_target!(|data: &[u8]| {
@@ -113,20 +113,6 @@ fn told(calls: &[(String, Value)]) {
         assert_eq!(answers, calls.len());
     });
 }
-
-const METHODS: [&str; 11] = [
-    "account",
-    "program",
-    "logs",
-    "signature",
-    "transaction",
-    "block",
-    "vote",
-    "slot",
-    "slotsUpdates",
-    "root",
-    "gap",
-];
 
 const WORDS: [&str; 30] = [
     "",

@@ -92,7 +92,7 @@ fn tell(index: &FilterIndex, level: Level) {
         &item,
         Some(&block),
         0,
-        &Had::new(),
+        &Had::default(),
         &mut scratch,
     );
     for delivery in told {

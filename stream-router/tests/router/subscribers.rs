@@ -2,19 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use event_schema::{
-    Pubkey, Signature, Slot, SourceId, WriteVersion,
-    proto::{
-        confirmed_block::{
-            BlockHeight, Message, MessageHeader, Transaction, TransactionError,
-            TransactionStatusMeta, UnixTimestamp,
-        },
-        geyser::{
-            SubscribeUpdateAccountInfo, SubscribeUpdateBlockMeta, SubscribeUpdateTransactionInfo,
-        },
-    },
-};
+use event_schema::{Pubkey, Signature, Slot, proto::geyser::SubscribeUpdateTransactionInfo};
 use serde_json::{Value, json};
 use stream_router::{
     access::Gate,
@@ -25,11 +13,13 @@ use stream_router::{
     fanout::{Allowance, Command, Fanout, Inbox, queue},
     jsonrpc::Request,
     metrics::Metrics,
-    observation::{Body, Content, MetaView},
+    observation::{Body, Content},
     router::Effect,
     slot_tree::BlockId,
     yellowstone::config::GrpcConfig,
 };
+
+use small_block::{account, key, transaction};
 
 use crate::chain::blockhash;
 
@@ -37,6 +27,7 @@ mod blocks;
 mod requests;
 mod resumption;
 mod slots;
+mod small_block;
 mod transactions;
 mod votes;
 
@@ -111,56 +102,6 @@ impl Client {
     }
 }
 
-fn account(key: u8, owner: u8, lamports: u64, data: &[u8], write_version: u64) -> Content {
-    let info = SubscribeUpdateAccountInfo {
-        pubkey: vec![key; 32],
-        lamports,
-        owner: vec![owner; 32],
-        rent_epoch: u64::MAX,
-        data: data.to_vec(),
-        write_version,
-        ..Default::default()
-    };
-    Content {
-        records: 1,
-        id: EventId::Account(WriteVersion(write_version), Pubkey([key; 32])),
-        bytes: Bytes::new(),
-        body: Body::Account(info.into()),
-    }
-}
-
-fn transaction(index: u64, is_vote: bool, keys: &[u8], err: Option<Vec<u8>>) -> Content {
-    let info = SubscribeUpdateTransactionInfo {
-        signature: vec![index as u8 + 1; 64],
-        is_vote,
-        index,
-        transaction: Some(Transaction {
-            signatures: vec![vec![index as u8 + 1; 64]],
-            message: Some(Message {
-                header: Some(MessageHeader {
-                    num_required_signatures: 1,
-                    ..Default::default()
-                }),
-                account_keys: keys.iter().map(|key| vec![*key; 32]).collect(),
-                recent_blockhash: vec![0; 32],
-                ..Default::default()
-            }),
-        }),
-        meta: Some(TransactionStatusMeta {
-            err: err.map(|err| TransactionError { err }),
-            log_messages: vec![format!("log {index}")],
-            loaded_readonly_addresses: vec![vec![200; 32]],
-            ..Default::default()
-        }),
-    };
-    Content {
-        records: 1,
-        id: EventId::Transaction(index, Signature([index as u8 + 1; 64])),
-        bytes: Bytes::new(),
-        body: Body::Transaction(info.into()),
-    }
-}
-
 /// The transaction as it would be if `how` had been done to it.
 fn change(content: &mut Content, how: impl FnOnce(&mut SubscribeUpdateTransactionInfo)) {
     if let Body::Transaction(info) = &mut content.body {
@@ -171,39 +112,8 @@ fn change(content: &mut Content, how: impl FnOnce(&mut SubscribeUpdateTransactio
 }
 
 fn block(slot: u64, contents: Vec<Content>) -> Block {
-    let id = BlockId::new(Slot(slot), blockhash(slot, 0));
-    let parent = BlockId::new(Slot(slot - 1), blockhash(slot - 1, 0));
-    let meta = Arc::new(MetaView {
-        block: id,
-        parent,
-        transactions: 0,
-        entries: 0,
-        meta: SubscribeUpdateBlockMeta {
-            slot,
-            blockhash: id.blockhash.to_string(),
-            parent_slot: slot - 1,
-            parent_blockhash: parent.blockhash.to_string(),
-            block_time: Some(UnixTimestamp { timestamp: 77 }),
-            block_height: Some(BlockHeight { block_height: 5 }),
-            ..Default::default()
-        },
-    });
-    Block {
-        id,
-        parent,
-        contents,
-        accounts: 0,
-        transactions: 0,
-        entries: 0,
-        meta,
-        source: SourceId::default(),
-        repaired_from: Vec::new(),
-        fetched_from: None,
-    }
-}
-
-fn key(byte: u8) -> String {
-    Pubkey([byte; 32]).to_string()
+    let id = |slot| BlockId::new(Slot(slot), blockhash(slot, 0));
+    small_block::block(id(slot), id(slot - 1), contents)
 }
 
 #[tokio::test]

@@ -1,36 +1,30 @@
 //! More clients than there may be, on real sockets: those that may are served, the others are told, and who was there before
-//! notices nothing. The clients are a process of their own, because each connection takes a file descriptor at both ends.
+//! notices nothing. The clients are the example `crowd_of_clients`, a process of its own.
 
 use std::{
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{ChildStdout, Command},
     time::timeout,
 };
-use tokio_tungstenite::{connect_async, tungstenite::Error};
 
-use crate::rig::{Client, Rig};
+use crate::rig::Rig;
 
-/// Names the clients' process and tells it where to go.
-const ADDRESS: &str = "HELIOGRAPH_CROWD_ADDRESS";
-const CLIENTS: &str = "HELIOGRAPH_CROWD_CLIENTS";
-/// As many as are wanted, and how many may come in.
+/// As many as are wanted, and how many of them are too many.
 const WANTED: usize = 10_000;
 const REFUSED: usize = 500;
 /// File descriptors of a process for other things.
 const OTHERS: usize = 200;
-/// Handshakes at a time.
-const AT_ONCE: usize = 64;
 /// A debug build on a busy machine.
-const VERY_LONG: Duration = Duration::from_secs(600);
+const VERY_LONG: Duration = Duration::from_secs(300);
 
-/// How many sockets this process may have.
+/// How many sockets this process, and the clients' like it, may have.
 fn sockets_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits
@@ -40,61 +34,17 @@ fn sockets_max() -> usize {
     soft.unwrap_or(1_024) - OTHERS
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Welcome {
-    /// Has its answer to `slotSubscribe`.
-    Served,
-    Told,
-    Closed,
-}
-
-async fn come(address: &str) -> (Welcome, Option<Client>) {
-    match connect_async(format!("ws://{address}/")).await {
-        Ok((stream, _)) => {
-            let mut client = Client(stream);
-            let answer = client.ask("slotSubscribe", json!([])).await;
-            assert!(answer["result"].is_u64(), "{answer}");
-            (Welcome::Served, Some(client))
-        }
-        Err(Error::Http(response)) => {
-            let body = response.body().clone().unwrap_or_default();
-            let text = String::from_utf8_lossy(&body);
-            assert_eq!(response.status(), 503);
-            assert!(text.contains("websocket.connections_max"), "{text}");
-            (Welcome::Told, None)
-        }
-        Err(_) => (Welcome::Closed, None),
-    }
-}
-
-/// The clients; does nothing unless it was started by the other.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the process of clients of ten_thousand_connections"]
-async fn clients() {
-    let (Ok(address), Ok(count)) = (std::env::var(ADDRESS), std::env::var(CLIENTS)) else {
-        return;
-    };
-    let count: usize = count.parse().expect("a number");
-    let coming = stream::iter(0..count).map(|_| come(&address));
-    let came: Vec<_> = coming.buffer_unordered(AT_ONCE).collect().await;
-    let of = |which: Welcome| came.iter().filter(|(welcome, _)| *welcome == which).count();
-    println!(
-        "\ncame {} {} {}",
-        of(Welcome::Served),
-        of(Welcome::Told),
-        of(Welcome::Closed)
+fn clients() -> PathBuf {
+    // target/PROFILE/deps/websocket_door-… → target/PROFILE/examples
+    let exe = std::env::current_exe().expect("this program");
+    let profile = exe.ancestors().nth(2).expect("a target directory");
+    let program = profile.join("examples/crowd_of_clients");
+    assert!(
+        program.is_file(),
+        "{}: cargo builds examples with the tests",
+        program.display()
     );
-    let served = came.into_iter().filter_map(|(_, client)| client);
-    let hearing = served.map(async |mut client| {
-        // This slot is the last that is told.
-        while client.next().await["params"]["result"]["slot"] != u64::MAX {}
-        client
-    });
-    let heard: Vec<Client> = stream::iter(hearing)
-        .buffer_unordered(WANTED)
-        .collect()
-        .await;
-    println!("\nheard {}", heard.len());
+    program
 }
 
 /// The numbers of the line that begins with the word.
@@ -119,7 +69,6 @@ fn resident_mib() -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "opens as many connections as the process may, for a minute"]
 async fn ten_thousand_connections() {
     let count = WANTED.min(sockets_max());
     // One of them was there before.
@@ -128,11 +77,8 @@ async fn ten_thousand_connections() {
     let mut before = rig.client().await;
     before.ask("slotSubscribe", json!([])).await;
     let at_rest = resident_mib();
-    let program = std::env::current_exe().expect("this program");
-    let mut child = Command::new(program)
-        .args(["--ignored", "--exact", "crowd::clients", "--nocapture"])
-        .env(ADDRESS, rig.address.to_string())
-        .env(CLIENTS, count.to_string())
+    let mut child = Command::new(clients())
+        .args([rig.address.to_string(), count.to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

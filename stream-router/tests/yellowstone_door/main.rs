@@ -2,6 +2,8 @@
 //! engine that each test plays itself.
 
 mod access;
+#[path = "../at_a_door/mod.rs"]
+mod at_a_door;
 mod beside;
 mod certificates;
 mod hostile;

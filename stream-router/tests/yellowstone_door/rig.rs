@@ -1,6 +1,6 @@
 //! A door on a port of its own, and the engine behind it in the test's hands.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use event_schema::proto::{
@@ -12,12 +12,11 @@ use event_schema::proto::{
 };
 use futures::{Stream, StreamExt};
 use prometheus::Registry;
-use sha2::{Digest, Sha256};
 use stream_router::{
     access::Gate,
     yellowstone::{
         beside,
-        config::{GrpcConfig, XToken},
+        config::GrpcConfig,
         door::{self, Door, DoorMetrics},
         engine::{Command, Start},
         filter::{Filters, SubscriberId},
@@ -34,8 +33,8 @@ use tokio::{
 use tonic::Status;
 use yellowstone_grpc_client::{GeyserGrpcBuilder, GeyserGrpcClient};
 
-/// Longer than anything here takes; a test that waits so long has failed.
-pub const LONG: Duration = Duration::from_secs(20);
+use crate::at_a_door;
+pub use crate::at_a_door::{LONG, token};
 
 pub struct Rig {
     pub address: SocketAddr,
@@ -139,44 +138,12 @@ impl Rig {
         }
     }
 
-    /// The sum over all series that have these labels.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == name);
-        family.map_or(0.0, |family| {
-            let has = |metric: &&prometheus::proto::Metric| {
-                labels.iter().all(|(name, value)| {
-                    let mut pairs = metric.get_label().iter();
-                    pairs.any(|pair| (pair.name(), pair.value()) == (*name, *value))
-                })
-            };
-            let value = |metric: &prometheus::proto::Metric| {
-                metric.get_counter().get_value() + metric.get_gauge().get_value()
-            };
-            family.get_metric().iter().filter(has).map(value).sum()
-        })
+        at_a_door::metric(&self.registry, name, labels)
     }
 
-    /// Waits until the metric has the value.
     pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let wait = async {
-            while self.metric(name, labels) != value {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(LONG, wait).await.is_err() {
-            let is = self.metric(name, labels);
-            panic!("{name}{labels:?} is {is}, not {value}");
-        }
-    }
-}
-
-pub fn token(name: &str, token: &str) -> XToken {
-    let digest = Sha256::digest(token);
-    XToken {
-        name: name.to_owned(),
-        sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ..XToken::default()
+        at_a_door::metric_becomes(&self.registry, name, labels, value).await;
     }
 }
 

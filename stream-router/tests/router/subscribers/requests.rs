@@ -4,21 +4,7 @@ use event_schema::proto::geyser::SlotStatus;
 use proptest::prelude::*;
 use stream_router::router::SlotUpdate;
 
-use super::*;
-
-const METHODS: [&str; 11] = [
-    "account",
-    "program",
-    "logs",
-    "signature",
-    "transaction",
-    "block",
-    "vote",
-    "slot",
-    "slotsUpdates",
-    "root",
-    "gap",
-];
+use super::{small_block::METHODS, *};
 
 /// What somebody may write as first parameter: right, nearly right, wrong.
 fn subject() -> impl Strategy<Value = Value> {

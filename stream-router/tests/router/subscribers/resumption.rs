@@ -1,12 +1,6 @@
 //! A notification with a cursor has the `result` of one without: the same block, told by the fan-out and by the engine.
 
-use event_schema::proto::{
-    Message as _,
-    geyser::{
-        SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateTransaction,
-        subscribe_update::UpdateOneof,
-    },
-};
+use event_schema::proto::{Message as _, geyser::SubscribeUpdate};
 use stream_router::{
     resumption::{shown, wanted},
     subscription::{Ask, Level, ask},
@@ -18,45 +12,8 @@ use stream_router::{
 
 use super::*;
 
-/// As an observed record has it: what the engine forwards.
-fn with_bytes(slot: u64, content: Content) -> Content {
-    let update = match &content.body {
-        Body::Account(info) => UpdateOneof::Account(SubscribeUpdateAccount {
-            slot,
-            account: Some((**info).clone()),
-            is_startup: false,
-        }),
-        Body::Transaction(info) => UpdateOneof::Transaction(SubscribeUpdateTransaction {
-            slot,
-            transaction: Some((**info).clone()),
-        }),
-        _ => panic!("neither account nor transaction"),
-    };
-    let update = SubscribeUpdate {
-        update_oneof: Some(update),
-        ..SubscribeUpdate::default()
-    };
-    Content {
-        bytes: update.encode_to_vec().into(),
-        ..content
-    }
-}
-
 fn told_block() -> Block {
-    let error = vec![8, 0, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0];
-    let contents = vec![
-        account(5, 9, 1, b"ab", 1),
-        transaction(0, true, &[4], None),
-        account(5, 9, 2, b"abc", 2),
-        account(6, 9, 1, b"ab", 3),
-        // Gone: nobody owns it any more.
-        account(7, 9, 0, b"ab", 4),
-        transaction(1, false, &[4, 7], Some(error)),
-        transaction(2, false, &[6], None),
-        account(8, 0, 3, b"", 5),
-    ];
-    let contents = contents.into_iter().map(|content| with_bytes(10, content));
-    block(10, contents.collect())
+    block(10, small_block::contents(10))
 }
 
 fn with_cursors(method: &str, mut params: Value) -> Vec<Value> {
