@@ -174,17 +174,17 @@ impl Door {
     }
 
     /// A stream, without waiting for its first request: clients may want to see our headers before they send it.
-    /// `commands` go to the engine whose subscriber it becomes.
+    /// `commands` go to the engine whose subscriber it becomes, after the snapshot if there is one to be given.
     fn open<R>(
         &self,
         request: Request<R>,
         commands: &mpsc::Sender<Command>,
+        snapshot: Option<(Snapshots, Tips)>,
     ) -> Result<Updates, Status>
     where
         R: Stream<Item = Result<Call, Status>> + Send + 'static,
     {
-        let (metadata, extensions, requests) = request.into_parts();
-        let snapshot = self.snapshot(&metadata)?;
+        let (_, extensions, requests) = request.into_parts();
         let (Some(key), Some(peer)) = (extensions.get::<Arc<Key>>(), extensions.get::<Peer>())
         else {
             return Err(Status::internal("the call came past the gate"));

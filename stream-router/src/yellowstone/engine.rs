@@ -14,15 +14,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
-use event_schema::Slot;
 use futures::{
     FutureExt,
     future::{BoxFuture, OptionFuture},
 };
-use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
     time::{Duration, Instant},
 };
@@ -30,16 +27,15 @@ use tokio::{
 use super::{
     catch_up::CatchUp,
     cursor::Cursor,
-    filter::{FilterError, FilterIndex, Filters, SubscriberId},
+    filter::{FilterIndex, Filters, SubscriberId},
     outbox::{Ending, Outbox},
     tips::Tips,
 };
-use crate::{
-    archive::Archive, publication::Told, router::Effect, state::Earlier, subscription::Level,
-};
+use crate::{archive::Archive, subscription::Level};
 
 mod blocks;
 mod chronicle;
+mod command;
 mod composed;
 mod delivery;
 mod early;
@@ -50,6 +46,7 @@ mod stamp;
 use blocks::RecentBlocks;
 pub use blocks::weight;
 pub use chronicle::{Chronicle, Item, Reached, TooOld, What};
+pub use command::{CaughtUp, Command, News, Start, SubscriberView, say_goodbye};
 pub use delivery::frame as delivered;
 pub use early::{EarlySlots, Had};
 pub use emission::{Delivery, Scratch, event, telling};
@@ -63,104 +60,6 @@ pub const COMMANDS: usize = 1_024;
 const TIDY: Duration = Duration::from_secs(10);
 /// Tellings that are given from memory to one that hands over; more are read from the log first.
 const HANDED_OVER_MAX: usize = 8;
-
-/// Where a subscription begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    Now,
-    /// With everything of this slot and later ones.
-    Slot(Slot),
-    /// After the update that carried this cursor. Empty: from now, in canonical order, with cursors.
-    Cursor(Bytes),
-}
-
-/// What the door and the tasks that catch up send.
-#[derive(Debug)]
-pub enum Command {
-    Connect {
-        id: SubscriberId,
-        outbox: Outbox,
-        filters: Filters,
-        start: Start,
-    },
-    /// A further request on the same stream.
-    Replace {
-        id: SubscriberId,
-        filters: Filters,
-        start: Start,
-    },
-    ChangeAccounts {
-        id: SubscriberId,
-        filter: String,
-        add: Vec<[u8; 32]>,
-        remove: Vec<[u8; 32]>,
-        done: oneshot::Sender<Result<(), FilterError>>,
-    },
-    Disconnect {
-        id: SubscriberId,
-    },
-    Who(oneshot::Sender<Vec<SubscriberView>>),
-    /// From a task that catches up: everything through this telling was given.
-    CaughtUp {
-        id: SubscriberId,
-        epoch: u64,
-        number: u64,
-        had: Had,
-        next: oneshot::Sender<CaughtUp>,
-    },
-}
-
-/// Tells the engine that a subscriber has gone, whatever else it has to do; when the engine is gone, nobody needs to know.
-pub fn say_goodbye(engine: &mpsc::Sender<Command>, id: SubscriberId) {
-    let goodbye = Command::Disconnect { id };
-    if let Err(mpsc::error::TrySendError::Full(goodbye)) = engine.try_send(goodbye)
-        && let Ok(runtime) = tokio::runtime::Handle::try_current()
-    {
-        // It is behind; it must hear of it all the same.
-        let engine = engine.clone();
-        runtime.spawn(async move {
-            let _ = engine.send(goodbye).await;
-        });
-    }
-}
-
-/// What a task that catches up does next.
-#[derive(Debug)]
-pub enum CaughtUp {
-    /// The subscriber is live, or gone: the task ends.
-    Done,
-    More {
-        filters: Box<Filters>,
-        /// Everything through this telling was given.
-        through: u64,
-        items: Vec<Item>,
-        /// Items of the first telling that were given already.
-        from: u32,
-        had: Had,
-    },
-    TooOld(TooOld),
-}
-
-/// What the router's loop sends.
-#[derive(Debug)]
-pub enum News {
-    /// A life of the publication begins; what earlier ones told.
-    Restored(Earlier),
-    /// [`Effect::Early`], [`Effect::SlotUpdate`], and [`Effect::Closed`] of slots without a block; at once.
-    Early(Vec<Effect>),
-    /// On the log, in the order of their numbers.
-    Committed(Vec<Told>),
-}
-
-/// One subscriber, for operators.
-#[derive(Debug, Clone, Serialize)]
-pub struct SubscriberView {
-    pub id: SubscriberId,
-    pub commitment: &'static str,
-    pub queued_bytes: usize,
-    /// False while it catches up from the log.
-    pub live: bool,
-}
 
 /// What becomes of a subscriber whose queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -257,3 +257,15 @@ async fn one_that_does_not_read_is_let_go() {
         status.message()
     );
 }
+
+/// Yellowstone's client says of all its calls whether it wants the state first; these have none.
+#[tokio::test]
+async fn a_client_that_asks_for_snapshots_gets_what_has_none() {
+    let rig = Rig::open().await;
+    let builder = rig.builder().set_x_request_snapshot(true);
+    let mut client = builder.connect().await.expect("connection");
+    let mut updates = client.subscribe_gossip().await.expect("a stream");
+    let first = next(&mut updates).await.expect("a snapshot of the nodes");
+    assert!(matches!(first.update_oneof, Some(Gossip::Snapshot(_))));
+    client.subscribe_deshred().await.expect("a stream");
+}

@@ -32,7 +32,10 @@ impl Geyser for Door {
         &self,
         request: Request<Streaming<Call>>,
     ) -> Result<Response<Updates>, Status> {
-        self.answer("Subscribe", self.open(request, &self.0.commands))
+        let updates = self
+            .snapshot(request.metadata())
+            .and_then(|snapshot| self.open(request, &self.0.commands, snapshot));
+        self.answer("Subscribe", updates)
     }
 
     async fn subscribe_deshred(
@@ -40,7 +43,7 @@ impl Geyser for Door {
         request: Request<Streaming<SubscribeDeshredRequest>>,
     ) -> Result<Response<Self::SubscribeDeshredStream>, Status> {
         let request = request.map(|requests| requests.map(|asked| asked.map(translate::call)));
-        let updates = self.open(request, &self.0.beside.deshred);
+        let updates = self.open(request, &self.0.beside.deshred, None);
         let updates = updates.map(|updates| updates.map(translate::deshred as fn(_) -> _));
         self.answer("SubscribeDeshred", updates)
     }
@@ -51,7 +54,7 @@ impl Geyser for Door {
     ) -> Result<Response<Self::SubscribeGossipStream>, Status> {
         // There is nothing to ask for but all.
         let request = request.map(|_| stream::iter([Ok(Call::default())]));
-        let updates = self.open(request, &self.0.beside.gossip);
+        let updates = self.open(request, &self.0.beside.gossip, None);
         let updates = updates.map(|updates| updates.map(translate::gossip as fn(_) -> _));
         self.answer("SubscribeGossip", updates)
     }

@@ -131,7 +131,7 @@ impl Chronicle {
             update: update.clone(),
         };
         self.gaps.insert(number, known);
-        // As many as the state remembers: a next life must refuse the same cursors.
+        // One fewer than the state remembers: by the one left over, a next life knows which cursors to refuse.
         while self.gaps.len() >= GAPS_MAX {
             if let Some((number, _)) = self.gaps.pop_first() {
                 self.forgotten = self.forgotten.max(number);
