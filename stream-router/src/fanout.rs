@@ -34,6 +34,8 @@ mod executions;
 mod index;
 mod queue;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod value;
 mod votes;
 
@@ -68,8 +70,8 @@ struct Connection {
     outbox: Outbox,
     allowance: Arc<Allowance>,
     subscriptions: Vec<SubscriptionId>,
-    /// How many of them have a cursor.
-    cursors: usize,
+    /// Those of them that have a cursor.
+    cursors: Vec<SubscriptionId>,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ struct Subscriber {
     received_told: bool,
 }
 
-/// Ends with its subscription.
+/// Ends with its subscription, or before it with an error.
 #[derive(Debug)]
 struct Task(AbortHandle);
 
@@ -184,7 +186,7 @@ impl Fanout {
                     outbox,
                     allowance,
                     subscriptions: Vec::new(),
-                    cursors: 0,
+                    cursors: Vec::new(),
                 };
                 self.connections.insert(id, connection);
             }
@@ -228,7 +230,7 @@ impl Fanout {
         connection: ConnectionId,
         subscription: Subscription,
     ) -> Result<Value, RpcError> {
-        let id = self.enter(connection, Arc::new(subscription), None::<fn() -> Task>)?;
+        let id = self.enter(connection, Arc::new(subscription))?;
         if let Some(subscriber) = self.subscribers.get(&id) {
             self.index.insert(id, &subscriber.subscription);
         }
@@ -246,36 +248,59 @@ impl Fanout {
                 "Invalid params: there are no cursors here, because grpc.enabled is false",
             ));
         };
-        let Some(owner) = self.connections.get(&connection) else {
-            return Err(RpcError::new(-32603, "Internal error"));
-        };
-        if owner.cursors >= self.cursors_max {
+        self.forget_ended(connection);
+        let cursors = self
+            .connections
+            .get(&connection)
+            .map_or(0, |owner| owner.cursors.len());
+        if cursors >= self.cursors_max {
             return Err(RpcError::subscription_refused(&format!(
                 "a connection may have {} subscriptions with a cursor (websocket.cursors_per_connection_max)",
                 self.cursors_max
             )));
         }
+        let id = self.enter(connection, Arc::new(resumption.subscription.clone()))?;
+        let (Some(owner), Some(subscriber)) = (
+            self.connections.get_mut(&connection),
+            self.subscribers.get_mut(&id),
+        ) else {
+            return Err(RpcError::new(-32603, "Internal error"));
+        };
         let resumed = Resumed {
-            id: self.next_id,
+            id,
             engine,
             queue: self.cursor_queue,
             feed: owner.outbox.feed(),
             metrics: self.metrics.clone(),
             resumption: Arc::new(resumption),
         };
-        let subscription = Arc::new(resumed.resumption.subscription.clone());
         let (begin, begun) = oneshot::channel();
-        let task = || Task(tokio::spawn(resumed.run(begun)).abort_handle());
-        let id = self.enter(connection, subscription, Some(task))?;
+        subscriber.task = Some(Task(tokio::spawn(resumed.run(begun)).abort_handle()));
+        owner.cursors.push(id);
         self.waiting.push(begin);
         Ok(json!(id))
+    }
+
+    /// Subscriptions whose client was told that there will be nothing more take no place from those that follow them.
+    fn forget_ended(&mut self, connection: ConnectionId) {
+        let Some(owner) = self.connections.get(&connection) else {
+            return;
+        };
+        let has_ended = |id: &SubscriptionId| {
+            let subscriber = self.subscribers.get(id);
+            let task = subscriber.and_then(|subscriber| subscriber.task.as_ref());
+            task.is_some_and(|Task(task)| task.is_finished())
+        };
+        let ended: Vec<SubscriptionId> = owner.cursors.iter().copied().filter(has_ended).collect();
+        for id in ended {
+            self.unsubscribe(id);
+        }
     }
 
     fn enter(
         &mut self,
         connection: ConnectionId,
         subscription: Arc<Subscription>,
-        task: Option<impl FnOnce() -> Task>,
     ) -> Result<SubscriptionId, RpcError> {
         let Some(owner) = self.connections.get_mut(&connection) else {
             return Err(RpcError::new(-32603, "Internal error"));
@@ -284,11 +309,10 @@ impl Fanout {
         let id = self.next_id;
         self.next_id += 1;
         owner.subscriptions.push(id);
-        owner.cursors += usize::from(task.is_some());
         let subscriber = Subscriber {
             connection,
             subscription,
-            task: task.map(|start| start()),
+            task: None,
             last_slot: None,
             received_told: false,
         };
@@ -303,7 +327,7 @@ impl Fanout {
         if let Some(connection) = self.connections.get_mut(&subscriber.connection) {
             connection.subscriptions.retain(|other| *other != id);
             connection.allowance.give_back(&subscriber.subscription);
-            connection.cursors -= usize::from(subscriber.task.is_some());
+            connection.cursors.retain(|other| *other != id);
         }
         if subscriber.task.is_none() {
             self.index.remove(id, &subscriber.subscription);
@@ -418,10 +442,6 @@ impl Fanout {
             return;
         };
         if !owner.outbox.push(item) {
-            self.metrics
-                .disconnects
-                .with_label_values(&["slow_consumer"])
-                .inc();
             self.disconnect(connection);
         }
     }

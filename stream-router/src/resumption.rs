@@ -37,9 +37,9 @@ const FIRST_ID: u64 = 1 << 63;
 /// `JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP`.
 const CLEANED_UP: i64 = -32001;
 
-/// The fields beside a `SubscribeUpdate`.
+/// The fields of ours in a `SubscribeUpdate`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Beside {
+struct Extension {
     #[prost(bytes = "vec", optional, tag = "1001")]
     cursor: Option<Vec<u8>>,
     #[prost(message, optional, tag = "1002")]
@@ -77,12 +77,8 @@ impl Resumed {
         }
         if let Err(error) = self.feed_all().await {
             let error = serde_json::json!(error);
-            self.tell(|method, id| {
-                format!(
-                    r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"error":{error},"subscription":{id}}}}}"#
-                )
-            })
-            .await;
+            let params = format!(r#""error":{error},"subscription":{}"#, self.id);
+            self.tell(&self.resumption.subscription, &params).await;
         }
     }
 
@@ -117,27 +113,27 @@ impl Resumed {
             let bytes = [frame.head, frame.body, frame.tail].concat();
             let read = SubscribeUpdate::decode(bytes.as_slice())
                 .ok()
-                .zip(Beside::decode(bytes.as_slice()).ok());
-            let Some((update, beside)) = read else {
+                .zip(Extension::decode(bytes.as_slice()).ok());
+            let Some((update, extension)) = read else {
                 // We wrote it: it can be read.
                 continue;
             };
-            let result = match (&beside.gap, &self.resumption.subscription) {
-                (Some(gap), _) => Some(gap_value(gap).to_string()),
-                (None, subscription) => shown(subscription, update),
+            let (subscription, result) = match &extension.gap {
+                Some(gap) => (&Subscription::Gap, Some(gap_value(gap).to_string())),
+                None => {
+                    let subscription = &self.resumption.subscription;
+                    (subscription, shown(subscription, update))
+                }
             };
-            let (Some(result), Some(cursor)) = (result, beside.cursor) else {
+            let (Some(result), Some(cursor)) = (result, extension.cursor) else {
                 continue;
             };
             let cursor = cursor_text(&cursor);
-            let is_gap = beside.gap.is_some();
-            let told = self.tell(|method, id| {
-                let method = if is_gap { Subscription::Gap.method() } else { method };
-                format!(
-                    r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"result":{result},"subscription":{id},"cursor":"{cursor}"}}}}"#
-                )
-            });
-            if !told.await {
+            let params = format!(
+                r#""result":{result},"subscription":{},"cursor":"{cursor}""#,
+                self.id
+            );
+            if !self.tell(subscription, &params).await {
                 return Ok(());
             }
         }
@@ -145,13 +141,14 @@ impl Resumed {
     }
 
     /// False when the client is gone.
-    async fn tell(&self, text: impl FnOnce(&str, SubscriptionId) -> String) -> bool {
-        let method = self.resumption.subscription.method();
+    async fn tell(&self, subscription: &Subscription, params: &str) -> bool {
+        let method = subscription.method();
         self.metrics
             .notifications
             .with_label_values(&[method])
             .inc();
-        self.feed.push(text(method, self.id)).await
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}}}}}"#);
+        self.feed.push(text).await
     }
 }
 

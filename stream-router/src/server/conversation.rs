@@ -12,7 +12,7 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::tungstenite;
@@ -97,7 +97,7 @@ impl Conversation {
             let outgoing = tokio::select! {
                 text = texts.next(), if paid => match text {
                     Some(text) => Message::Text(text.into()),
-                    None => return End::shutdown(),
+                    None => return over(&mut end, &mut draining).await,
                 },
                 () = sleep_until(paid_at), if !paid => continue,
                 frame = stream.next() => {
@@ -114,8 +114,7 @@ impl Conversation {
                     ping_at = Instant::now() + self.silence;
                     Message::Ping(Default::default())
                 },
-                Ok(reason) = &mut end => return End::told("slow_consumer", close_code::POLICY, reason),
-                () = drained(&mut draining) => return End::shutdown(),
+                end = over(&mut end, &mut draining) => return end,
             };
             let bytes = match &outgoing {
                 Message::Text(text) => text.len(),
@@ -128,8 +127,7 @@ impl Conversation {
                     Ok(Err(_)) => return End::Gone("connection_lost"),
                     Err(_) => return End::Gone("stalled"),
                 },
-                Ok(reason) = &mut end => return End::told("slow_consumer", close_code::POLICY, reason),
-                () = drained(&mut draining) => return End::shutdown(),
+                end = over(&mut end, &mut draining) => return end,
             }
             if bytes > 0 {
                 self.count(bytes);
@@ -192,7 +190,50 @@ impl Conversation {
     }
 }
 
-async fn drained(draining: &mut watch::Receiver<bool>) {
-    // Also when the sender is gone: the process is ending.
-    let _ = draining.wait_for(|draining| *draining).await;
+/// When the subscriber is given up, or the router goes away. A sender that is gone means that, too.
+async fn over(
+    end: &mut oneshot::Receiver<&'static str>,
+    draining: &mut watch::Receiver<bool>,
+) -> End {
+    tokio::select! {
+        given_up = end => match given_up {
+            Ok(reason) => End::told("slow_consumer", close_code::POLICY, reason),
+            Err(_) => End::shutdown(),
+        },
+        _ = draining.wait_for(|draining| *draining) => End::shutdown(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{
+        access::Gate,
+        config::WebSocketConfig,
+        fanout::{Allowance, Fanout, queue},
+        metrics::Metrics,
+        yellowstone::config::GrpcConfig,
+    };
+
+    /// What did not fit was the first: the queue is at its end as soon as the reason is there.
+    #[tokio::test]
+    async fn one_that_is_given_up_is_told_why_though_nothing_is_queued() {
+        let registry = Registry::new();
+        let config = WebSocketConfig {
+            queue_bytes_max: 1,
+            ..WebSocketConfig::default()
+        };
+        let mut fanout = Fanout::new(config, Metrics::new(&registry).unwrap());
+        let gate = Gate::new(&GrpcConfig::default(), &registry).unwrap();
+        let allowance = Allowance::new(gate.anonymous(), 1);
+        let (outbox, mut inbox) = queue(&config);
+        fanout.command(Command::Connect(1, outbox, Arc::new(allowance)));
+        fanout.command(Command::Request(1, Request::Broken));
+        assert_eq!(inbox.texts.next().await, None);
+        let (_router, mut draining) = watch::channel(false);
+        let end = over(&mut inbox.end, &mut draining).await;
+        assert!(matches!(end, End::Told("slow_consumer", ..)));
+    }
 }
