@@ -147,15 +147,8 @@ impl XToken {
 
     /// `None`: not 64 hex digits.
     pub fn digest(&self) -> Option<[u8; 32]> {
-        let text = self.sha256.as_bytes();
-        if text.len() != 64 {
-            return None;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16);
         let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-        }
+        hex::decode_to_slice(&self.sha256, &mut digest).ok()?;
         Some(digest)
     }
 }
