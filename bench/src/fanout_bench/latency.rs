@@ -118,7 +118,7 @@ fn measure(
         let mut client = builder.connect().await?;
         let (mut requests, mut stream) =
             client.subscribe_with_request(Some(all_accounts())).await?;
-        // The pong says that the router has the subscription.
+        // The pong says that the request was read; it is in force long before the stream has warmed up.
         let ping = SubscribeRequest {
             ping: Some(SubscribeRequestPing { id: 1 }),
             ..SubscribeRequest::default()
