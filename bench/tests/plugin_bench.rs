@@ -176,14 +176,13 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
 }
 
-#[test]
-fn a_comparison_ends_with_a_table_and_a_report() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("recording.conf");
-    std::fs::write(&config, folder.path().join("seen").to_str().unwrap()).unwrap();
+/// What the bench says of one round of the recording plugin, which writes what it sees to `seen`.
+fn recorded(arguments: &[&str], seen: &Path) -> String {
+    let config = seen.with_extension("conf");
+    std::fs::write(&config, seen.to_str().unwrap()).unwrap();
     let output = bench()
         .args(["plugin", "--json", "--without-ours", "--rounds", "1"])
-        .args(["--threads", "1", "--transactions", "40"])
+        .args(arguments)
         // Nobody in this run delivers anything, so no broker is needed.
         .args(["--brokers", "127.0.0.1:1"])
         .arg("--blocks")
@@ -195,7 +194,14 @@ fn a_comparison_ends_with_a_table_and_a_report() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_comparison_ends_with_a_table_and_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--threads", "1", "--transactions", "40"];
+    let out = recorded(&arguments, &folder.path().join("seen"));
     assert!(out.contains("two readings of the clock cost"), "{out}");
     assert!(out.contains("account_165") && out.contains("paced_1_threads"));
     let report: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
@@ -221,32 +227,18 @@ fn a_comparison_ends_with_a_table_and_a_report() {
 #[test]
 fn slots_of_a_small_cluster_come_whole_and_in_their_pace() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, out) = (
-        folder.path().join("recording.conf"),
-        folder.path().join("seen"),
-    );
-    std::fs::write(&config, out.to_str().unwrap()).unwrap();
-    let output = bench()
-        .args(["plugin", "--json", "--without-ours", "--rounds", "1"])
-        .args([
+    let seen = folder.path().join("seen");
+    let said = recorded(
+        &[
             "--validator-pace",
             "1",
             "--slot-callbacks",
             "74",
             "--slot-millis",
             "100",
-        ])
-        .args(["--brokers", "127.0.0.1:1"])
-        .arg("--blocks")
-        .arg(shipped_blocks())
-        .arg("--so")
-        .arg(example("librecording_plugin.so"))
-        .arg("--config")
-        .arg(&config)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ],
+        &seen,
+    );
     let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     let figures = &report["figures"]["recording_plugin-1"];
     // One second at 740 a second, and the slot that was under way.
@@ -257,7 +249,7 @@ fn slots_of_a_small_cluster_come_whole_and_in_their_pace() {
         0,
         "nobody promised anything"
     );
-    let seen = std::fs::read_to_string(out).unwrap();
+    let seen = std::fs::read_to_string(seen).unwrap();
     let of = |name: &str| seen.lines().filter(|line| line.contains(name)).count();
     let slots = of("\"callback\":\"block\"");
     assert!(slots > 1, "{slots}");

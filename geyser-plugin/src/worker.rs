@@ -53,7 +53,7 @@ const BATCH: usize = 1024;
 const WAITING_NAP: Duration = Duration::from_millis(1);
 /// A full Kafka client is given this long, while the ring is not pressed, before records go to disk.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Kafka is away, not only slow, when it has acknowledged nothing for this long.
+/// Kafka is away, not only slow, for a record at the ring's end that has kept its room for this long.
 const STUCK: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 1_000 });
 /// A client that holds only what is on disk as well is in nobody's way, and connects by itself. After so long without an
 /// answer it is replaced all the same: a connection may be dead without anybody telling.

@@ -19,13 +19,14 @@ export class Comparison {
 
   /**
    * Leaves out what the validator told of an execution that no block holds: when a slot ends while a transaction is being
-   * recorded, Agave executes it again in the next one, but still tells the logs of the first try, again and again.
-   * `recorded` asks the chain. How many there were is part of the verdict.
+   * recorded, Agave executes it again, but still tells the logs of the first try, again and again. `recorded` asks the chain.
+   * Where the second try is in the slot of the first, each of the first one's is a repetition of what the block holds, and
+   * counts with them. How many there were is part of the verdict. What the router repeats stays a difference.
    */
   keepRecorded(recorded) {
-    const kept = this.validator.filter(recorded);
-    this.unrecorded = this.validator.length - kept.length;
-    this.validator = kept;
+    const kept = new Map(this.validator.filter(recorded).map((told) => [text(told), told]));
+    this.unrecorded = this.validator.length - kept.size;
+    this.validator = [...kept.values()];
   }
 
   /** The same number of notifications, equal one by one and in the same order. */

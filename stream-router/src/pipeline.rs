@@ -7,11 +7,11 @@
 //! | loop → transaction | one in flight, one of 256 MiB waiting | nothing is read until the log has taken it |
 //! | repair → loop | 1 block | no further block is offered; the loop never waits for a repair |
 //! | loop → fan-outs | 256 batches of effects each | the loop waits: a fan-out never waits for a subscriber |
+//! | loop → what is sent beside blocks (deshred, gossip) | 16,384 reports | dropped and counted |
 //! | fan-out → subscriber | `websocket.queue_*` | the subscriber is disconnected with the reason |
 //!
 //! The loop takes what the readers have, lets the core conclude, tells live subscribers, and commits while it goes on. A lost
-//! broker or an
-//! unknown commit outcome ends one life of the publication; the next reads the state and goes on. When another router has
+//! broker or an unknown commit outcome ends one life of the publication; the next reads the state and goes on. When another router has
 //! taken over, this one stands by (`leadership`).
 
 use std::{

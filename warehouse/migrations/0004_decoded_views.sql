@@ -66,9 +66,10 @@ WHERE program = base58Decode('Stake11111111111111111111111111111111111111') AND 
 
 CREATE OR REPLACE VIEW trades
 COMMENT 'Final swaps of successful transactions as base and quote: quote is USDC, else USDT, else SOL, else the mint whose key is greater. price: raw quote units per raw base unit, 18 digits'
-AS SELECT
+AS WITH [base58Decode('So11111111111111111111111111111111111111112'), base58Decode('Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB'), base58Decode('EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v')] AS quotes
+SELECT
     slot, tx_index, path, event_index, block_time, protocol, pool, user,
-    ((if(mint_in = base58Decode('EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v'), 3, if(mint_in = base58Decode('Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB'), 2, if(mint_in = base58Decode('So11111111111111111111111111111111111111112'), 1, 0)))) > (if(mint_out = base58Decode('EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v'), 3, if(mint_out = base58Decode('Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB'), 2, if(mint_out = base58Decode('So11111111111111111111111111111111111111112'), 1, 0))))) OR ((if(mint_in = base58Decode('EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v'), 3, if(mint_in = base58Decode('Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB'), 2, if(mint_in = base58Decode('So11111111111111111111111111111111111111112'), 1, 0)))) = (if(mint_out = base58Decode('EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v'), 3, if(mint_out = base58Decode('Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB'), 2, if(mint_out = base58Decode('So11111111111111111111111111111111111111112'), 1, 0)))) AND mint_in > mint_out) AS buys,
+    (indexOf(quotes, mint_in), mint_in) > (indexOf(quotes, mint_out), mint_out) AS buys,
     if(buys, mint_out, mint_in) AS base_mint,
     if(buys, mint_in, mint_out) AS quote_mint,
     if(buys, amount_out, amount_in) AS base_amount,

@@ -3,12 +3,7 @@
 mod decode_proof;
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use decode_proof::recorded;
 use event_log::{EventLog, MemoryLog, TopicSpec};
@@ -25,7 +20,7 @@ use event_schema::{
 use local_services::{ClickHouseDoor, DoorOptions};
 use service_host::Host;
 use sha2::{Digest, Sha256};
-use support::{PARTITIONS, ask, block_of, status};
+use support::{PARTITIONS, ask, block_of, status, until};
 use warehouse::{
     decode::{Trace, decode, programs},
     sink::{SinkConfig, run_on},
@@ -94,24 +89,7 @@ impl Bed {
     }
 
     async fn until(&self, sql: &str, expected: &str) {
-        let started = Instant::now();
-        loop {
-            let response = reqwest::Client::new()
-                .post(self.door.url())
-                .body(sql.to_owned());
-            let text = match response.send().await {
-                Ok(response) => response.text().await.unwrap_or_default(),
-                Err(error) => error.to_string(),
-            };
-            if text.trim_end() == expected {
-                return;
-            }
-            assert!(
-                started.elapsed() < Duration::from_secs(90),
-                "{sql}: {text:?}, not {expected:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(&self.door.url(), sql, expected).await;
     }
 }
 

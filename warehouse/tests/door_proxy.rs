@@ -7,13 +7,13 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clickhouse::Row;
 use door_process::{Door, PASSWORD};
 use serde::{Deserialize, Serialize};
-use support::{ask, post};
+use support::{ask, post, until};
 
 struct Pair {
     server: Door,
@@ -36,18 +36,6 @@ fn pair() -> &'static Pair {
 
 async fn started() -> &'static Pair {
     tokio::task::spawn_blocking(pair).await.unwrap()
-}
-
-async fn until(url: &str, sql: &str, expected: &str) {
-    let started = Instant::now();
-    loop {
-        let got = ask(url, sql).await;
-        if got == expected {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{sql}: {got}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 #[tokio::test]

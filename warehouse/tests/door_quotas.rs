@@ -7,12 +7,12 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use door_process::Door;
 use sha2::{Digest, Sha256};
-use support::{ask, post};
+use support::{ask, post, until};
 
 /// A window of a hundred days is one window for the whole test, unless it runs at its very edge.
 const LONG: u64 = 8_640_000;
@@ -149,19 +149,6 @@ async fn places_are_limited_and_come_back() {
         one.await.unwrap();
     }
     assert_eq!(ask(&url, "SELECT 1").await, "1");
-}
-
-/// Waits until the log answers as expected: it is written behind the queries.
-async fn until(url: &str, sql: &str, expected: &str) {
-    let started = Instant::now();
-    loop {
-        let got = ask(url, sql).await;
-        if got == expected {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{sql}: {got}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 #[tokio::test]

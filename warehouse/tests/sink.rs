@@ -2,17 +2,13 @@
 
 mod support;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use event_log::{EventLog, KafkaConfig, KafkaLog, MemoryLog, TopicSpec};
 use event_schema::{Topics, proto::geyser::SlotStatus};
 use local_services::{Child, ChildSpec, ClickHouseDoor, DoorOptions, Kafka, KafkaOptions};
 use service_host::Host;
-use support::{PARTITIONS, ask, block, damaged, status};
+use support::{PARTITIONS, ask, block, damaged, status, until};
 use warehouse::sink::{SinkConfig, run_on};
 
 fn door() -> ClickHouseDoor {
@@ -38,30 +34,6 @@ async fn create_topics(log: &dyn EventLog, topics: &Topics) {
     ])
     .await
     .unwrap();
-}
-
-/// Waits until `sql` answers `expected`.
-async fn until(url: &str, sql: &str, expected: &str) {
-    let started = Instant::now();
-    loop {
-        let response = reqwest::Client::new()
-            .post(url)
-            .body(sql.to_owned())
-            .send()
-            .await;
-        let text = match response {
-            Ok(response) => response.text().await.unwrap_or_default(),
-            Err(error) => error.to_string(),
-        };
-        if text.trim_end() == expected {
-            return;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(90),
-            "{sql}: {text:?}, not {expected:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 struct Running {

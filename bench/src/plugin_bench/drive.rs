@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
@@ -28,7 +28,6 @@ use super::{
     mix::{ACCOUNTS_PER_TRANSACTION, Kind},
     probe::Probe,
     touch,
-    validator_pace::unix_micros,
     workload::{PreparedBlock, Workload},
 };
 
@@ -443,6 +442,12 @@ impl<'a, P: Probe> Caller<'a, P> {
             window.wait();
         }
     }
+}
+
+pub fn unix_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     broker::Broker,
     drive::{Pace, Plan, Until},
-    host_process::{HostProcess, Measure},
+    host_process::{HostOptions, HostProcess, Measure},
     probe::{TIMED_ONE_IN, Turns},
     rounds::settle,
     subject::{Settings, Subject},
@@ -37,7 +37,7 @@ pub fn run(options: &Options<'_>, broker: &Broker, scratch: &Path) -> anyhow::Re
             others: json!({"metrics": {"callback_times": callback_times}}),
         };
         let subject = Subject::ours(name, options.plugin, scratch, &settings)?;
-        let host = HostProcess::start(&subject, &options.blocks, scratch, None)?;
+        let host = HostProcess::start(&subject, &options.blocks, scratch, &HostOptions::default())?;
         anyhow::Ok((subject, host))
     };
     let mut stands = [stand("timed", true)?, stand("untimed", false)?];

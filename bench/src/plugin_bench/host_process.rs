@@ -215,22 +215,8 @@ pub struct HostOptions<'a> {
 }
 
 impl HostProcess {
-    /// As [`HostProcess::start_with`]. With `preload`, that library comes first.
-    pub fn start(
-        subject: &Subject,
-        blocks: &Path,
-        scratch: &Path,
-        preload: Option<&Path>,
-    ) -> anyhow::Result<Self> {
-        let options = HostOptions {
-            preload,
-            ..HostOptions::default()
-        };
-        Self::start_with(subject, blocks, scratch, &options)
-    }
-
     /// Starts a host for `subject` and returns when the plugin is loaded.
-    pub fn start_with(
+    pub fn start(
         subject: &Subject,
         blocks: &Path,
         scratch: &Path,

@@ -14,7 +14,7 @@ use super::{
     broker::Broker,
     drive::{Pace, Plan, Until},
     histogram::Histogram,
-    host_process::{HostProcess, Measure, Round},
+    host_process::{HostOptions, HostProcess, Measure, Round},
     mix::Kind,
     plugin_metrics::{self, Balance},
     probe::Allocated,
@@ -136,7 +136,7 @@ pub fn measure(
 ) -> anyhow::Result<(Recorded, Vec<Outcome>)> {
     let mut stands = Vec::new();
     for subject in subjects {
-        let host = HostProcess::start(subject, blocks, scratch, None)?;
+        let host = HostProcess::start(subject, blocks, scratch, &HostOptions::default())?;
         stands.push(Stand {
             subject,
             host,
@@ -313,11 +313,15 @@ fn count_allocations(
     let Some(plan) = plans.first() else {
         return Ok(());
     };
+    let options = HostOptions {
+        preload: Some(&library),
+        ..HostOptions::default()
+    };
     for (subject, outcome) in subjects.iter().zip(outcomes) {
         say(&format!("counting allocations of {}", subject.name));
         let mut stand = Stand {
             subject,
-            host: HostProcess::start(subject, blocks, scratch, Some(&library))?,
+            host: HostProcess::start(subject, blocks, scratch, &options)?,
             rounds: Vec::new(),
         };
         for _ in 0..2 {

@@ -22,7 +22,7 @@ use super::{
     broker::Broker,
     drive::{Pace, Plan, Until},
     histogram::Histogram,
-    host_process::{HostProcess, Measure, Round},
+    host_process::{HostOptions, HostProcess, Measure, Round},
     mix::Kind,
     plugin_metrics::{self, Balance},
     process_figures::resident_kib,
@@ -100,7 +100,7 @@ fn observe(
         until: Until::Milliseconds(milliseconds),
         touched: false,
     };
-    let mut host = HostProcess::start(subject, &options.blocks, scratch, None)?;
+    let mut host = HostProcess::start(subject, &options.blocks, scratch, &HostOptions::default())?;
     eprintln!("warming");
     let warm = host.round(plan(3_000), Measure::Times)?;
     let beside = Measure::TimesBesideFloor(warm.latencies.all().mean());

@@ -27,7 +27,7 @@ use super::{
     plain_kafka::{Batching, PlainKafka},
     plugin_metrics,
     probe::Latencies,
-    process_figures::{cpu_seconds, cpu_seconds_by_thread},
+    process_figures::{cpu_seconds, thread_use},
     subject::{Origin, Settings, Subject},
     tally::{Contents, Tally},
     workload::Workload,
@@ -186,13 +186,15 @@ fn ours(
         others,
     };
     let subject = Subject::ours(name, plugin, scratch, &settings)?;
-    let Origin::SharedObject { so, config } = subject.origin else {
-        bail!("our plugin is a shared object");
+    let (Origin::SharedObject { so, config }, Some(prefix)) =
+        (subject.origin, subject.topic_prefix)
+    else {
+        bail!("our plugin is a shared object, and has topics");
     };
     Ok(Way {
         name: name.into(),
         plugin: LoadedPlugin::open(&so, &config)?,
-        reader: runtime.block_on(reader(broker.address(), &format!("bench-{name}")))?,
+        reader: runtime.block_on(reader(broker.address(), &prefix))?,
         numbered: true,
         metrics: subject.metrics,
         next_slot: FIRST_SLOT,
@@ -281,7 +283,7 @@ impl Way {
         let mut received = 0;
         let own = std::process::id();
         let cpu = cpu_seconds(own);
-        let by_thread = cpu_seconds_by_thread(own);
+        let by_thread = thread_use(own);
         let broker_cpu = broker.pid().map_or(0.0, cpu_seconds);
         let begin = Instant::now();
         let mut last = begin;
@@ -329,9 +331,9 @@ impl Way {
             bail!("{}: refused {} callbacks", self.name, driven.refused);
         }
         self.next_slot = next_slot;
-        for (name, seconds) in cpu_seconds_by_thread(own) {
-            let used = seconds - by_thread.get(&name).copied().unwrap_or(0.0);
-            *self.threads.entry(name).or_default() += used;
+        for (name, now) in thread_use(own) {
+            let used = now.since(by_thread.get(&name).copied().unwrap_or_default());
+            *self.threads.entry(name).or_default() += used.cpu_seconds;
         }
         Ok(Run {
             events_per_second: received as f64 / (last - begin).as_secs_f64(),

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -21,7 +21,7 @@ use yellowstone_grpc_proto::geyser::{SubscribeUpdate, subscribe_update::UpdateOn
 
 use super::{
     broker::Broker,
-    drive::{Pace, Plan, Until},
+    drive::{Pace, Plan, Until, unix_micros},
     histogram::Histogram,
     host_process::{HostOptions, HostProcess, Measure, Round},
     mix::Kind,
@@ -83,7 +83,7 @@ pub fn run(
         .build()?;
     let mut stands = Vec::new();
     for subject in subjects {
-        let host = HostProcess::start_with(
+        let host = HostProcess::start(
             subject,
             &options.blocks,
             scratch,
@@ -226,12 +226,6 @@ fn stamp(record: &Record) -> Option<u64> {
         UpdateOneof::Account(update) => Some(update.account?.write_version),
         _ => None,
     }
-}
-
-pub fn unix_micros() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as u64)
 }
 
 fn print(options: &Options, stands: &[Stand<'_>]) {

@@ -159,8 +159,8 @@ impl<O: Outlet> Worker<O> {
         let stuck = self.outlet.in_flight() > 0
             && (is_in_the_way
                 && self.moved.elapsed() >= STUCK
-                && self.silence.is_over(now, STUCK, SILENT)
-                || self.silence.lasts(now) >= SILENT);
+                && self.silence.had_its_time(now, STUCK)
+                || self.silence.is_over(now, SILENT));
         if !stuck || self.leaving || self.spill.is_none() {
             return;
         }

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// No client is given longer. By then Kafka's own client has taken its connection for dead, and made another
+/// (`socket.timeout.ms`, 60 s).
+const PATIENCE_MAX: Duration = Duration::from_millis(if cfg!(test) { 3_200 } else { 80_000 });
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Silence {
@@ -9,6 +13,8 @@ pub(super) struct Silence {
     /// Of those, how many an earlier client had been told.
     before_this_client: u64,
     since: Instant,
+    /// When the client was given the first of what it holds.
+    holds_since: Instant,
     /// Clients in a row that were closed without an answer.
     fruitless: u32,
 }
@@ -19,6 +25,7 @@ impl Silence {
             acknowledged: 0,
             before_this_client: 0,
             since: now,
+            holds_since: now,
             fruitless: 0,
         }
     }
@@ -28,6 +35,9 @@ impl Silence {
         if acknowledged != self.acknowledged || in_flight == 0 {
             self.acknowledged = acknowledged;
             self.since = now;
+        }
+        if in_flight == 0 {
+            self.holds_since = now;
         }
     }
 
@@ -40,18 +50,25 @@ impl Silence {
         };
         self.before_this_client = self.acknowledged;
         self.since = now;
+        self.holds_since = now;
     }
 
-    /// How long the client has held records without hearing of any.
-    pub(super) fn lasts(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.since)
+    /// Whether the client has heard of nothing that it holds for too long.
+    pub(super) fn is_over(&self, now: Instant, first: Duration) -> bool {
+        now.saturating_duration_since(self.since) >= self.patience(first)
     }
 
-    /// Whether the client had its time. Each that was closed without an answer gives the next one twice as long, up to `most`:
-    /// on a busy machine, or with a busy broker, the first answer may take longer than any that follows.
-    pub(super) fn is_over(&self, now: Instant, first: Duration, most: Duration) -> bool {
-        let patience = first.saturating_mul(1 << self.fruitless.min(16));
-        self.lasts(now) >= patience.min(most)
+    /// Whether the client had time for the first of what it holds, whatever else it heard of meanwhile: a partition may have no
+    /// leader while the others answer.
+    pub(super) fn had_its_time(&self, now: Instant, first: Duration) -> bool {
+        now.saturating_duration_since(self.holds_since) >= self.patience(first)
+    }
+
+    /// Each client that was closed without an answer gives the next one twice as long: on a busy machine, or with a busy broker,
+    /// the first answer may take longer than any that follows, and a client that is closed before it never gets one.
+    fn patience(&self, first: Duration) -> Duration {
+        let most = PATIENCE_MAX.max(first);
+        first.saturating_mul(1 << self.fruitless.min(16)).min(most)
     }
 
     /// Nothing says yet that the broker takes records from this client.
@@ -65,30 +82,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_begins_with_what_is_held_and_ends_with_an_answer() {
+    fn who_holds_nothing_owes_no_answer_and_a_new_client_starts_anew() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let millis = Duration::from_millis;
         let mut silence = Silence::new(start);
-        silence.look(0, 0, at(5));
-        assert_eq!(silence.lasts(at(5)), Duration::ZERO);
-        silence.look(0, 3, at(9));
-        assert_eq!(silence.lasts(at(9)), Duration::from_secs(4));
+        silence.look(0, 0, at(50));
+        assert!(!silence.is_over(at(50), millis(1)) && silence.is_untried());
+        silence.look(0, 3, at(90));
+        assert!(silence.is_over(at(90), millis(40)) && !silence.is_over(at(90), millis(41)));
+        silence.look(1, 2, at(100));
+        assert!(!silence.is_over(at(100), millis(1)) && !silence.is_untried());
+        // It has held two of them all the same.
+        assert!(silence.had_its_time(at(100), millis(50)));
+        assert!(!silence.had_its_time(at(100), millis(51)));
+        silence.client_closed(at(110));
+        silence.look(1, 2, at(120));
         assert!(silence.is_untried());
-        silence.look(1, 2, at(10));
-        assert_eq!(silence.lasts(at(10)), Duration::ZERO);
-        assert!(!silence.is_untried());
-        assert!(!silence.is_over(at(10), Duration::from_secs(1), Duration::from_secs(10)));
-        silence.client_closed(at(11));
-        silence.look(1, 2, at(12));
-        assert!(silence.is_untried());
-        assert_eq!(silence.lasts(at(12)), Duration::from_secs(1));
-        let is_over = |silence: &Silence, seconds| {
-            silence.is_over(at(seconds), Duration::from_secs(1), Duration::from_secs(3))
+        assert!(silence.is_over(at(120), millis(10)) && silence.had_its_time(at(120), millis(10)));
+    }
+
+    #[test]
+    fn each_client_without_an_answer_gives_the_next_twice_as_long() {
+        let start = Instant::now();
+        let mut silence = Silence::new(start);
+        let first = PATIENCE_MAX / 5;
+        let given = |silence: &Silence, time| {
+            let (before, then) = (start + time - Duration::from_millis(1), start + time);
+            assert!(!silence.is_over(before, first) && !silence.had_its_time(before, first));
+            assert!(silence.is_over(then, first) && silence.had_its_time(then, first));
         };
-        assert!(is_over(&silence, 12));
-        silence.client_closed(at(20));
-        assert!(!is_over(&silence, 21) && is_over(&silence, 22));
-        silence.client_closed(at(30));
-        assert!(!is_over(&silence, 32) && is_over(&silence, 33));
+        for time in [first, 2 * first, 4 * first, PATIENCE_MAX, PATIENCE_MAX] {
+            given(&silence, time);
+            silence.client_closed(start);
+        }
+        silence.look(1, 1, start);
+        silence.client_closed(start);
+        given(&silence, first);
     }
 }

@@ -1,6 +1,7 @@
 //! The log on Kafka: topics and questions here, reading, writing and transactions in the modules below.
 
 mod reader;
+mod serving;
 mod transactions;
 mod writer;
 

@@ -75,27 +75,13 @@ pub fn test(repository: &Path, arguments: &[String], say: &Say) -> anyhow::Resul
     })
 }
 
-/// Builds what operators deploy, in the release profile: a figure of a development build says little about it.
-fn build_release(repository: &Path) -> anyhow::Result<()> {
-    // One command, so that all have the same features and nothing is compiled twice.
-    let arguments = [
-        "build",
-        "--release",
-        "-p",
-        "bench",
-        "-p",
-        "geyser-plugin",
-        "-p",
-        "stream-router",
-        "-p",
-        "warehouse",
-        "--lib",
-        "--bins",
-        "--example",
-        "allocation_counter",
-    ];
+/// Builds in the release profile: a figure of a development build says little. One command for all packages, so that all have
+/// the same features and nothing is compiled twice.
+fn build_release(repository: &Path, packages: &[&str], targets: &[&str]) -> anyhow::Result<()> {
     let status = Command::new("cargo")
-        .args(arguments)
+        .args(["build", "--release"])
+        .args(packages.iter().flat_map(|name| ["-p", name]))
+        .args(targets)
         .current_dir(repository)
         .status()
         .context("could not run cargo")?;
@@ -112,7 +98,13 @@ pub fn bench(
     json: bool,
     arguments: &[String],
 ) -> anyhow::Result<ExitCode> {
-    build_release(repository)?;
+    let mut packages = vec!["bench", "geyser-plugin", "stream-router"];
+    if name == Some("warehouse-door") {
+        // Only here: its prompt changes the features of crates that everything else is built on.
+        packages.push("warehouse");
+    }
+    let targets = ["--lib", "--bins", "--example", "allocation_counter"];
+    build_release(repository, &packages, &targets)?;
     let mut command = Command::new(release("heliograph-bench")?);
     match name {
         Some(name) => command.arg(name),
@@ -133,22 +125,8 @@ pub fn warehouse_bench(
     json: bool,
     arguments: &[String],
 ) -> anyhow::Result<ExitCode> {
-    let arguments_of_build = [
-        "build",
-        "--release",
-        "-p",
-        "warehouse",
-        "--example",
-        "warehouse_bench",
-    ];
-    let status = Command::new("cargo")
-        .args(arguments_of_build)
-        .current_dir(repository)
-        .status()
-        .context("could not run cargo")?;
-    if !status.success() {
-        bail!("the release build failed (cargo ended with {status}); the lines above say why");
-    }
+    let targets = ["--lib", "--bins", "--example", "warehouse_bench"];
+    build_release(repository, &["warehouse"], &targets)?;
     let program = release("examples/warehouse_bench")?;
     measured(Command::new(program), json, arguments)
 }

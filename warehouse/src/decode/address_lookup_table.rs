@@ -1,7 +1,7 @@
 //! The Address Lookup Table program. Data is bincode, first a `u32` (`solana-address-lookup-table-interface`). Rent of a new
 //! or longer table is a System transfer beneath; closing a table empties it.
 
-use super::{Effect, Instruction, Known, LamportMovement, Unread, bytes::Reader};
+use super::{Instruction, Known, Unread, bytes::Reader};
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match Reader::new(instruction.data).u32()? {
@@ -11,13 +11,7 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         3 => Known::named("deactivate_lookup_table"),
         4 => Known::with(
             "close_lookup_table",
-            Effect::Lamports(LamportMovement {
-                kind: "close_lookup_table",
-                source: instruction.account(0)?,
-                destination: instruction.account(2)?,
-                lamports: None,
-                empties: true,
-            }),
+            instruction.lamports("close_lookup_table", [0, 2], None)?,
         ),
         _ => Err(Unread::Unknown),
     }

@@ -13,7 +13,7 @@ use super::{
     compute_budget::{Request, request},
     programs::{
         COMPUTE_BUDGET, ED25519, LOADER, LOADER_4, LOADER_DEPRECATED, LOADER_UPGRADEABLE,
-        SECP256K1, SECP256R1, SYSTEM, VOTE,
+        SECP256K1, SECP256R1, SYSTEM, VOTE, key,
     },
     token_flow::Placed,
 };
@@ -37,10 +37,6 @@ const BUILTINS: &[Key] = &[
     SECP256K1,
     ED25519,
 ];
-
-const fn key(base58: &str) -> Key {
-    bs58::decode(base58.as_bytes()).into_array_const_unwrap()
-}
 
 /// Accounts that tips to Jito's block engine go to, as Jito publishes them for mainnet.
 pub const TIP_ACCOUNTS: [Key; 8] = [

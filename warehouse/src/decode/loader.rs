@@ -1,7 +1,7 @@
 //! The upgradeable loader: programs deployed, upgraded, closed. Data is bincode, first a `u32`
 //! (`solana-loader-v3-interface`, `UpgradeableLoaderInstruction`).
 
-use super::{Effect, Instruction, Known, LamportMovement, Unread, bytes::Reader};
+use super::{Instruction, Known, Unread, bytes::Reader};
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     match Reader::new(instruction.data).u32()? {
@@ -13,13 +13,7 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         4 => Known::named("set_authority"),
         5 => Known::with(
             "close",
-            Effect::Lamports(LamportMovement {
-                kind: "close_program_account",
-                source: instruction.account(0)?,
-                destination: instruction.account(1)?,
-                lamports: None,
-                empties: true,
-            }),
+            instruction.lamports("close_program_account", [0, 1], None)?,
         ),
         6 => Known::named("extend_program"),
         7 => Known::named("set_authority_checked"),

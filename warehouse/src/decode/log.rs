@@ -6,7 +6,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{Call, Key, programs::RAYDIUM_AMM};
+use super::{Call, Key, key_of_base58, programs::RAYDIUM_AMM};
 
 /// Bytes written by a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,9 +67,7 @@ pub fn written(calls: &[Call<'_>], lines: &[String]) -> Vec<Written> {
 fn begun(rest: &str) -> Option<(Key, usize)> {
     let (program, depth) = rest.split_once(" invoke [")?;
     let depth = depth.strip_suffix(']')?.parse().ok()?;
-    let mut key = [0; 32];
-    let length = bs58::decode(program).onto(&mut key).ok()?;
-    (length == 32).then_some((key, depth))
+    Some((key_of_base58(program)?, depth))
 }
 
 /// One event is one piece: others of the line belong to programs that log several, and are not events.

@@ -43,6 +43,13 @@ pub use transaction::{Decoded, decode};
 /// A public key, raw.
 pub type Key = [u8; 32];
 
+/// The key that `base58` writes.
+pub fn key_of_base58(base58: &str) -> Option<Key> {
+    let mut key = [0; 32];
+    let length = bs58::decode(base58).onto(&mut key).ok()?;
+    (length == key.len()).then_some(key)
+}
+
 /// Place of an account among the transaction's keys.
 pub type Index = u8;
 
@@ -59,6 +66,22 @@ impl Instruction<'_> {
     /// The account at this place of the instruction; without it the instruction is malformed.
     pub fn account(&self, place: usize) -> Result<Index, Unread> {
         self.accounts.get(place).copied().ok_or(Unread::Malformed)
+    }
+
+    /// Lamports from the account at one place of the instruction to that at another; `None`: all that the source holds.
+    pub fn lamports(
+        &self,
+        kind: &'static str,
+        [source, destination]: [usize; 2],
+        lamports: Option<u64>,
+    ) -> Result<Effect, Unread> {
+        Ok(Effect::Lamports(LamportMovement {
+            kind,
+            source: self.account(source)?,
+            destination: self.account(destination)?,
+            lamports,
+            empties: lamports.is_none(),
+        }))
     }
 }
 

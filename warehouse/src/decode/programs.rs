@@ -18,7 +18,7 @@ pub struct Program {
     pub read: fn(&Instruction<'_>) -> Result<Known, Unread>,
 }
 
-const fn key(base58: &str) -> Key {
+pub(super) const fn key(base58: &str) -> Key {
     bs58::decode(base58.as_bytes()).into_array_const_unwrap()
 }
 

@@ -1,31 +1,22 @@
 //! The Stake program. Data is bincode, first a `u32` (`solana-stake-interface`, `StakeInstruction`).
 
-use super::{Effect, Instruction, Known, LamportMovement, Unread, bytes::Reader};
+use super::{Instruction, Known, Unread, bytes::Reader};
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     let mut data = Reader::new(instruction.data);
-    let moved = |name, kind, source, destination, lamports: Option<u64>| {
-        Known::with(
-            name,
-            Effect::Lamports(LamportMovement {
-                kind,
-                source: instruction.account(source)?,
-                destination: instruction.account(destination)?,
-                lamports,
-                empties: lamports.is_none(),
-            }),
-        )
+    let moved = |name, kind, accounts, lamports| {
+        Known::with(name, instruction.lamports(kind, accounts, lamports)?)
     };
     match data.u32()? {
         0 => Known::named("initialize"),
         1 => Known::named("authorize"),
         2 => Known::named("delegate"),
-        3 => moved("split", "stake_split", 0, 1, Some(data.u64()?)),
-        4 => moved("withdraw", "stake_withdraw", 0, 1, Some(data.u64()?)),
+        3 => moved("split", "stake_split", [0, 1], Some(data.u64()?)),
+        4 => moved("withdraw", "stake_withdraw", [0, 1], Some(data.u64()?)),
         5 => Known::named("deactivate"),
         6 => Known::named("set_lockup"),
         // All of the second account goes into the first.
-        7 => moved("merge", "stake_merge", 1, 0, None),
+        7 => moved("merge", "stake_merge", [1, 0], None),
         8 => Known::named("authorize_with_seed"),
         9 => Known::named("initialize_checked"),
         10 => Known::named("authorize_checked"),
@@ -34,12 +25,11 @@ pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         13 => Known::named("get_minimum_delegation"),
         14 => Known::named("deactivate_delinquent"),
         15 => Known::named("redelegate"),
-        16 => moved("move_stake", "move_stake", 0, 1, Some(data.u64()?)),
+        16 => moved("move_stake", "move_stake", [0, 1], Some(data.u64()?)),
         17 => moved(
             "move_lamports",
             "move_stake_lamports",
-            0,
-            1,
+            [0, 1],
             Some(data.u64()?),
         ),
         _ => Err(Unread::Unknown),

@@ -5,8 +5,8 @@
 //! guessed as zero; [`super::token_flow`] finds from the balances what can be found.
 
 use super::{
-    Effect, Index, Instruction, Known, LamportMovement, TokenFlow, TokenMovement, Unread,
-    bytes::Reader, programs, token_extension,
+    Effect, Instruction, Known, LamportMovement, TokenFlow, TokenMovement, Unread, bytes::Reader,
+    programs, token_extension,
 };
 
 /// The instruction that holds others. The program refuses batches within batches.
@@ -176,16 +176,10 @@ fn close(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         TokenFlow::Close,
         [None, Some(0), Some(1), Some(2)],
     )?;
-    let lamports = LamportMovement {
-        kind: "close_account",
-        source: instruction.account(0)?,
-        destination: instruction.account(1)?,
-        lamports: None,
-        empties: true,
-    };
+    let lamports = instruction.lamports("close_account", [0, 1], None)?;
     Ok(Known {
         name: "close_account",
-        effects: vec![Effect::Tokens(tokens), Effect::Lamports(lamports)],
+        effects: vec![Effect::Tokens(tokens), lamports],
     })
 }
 
@@ -201,7 +195,6 @@ fn unwrap_lamports(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Resu
         1 => Some(data.u64()?),
         _ => return Err(Unread::Malformed),
     };
-    let (source, destination): (Index, Index) = (instruction.account(0)?, instruction.account(1)?);
     let tokens = TokenMovement {
         amount,
         ..Mover(instruction).movement(
@@ -212,8 +205,8 @@ fn unwrap_lamports(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Resu
     };
     let lamports = LamportMovement {
         kind: "unwrap_lamports",
-        source,
-        destination,
+        source: instruction.account(0)?,
+        destination: instruction.account(1)?,
         lamports: amount,
         empties: false,
     };

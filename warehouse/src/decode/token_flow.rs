@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
-use super::{Index, Key, TokenFlow, TokenMovement, Trace, programs};
+use super::{Index, Key, TokenFlow, TokenMovement, Trace, key_of_base58, programs};
 
 /// A movement and the call that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn mints(
         .filter_map(|balance| {
             Some((
                 Index::try_from(balance.account_index).ok()?,
-                base58(&balance.mint)?,
+                key_of_base58(&balance.mint)?,
             ))
         });
     named.chain(listed).collect()
@@ -148,7 +148,7 @@ fn listed(meta: &TransactionStatusMeta) -> BTreeMap<Index, Account> {
                 continue;
             };
             let account = accounts.entry(index).or_default();
-            let mint = base58(&balance.mint);
+            let mint = key_of_base58(&balance.mint);
             account.unreadable |= account.listed && account.mint != mint;
             account.listed = true;
             account.mint = mint;
@@ -308,14 +308,6 @@ fn set_amount(movements: &mut [Placed<TokenMovement>], nth: usize, amount: i128)
 }
 
 /// The raw amount; the floating one beside it is never read.
-fn amount(balance: &TokenBalance) -> Option<u64> {
+pub fn amount(balance: &TokenBalance) -> Option<u64> {
     balance.ui_token_amount.as_ref()?.amount.parse().ok()
-}
-
-fn base58(text: &str) -> Option<Key> {
-    let mut key = [0; 32];
-    bs58::decode(text)
-        .onto(&mut key)
-        .is_ok_and(|length| length == 32)
-        .then_some(key)
 }

@@ -1,27 +1,18 @@
 //! The Vote program. Data is bincode, first a `u32` (`solana-vote-interface`, `VoteInstruction`). Votes themselves are only
 //! named: their content is the cluster's business, not an analyst's.
 
-use super::{Effect, Instruction, Known, LamportMovement, Unread, bytes::Reader};
+use super::{Instruction, Known, Unread, bytes::Reader};
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     let mut data = Reader::new(instruction.data);
-    let moved = |name, kind, source, destination, lamports| {
-        Known::with(
-            name,
-            Effect::Lamports(LamportMovement {
-                kind,
-                source: instruction.account(source)?,
-                destination: instruction.account(destination)?,
-                lamports: Some(lamports),
-                empties: false,
-            }),
-        )
-    };
     match data.u32()? {
         0 => Known::named("initialize"),
         1 => Known::named("authorize"),
         2 => Known::named("vote"),
-        3 => moved("withdraw", "vote_withdraw", 0, 1, data.u64()?),
+        3 => Known::with(
+            "withdraw",
+            instruction.lamports("vote_withdraw", [0, 1], Some(data.u64()?))?,
+        ),
         4 => Known::named("update_validator_identity"),
         5 => Known::named("update_commission"),
         6 => Known::named("vote_switch"),

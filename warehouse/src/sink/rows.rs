@@ -24,7 +24,7 @@ use super::{
     },
     tx_error,
 };
-use crate::decode::{Trace, decode, idl::Idls};
+use crate::decode::{Trace, decode, idl::Idls, key_of_base58};
 
 use decoded::Place;
 
@@ -229,14 +229,10 @@ fn account_update(
 }
 
 fn reward_row(slot: u64, reward_index: u32, reward: &Reward) -> RewardRow {
-    let mut account = [0; 32];
-    let decoded = bs58::decode(&reward.pubkey)
-        .onto(&mut account)
-        .is_ok_and(|length| length == 32);
     RewardRow {
         slot,
         reward_index,
-        account: decoded.then_some(account),
+        account: key_of_base58(&reward.pubkey),
         lamports: reward.lamports,
         post_balance: reward.post_balance,
         kind: match reward.reward_type() {

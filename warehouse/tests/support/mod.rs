@@ -1,7 +1,10 @@
 //! Canonical records as the router publishes them, and short ways to ask a door.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use event_log::NewRecord;
@@ -209,4 +212,28 @@ pub async fn ask(url: &str, sql: &str) -> String {
     let (status, text) = post(url, sql.to_owned()).await;
     assert_eq!(status, 200, "{sql}: {text}");
     text.trim_end().to_owned()
+}
+
+/// Waits until `sql` answers `expected`, also through a door that is being started again.
+pub async fn until(url: &str, sql: &str, expected: &str) {
+    let started = Instant::now();
+    loop {
+        let response = reqwest::Client::new()
+            .post(url)
+            .body(sql.to_owned())
+            .send()
+            .await;
+        let text = match response {
+            Ok(response) => response.text().await.unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        if text.trim_end() == expected {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(90),
+            "{sql}: {text:?}, not {expected:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -11,16 +11,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 
+use super::serving::serve;
 use super::writer::{QUEUE_FULL_PAUSE, delivery_error, headers};
 use super::{QuietContext, creation_error, is_transient, unavailable};
 use crate::{Error, KafkaConfig, NewRecord, Position, Result, TransactionalWriter};
 
 /// How long one step of a transaction may take in all, retries included.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long one turn of the serving thread lasts. Reports are served at once whatever this is; but the client's `poll` spins
-/// through the last millisecond of a turn, so short turns would keep a processor warm for nothing.
-const SERVING: Duration = Duration::from_secs(2);
 
 type Client = BaseProducer<Deliveries>;
 
@@ -133,7 +130,7 @@ impl KafkaTransactions {
                 .create_with_context(Deliveries::default())
                 .map_err(|error| creation_error(&config, error))?;
             let client = Arc::new(client);
-            serve(Arc::clone(&client))?;
+            serve(Arc::clone(&client), "transactions")?;
             let transactions = Transactions { config, id, client };
             transactions.step("taking over the transactional id", |client, left| {
                 client.init_transactions(left)
@@ -151,22 +148,6 @@ impl TransactionalWriter for KafkaTransactions {
         let config = transactions.lock().config.clone();
         blocking(config, move || transactions.lock().publish(&records)).await
     }
-}
-
-/// Serves delivery reports, also those that the client waits for while it aborts. Ends when the writer is gone, a turn later.
-fn serve(client: Arc<Client>) -> Result<()> {
-    std::thread::Builder::new()
-        .name("transactions".into())
-        .spawn(move || {
-            while Arc::strong_count(&client) > 1 {
-                client.poll(SERVING);
-            }
-        })
-        .map(drop)
-        .map_err(|error| Error::Refused {
-            doing: "starting the thread of a transactional writer".into(),
-            reason: error.to_string(),
-        })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -4,30 +4,63 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
-use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, ProducerContext};
+use tokio::sync::oneshot;
 
+use super::serving::serve;
 use super::{HEADER, ORIGIN, QuietContext, REASON, creation_error, is_transient, unavailable};
 use crate::{DeadLetter, Error, KafkaConfig, LogWriter, NewRecord, Position, Result};
 
 /// How soon to offer a record again when the client's queue is full.
 pub(super) const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
-type Client = FutureProducer<QuietContext>;
+type Client = BaseProducer<Reports>;
+
+/// Where a record came to lie.
+type Report = Result<i64, KafkaError>;
 
 pub(super) struct KafkaWriter {
     config: Arc<KafkaConfig>,
-    client: Client,
+    client: Arc<Client>,
+}
+
+/// Tells each append what became of its record.
+struct Reports;
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        QuietContext.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        QuietContext.error(error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Reports {
+    type DeliveryOpaque = Box<oneshot::Sender<Report>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, told: Self::DeliveryOpaque) {
+        // Who appended may have stopped waiting.
+        let _ = told.send(match result {
+            Ok(message) => Ok(message.offset()),
+            Err((error, _)) => Err(error.clone()),
+        });
+    }
 }
 
 impl KafkaWriter {
     pub(super) fn new(config: Arc<KafkaConfig>) -> Result<Self> {
         let client = config
             .producer()?
-            .create_with_context(QuietContext)
+            .create_with_context(Reports)
             .map_err(|error| creation_error(&config, error))?;
+        let client = Arc::new(client);
+        serve(Arc::clone(&client), "writer")?;
         Ok(Self { config, client })
     }
 }
@@ -53,8 +86,9 @@ fn enqueue(
     config: &KafkaConfig,
     client: &Client,
     record: &NewRecord,
-) -> Result<Option<DeliveryFuture>> {
-    let mut message: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&record.topic)
+) -> Result<Option<oneshot::Receiver<Report>>> {
+    let (told, report) = oneshot::channel();
+    let mut message = BaseRecord::with_opaque_to(&record.topic, Box::new(told))
         .partition(record.partition as i32)
         .key(&record.key[..])
         .headers(headers(record));
@@ -62,8 +96,8 @@ fn enqueue(
     if !record.value.is_empty() {
         message = message.payload(&record.value[..]);
     }
-    match client.send_result(message) {
-        Ok(delivery) => Ok(Some(delivery)),
+    match client.send(message) {
+        Ok(()) => Ok(Some(report)),
         Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(None),
         Err((error, _)) => Err(delivery_error(config, record, error)),
     }
@@ -94,18 +128,18 @@ pub(super) fn headers(record: &NewRecord) -> OwnedHeaders {
 async fn deliveries(
     config: &KafkaConfig,
     records: &[NewRecord],
-    sent: Vec<DeliveryFuture>,
+    sent: Vec<oneshot::Receiver<Report>>,
 ) -> Result<Vec<Position>> {
     let mut positions = Vec::with_capacity(sent.len());
     let mut failure = None;
     for (record, delivery) in records.iter().zip(sent) {
         match delivery.await {
-            Ok(Ok(delivered)) => positions.push(Position {
+            Ok(Ok(offset)) => positions.push(Position {
                 topic: record.topic.clone(),
                 partition: record.partition,
-                offset: delivered.offset,
+                offset,
             }),
-            Ok(Err((error, _))) => {
+            Ok(Err(error)) => {
                 failure.get_or_insert_with(|| delivery_error(config, record, error));
             }
             Err(_) => {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Key, Unread, bytes::Reader};
+use super::{Key, Unread, bytes::Reader, key_of_base58};
 
 /// Types within types followed before an instruction is called malformed.
 const DEPTH_MAX: u8 = 32;
@@ -274,11 +274,7 @@ fn snake(name: &str) -> String {
 
 fn program_key(text: Option<&str>, field: &str) -> Result<Key, String> {
     let text = text.ok_or_else(|| format!("field {field} is missing"))?;
-    let mut key = [0; 32];
-    match bs58::decode(text).onto(&mut key) {
-        Ok(32) => Ok(key),
-        _ => Err(format!("field {field} is {text:?}, not a public key")),
-    }
+    key_of_base58(text).ok_or_else(|| format!("field {field} is {text:?}, not a public key"))
 }
 
 fn scalar(name: &str) -> Option<Type> {

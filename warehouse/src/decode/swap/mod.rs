@@ -2,8 +2,8 @@
 //!
 //! A program's reader names the accounts of a swap ([`Shape`]). The amounts are those of the token transfers beneath the
 //! call, as exact as the balances they explain; where the program also tells its swap ([`Event`]), by a call to itself or in
-//! the log, the two are compared and the row says which it rests on ([`Evidence`]). Amounts are the pool's side: what its vaults gained
-//! and lost. Fees that go elsewhere on the way are transfers of their own.
+//! the log, the two are compared and the row says which it rests on ([`Evidence`]). Amounts are the pool's side: what its
+//! vaults gained and lost. Fees that go elsewhere on the way are transfers of their own.
 //!
 //! A route of an aggregator is a swap too, of what its user gave and got, with no pool; its legs are the pools' swaps. Sums
 //! over both would count twice, so they are stored apart.
@@ -61,6 +61,7 @@ pub struct Quote {
 /// What a program says of its own swap, as far as it says it; pool's side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
+    /// `None` where the event leaves it to the call.
     pub pool: Option<Key>,
     pub legs: Vec<Leg>,
 }
@@ -79,7 +80,7 @@ pub struct Leg {
 pub enum Evidence {
     /// Transfers, and the program's own event says the same.
     TransfersAndEvent,
-    /// Transfers; the program told no event that is recorded.
+    /// Transfers; there is no event to compare them with.
     Transfers,
     /// The program's event: lamports of a curve leave without a transfer.
     Event,
@@ -124,7 +125,7 @@ fn discriminator<'a>(instruction: &Instruction<'a>) -> Result<([u8; 8], &'a [u8]
     }
 }
 
-/// A swap with two vaults at these places of the instruction's accounts.
+/// An instruction that is one swap with two vaults, at these places of its accounts.
 fn pool(
     instruction: &Instruction<'_>,
     name: &'static str,
@@ -132,17 +133,21 @@ fn pool(
     user: usize,
     vaults: [usize; 2],
 ) -> Result<Known, Unread> {
-    Known::with(
-        name,
-        Effect::Swap(Shape {
-            pool: Some(instruction.account(pool)?),
-            user: instruction.account(user)?,
-            sides: Sides::Vaults([
-                instruction.account(vaults[0])?,
-                instruction.account(vaults[1])?,
-            ]),
-        }),
-    )
+    Known::with(name, vaulted(instruction, pool, user, vaults)?)
+}
+
+/// A swap with two vaults at these places of the instruction's accounts.
+fn vaulted(
+    instruction: &Instruction<'_>,
+    pool: usize,
+    user: usize,
+    [one, other]: [usize; 2],
+) -> Result<Effect, Unread> {
+    Ok(Effect::Swap(Shape {
+        pool: Some(instruction.account(pool)?),
+        user: instruction.account(user)?,
+        sides: Sides::Vaults([instruction.account(one)?, instruction.account(other)?]),
+    }))
 }
 
 /// One leg of one pool, whose mints the event leaves to the pool.

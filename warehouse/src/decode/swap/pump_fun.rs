@@ -2,8 +2,8 @@
 //!
 //! A curve holds lamports in its own account. A buyer pays by System transfers; a seller is paid without one, so the amount
 //! comes from the event. Some instructions take the whole payment into the curve, which passes fees on or keeps them: then
-//! the event alone tells what was traded. The newer instructions take any quote mint: with another than wrapped SOL, the curve has a vault
-//! for it as for its token.
+//! the event alone tells what was traded. The newer instructions take any quote mint: with another than wrapped SOL, the
+//! curve has a vault for it as for its token.
 
 use super::{
     Effect, Instruction, Known, Quote, SELF_CALL, Shape, Sides, Unread, discriminator, event,

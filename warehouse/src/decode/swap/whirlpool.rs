@@ -1,6 +1,6 @@
 //! Orca Whirlpools (concentrated liquidity), an Anchor program. It tells its swaps in the log.
 
-use super::{Effect, Event, Instruction, Known, Shape, Sides, Unread, discriminator, pool, told};
+use super::{Event, Instruction, Known, Unread, discriminator, pool, told, vaulted};
 use crate::decode::bytes::Reader;
 
 pub fn read(instruction: &Instruction<'_>) -> Result<Known, Unread> {
@@ -27,16 +27,10 @@ fn two_hops(
     user: usize,
     hops: [(usize, [usize; 2]); 2],
 ) -> Result<Known, Unread> {
-    let shape = |(pool, [one, other]): (usize, [usize; 2])| {
-        Ok(Effect::Swap(Shape {
-            pool: Some(instruction.account(pool)?),
-            user: instruction.account(user)?,
-            sides: Sides::Vaults([instruction.account(one)?, instruction.account(other)?]),
-        }))
-    };
+    let hops = hops.map(|(pool, vaults)| vaulted(instruction, pool, user, vaults));
     Ok(Known {
         name,
-        effects: vec![shape(hops[0])?, shape(hops[1])?],
+        effects: hops.into_iter().collect::<Result<_, _>>()?,
     })
 }
 

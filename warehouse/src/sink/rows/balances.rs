@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
-use crate::sink::tables::{BalanceChangeRow, Key};
+use crate::{
+    decode::{key_of_base58, token_flow::amount},
+    sink::tables::{BalanceChangeRow, Key},
+};
 
 /// `exact`: Σ(post − pre) = −fee. `unknown`: the balances are not listed, or not for every account.
 pub fn lamport_identity(meta: Option<&TransactionStatusMeta>) -> &'static str {
@@ -106,8 +109,8 @@ fn tokens(
             tx_index,
             account_index: u16::try_from(index).ok()?,
             account: *keys.get(usize::try_from(index).ok()?)?,
-            mint: Some(base58(mint)?),
-            owner: base58(&either.owner),
+            mint: Some(key_of_base58(mint)?),
+            owner: key_of_base58(&either.owner),
             decimals: either
                 .ui_token_amount
                 .as_ref()
@@ -118,17 +121,4 @@ fn tokens(
         })
     };
     by_account.into_iter().filter_map(row).collect()
-}
-
-/// The raw amount; the floating one beside it is never read.
-fn amount(balance: &TokenBalance) -> Option<u64> {
-    balance.ui_token_amount.as_ref()?.amount.parse().ok()
-}
-
-fn base58(text: &str) -> Option<Key> {
-    let mut key = [0; 32];
-    bs58::decode(text)
-        .onto(&mut key)
-        .is_ok_and(|length| length == 32)
-        .then_some(key)
 }
