@@ -14,7 +14,7 @@ export class Comparison {
     this.kind = kind;
     this.validator = [];
     this.router = [];
-    this.unrecorded = 0;
+    this.surplus = 0;
   }
 
   /**
@@ -23,9 +23,9 @@ export class Comparison {
    * Where the second try is in the slot of the first, each of the first one's is a repetition of what the block holds, and
    * counts with them. How many there were is part of the verdict. What the router repeats stays a difference.
    */
-  keepRecorded(recorded) {
+  keepRecordedOnce(recorded) {
     const kept = new Map(this.validator.filter(recorded).map((told) => [text(told), told]));
-    this.unrecorded = this.validator.length - kept.size;
+    this.surplus = this.validator.length - kept.size;
     this.validator = [...kept.values()];
   }
 
@@ -83,7 +83,7 @@ export class Comparison {
   verdict(compared, differences) {
     const ok = compared > 0 && differences.length === 0;
     const verdict = { kind: this.kind, ok, compared, differences: differences.length, first_differences: differences.slice(0, 3) };
-    return this.unrecorded ? { ...verdict, validator_told_unrecorded: this.unrecorded } : verdict;
+    return this.surplus ? { ...verdict, validator_told_besides: this.surplus } : verdict;
   }
 }
 

@@ -108,7 +108,7 @@ abort.abort();
 const logged = [...new Set(kinds.logs.validator.map(({ value }) => value.signature))];
 const { value: statuses } = await rpc.getSignatureStatuses(logged, { searchTransactionHistory: true }).send();
 const slotOf = new Map(logged.map((signature, at) => [signature, statuses[at]?.slot]));
-kinds.logs.keepRecorded(({ context, value }) => slotOf.get(value.signature) === context.slot);
+kinds.logs.keepRecordedOnce(({ context, value }) => slotOf.get(value.signature) === context.slot);
 
 finish(summary(`@solana/kit ${JSON.parse(readFileSync(new URL("./node_modules/@solana/kit/package.json", import.meta.url))).version}`, found, [
   kinds.accounts.sequence(),

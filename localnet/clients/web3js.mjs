@@ -108,7 +108,7 @@ await pause(1_000); // what is sent twice would come now
 const logged = [...new Set(logs.validator.map(({ signature }) => signature))];
 const { value: statuses } = await node.getSignatureStatuses(logged, { searchTransactionHistory: true });
 const slotOf = new Map(logged.map((signature, at) => [signature, statuses[at]?.slot]));
-logs.keepRecorded(({ slot, signature }) => slotOf.get(signature) === slot);
+logs.keepRecordedOnce(({ slot, signature }) => slotOf.get(signature) === slot);
 
 finish(summary(`@solana/web3.js ${JSON.parse(readFileSync(new URL("./node_modules/@solana/web3.js/package.json", import.meta.url))).version}`, found, [
   accounts.sequence(),

@@ -67,8 +67,8 @@ impl Silence {
     /// Each client that was closed without an answer gives the next one twice as long: on a busy machine, or with a busy broker,
     /// the first answer may take longer than any that follows, and a client that is closed before it never gets one.
     fn patience(&self, first: Duration) -> Duration {
-        let most = PATIENCE_MAX.max(first);
-        first.saturating_mul(1 << self.fruitless.min(16)).min(most)
+        let patience = first.saturating_mul(1 << self.fruitless.min(16));
+        patience.min(PATIENCE_MAX)
     }
 
     /// Nothing says yet that the broker takes records from this client.

@@ -36,14 +36,14 @@ const CREATION_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct KafkaLog {
     config: Arc<KafkaConfig>,
-    questions: Arc<BaseConsumer<QuietContext>>,
+    questions: Arc<BaseConsumer<Quiet>>,
 }
 
 impl KafkaLog {
     pub fn new(config: KafkaConfig) -> Result<Self> {
         let questions = config
             .metadata_client()?
-            .create_with_context(QuietContext)
+            .create_with_context(Quiet(()))
             .map_err(|error| creation_error(&config, error))?;
         Ok(Self {
             config: Arc::new(config),
@@ -80,7 +80,7 @@ impl KafkaLog {
     async fn ask<T: Send + 'static>(
         &self,
         doing: &str,
-        question: impl FnOnce(&BaseConsumer<QuietContext>) -> Result<T, KafkaError> + Send + 'static,
+        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T> {
         let client = self.questions.clone();
         match tokio::task::spawn_blocking(move || question(&client)).await {
@@ -227,7 +227,7 @@ impl EventLog for KafkaLog {
 
 /// One request per broker that leads some of them; what it asks for as a time, `End`, is the offset after the last one.
 fn ends(
-    client: &BaseConsumer<QuietContext>,
+    client: &BaseConsumer<Quiet>,
     partitions: &[(Arc<str>, u32)],
 ) -> Result<Vec<i64>, KafkaError> {
     if partitions.is_empty() {
@@ -351,10 +351,10 @@ pub(crate) fn is_transient(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Passes the client's log on to `tracing`; the reader of a line learns of an outage once from here, not from every
-/// broker thread.
-pub(crate) struct QuietContext;
+/// broker thread. `R`: where a producer's delivery reports go.
+pub(crate) struct Quiet<R = ()>(pub(crate) R);
 
-impl ClientContext for QuietContext {
+impl<R: Send + Sync> ClientContext for Quiet<R> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -376,4 +376,4 @@ impl ClientContext for QuietContext {
     }
 }
 
-impl ConsumerContext for QuietContext {}
+impl ConsumerContext for Quiet {}

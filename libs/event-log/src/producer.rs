@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{
@@ -18,7 +16,7 @@ use rdkafka::producer::{
 };
 use thiserror::Error as ThisError;
 
-use crate::kafka::{HEADER, QuietContext, creation_error, is_transient};
+use crate::kafka::{HEADER, Quiet, creation_error, is_transient};
 use crate::{Action, Error, KafkaConfig, Result};
 
 /// How long the serving thread waits for an event; bounds how long a drop waits for it.
@@ -57,7 +55,7 @@ pub enum SendError {
 
 /// An idempotent producer with `acks=all`. Threads may share it by reference.
 pub struct Producer {
-    client: Arc<BaseProducer<Reports, NoCustomPartitioner>>,
+    client: Arc<BaseProducer<Quiet<Reports>, NoCustomPartitioner>>,
     in_flight: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
@@ -75,9 +73,9 @@ impl Producer {
             in_flight: in_flight.clone(),
             on_delivery: Box::new(on_delivery),
         };
-        let client: BaseProducer<Reports, NoCustomPartitioner> = config
+        let client: BaseProducer<Quiet<Reports>, NoCustomPartitioner> = config
             .producer()?
-            .create_with_context(reports)
+            .create_with_context(Quiet(reports))
             .map_err(|error| creation_error(config, error))?;
         let client = Arc::new(client);
         let stop = Arc::new(AtomicBool::new(false));
@@ -180,17 +178,7 @@ struct Reports {
     on_delivery: Box<dyn Fn(Delivery) + Send + Sync>,
 }
 
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        QuietContext.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        QuietContext.error(error, reason);
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Reports {
+impl ProducerContext<NoCustomPartitioner> for Quiet<Reports> {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
@@ -202,12 +190,12 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
             }),
         };
         // Reported first: whoever sees nothing in flight has seen every report.
-        (self.on_delivery)(Delivery {
+        (self.0.on_delivery)(Delivery {
             tag: pending.tag,
             outcome,
             latency: pending.since.elapsed(),
         });
-        self.in_flight.fetch_sub(1, Ordering::Release);
+        self.0.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -16,8 +16,7 @@ pub struct Pending {
 
 impl Pending {
     pub(super) fn push(&mut self, record: NewRecord) {
-        self.bytes += record.value.len() + record.header.len() + record.key.len();
-        self.records.push(record);
+        self.add(|out| out.push(record));
     }
 
     pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<NewRecord>)) {

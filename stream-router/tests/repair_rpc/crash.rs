@@ -20,10 +20,11 @@ use stream_router::{
 };
 
 use crate::{
-    chain::{History, Source, Written, interleave, signature},
+    chain::History,
     history::{lose, rules},
     on_the_log::{new_record, settings},
     oracle::Chain,
+    source::{Source, Written, interleave, signature},
 };
 
 /// What readers of the canonical topic end up with.

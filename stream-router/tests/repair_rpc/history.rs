@@ -18,8 +18,9 @@ use stream_router::{
 };
 
 use crate::{
-    chain::{History, Source, TrueBlock, Written, interleave, signature},
+    chain::{History, TrueBlock},
     oracle::Chain,
+    source::{Source, Written, interleave, signature},
 };
 
 const CONCURRENCY: usize = 3;

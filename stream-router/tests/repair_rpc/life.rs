@@ -16,11 +16,11 @@ use stream_router::{
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use crate::{
-    chain::{Source, interleave},
     crash::{Canonical, read_canonical},
     node::{assert_repaired, blocks, failing, good, source_without},
     on_the_log::{new_record, settings},
     server::Node,
+    source::{Source, interleave},
 };
 
 fn config(node: &Node) -> Config {

@@ -1,6 +1,6 @@
 //! Holes filled from RPC nodes: recorded replies, random histories with crashes, and real HTTP servers, good and bad.
 
-#[allow(dead_code)] // More of the model than these tests need.
+#[allow(dead_code)] // More of the histories than these tests need.
 #[path = "../router/chain.rs"]
 mod chain;
 mod crash;
@@ -12,3 +12,6 @@ mod on_the_log;
 mod oracle;
 mod recorded;
 mod server;
+#[allow(dead_code)] // More of the model than these tests need.
+#[path = "../router/source.rs"]
+mod source;

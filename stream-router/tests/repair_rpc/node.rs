@@ -27,12 +27,13 @@ use stream_router::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    chain::{History, Source, TrueBlock, blockhash, interleave},
+    chain::{History, TrueBlock, blockhash},
     crash::{Canonical, read_canonical},
     on_the_log::{new_record, settings},
     oracle::{self, Chain},
     recorded,
     server::Node,
+    source::{Source, interleave},
 };
 
 /// Longer than anything here takes.
@@ -435,7 +436,7 @@ async fn a_torn_block_beside_the_chain_is_no_block_to_fetch() {
     history.blocks.push(fork);
     let node = good(&history).await;
     let mut source = source_without(&history, |_| false);
-    let torn = |record: &crate::chain::Written| {
+    let torn = |record: &crate::source::Written| {
         record.slot == Slot(104) && record.kind == event_schema::Kind::Transaction
     };
     source.written.retain(|record| !torn(record));

@@ -13,7 +13,8 @@ use stream_router::{
     },
 };
 
-use crate::chain::{History, TrueBlock, signature};
+use crate::chain::{History, TrueBlock};
+use crate::source::signature;
 
 /// The chain's blocks by slot: what is finalized in the end.
 pub struct Chain(BTreeMap<Slot, TrueBlock>);

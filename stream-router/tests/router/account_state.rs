@@ -1,6 +1,9 @@
 //! The accounts topic against the canonical one: after any deaths it holds the last write of every account on the chain,
 //! and whoever begins with it at any moment and goes on in the canonical topic ends at the same state.
 
+mod reading;
+mod rig;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -9,17 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use event_log::{
-    CommitFault, EventLog, KafkaConfig, KafkaLog, MemoryLog, NewRecord, ReaderSpec, Record, Start,
-    TopicSpec,
+    CommitFault, EventLog, KafkaConfig, KafkaLog, MemoryLog, NewRecord, Record, TopicSpec,
 };
 use event_schema::{
-    AccountState, AccountStateReader, AsOf, CanonicalEvent, Commitment, ObservedTopic, Pubkey,
-    Slot, SlotAssembler, SlotBlock,
-    account_state::AS_OF_KEY,
-    proto::{
-        Message,
-        geyser::{SlotStatus, SubscribeUpdate, subscribe_update::UpdateOneof},
-    },
+    AccountState, AsOf, Commitment, ObservedTopic, Slot, account_state::AS_OF_KEY, proto::Message,
 };
 use local_services::{Kafka, KafkaOptions};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -32,10 +28,13 @@ use stream_router::{
 };
 
 use crate::{
-    chain::{History, Source, TrueBlock, Written, blockhash, interleave},
+    chain::{History, blockhash},
     crash::{assert_exactly, read_canonical},
     on_the_log,
+    source::{Source, Written, interleave},
 };
+use reading::{compacted, continued, folded, info, records_of, states_of, truth};
+use rig::Rig;
 
 const PARTITIONS: u32 = 3;
 const CANONICAL: u32 = 2;
@@ -51,158 +50,6 @@ fn settings() -> Settings {
         },
         ..on_the_log::settings()
     }
-}
-
-type Reader = AccountStateReader<fn(&Pubkey, &AccountState) -> bool>;
-
-/// An account's lamports, data and slot; closed ones are left out.
-type States = BTreeMap<Pubkey, (u64, usize, u64)>;
-
-async fn records_of(log: &dyn EventLog, topic: &Arc<str>, partitions: u32) -> Vec<Record> {
-    let spec = ReaderSpec {
-        partitions: (0..partitions)
-            .map(|partition| (topic.clone(), partition, Start::Earliest))
-            .collect(),
-        read_committed: true,
-    };
-    let mut reader = log.reader(spec).await.expect("a reader");
-    let mut all = Vec::new();
-    loop {
-        let records = reader.poll(1_000, Duration::from_millis(10)).await;
-        let records = records.expect("records");
-        if records.is_empty() && reader.lag().await.expect("lag") == 0 {
-            return all;
-        }
-        all.extend(records);
-    }
-}
-
-/// The state as of the newest transaction; `None` before the first.
-fn folded<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<(Reader, AsOf)> {
-    let all: fn(&Pubkey, &AccountState) -> bool = |_, _| true;
-    let mut reader = AccountStateReader::new(PARTITIONS, all);
-    for record in records {
-        let parts = (
-            record.key.clone(),
-            record.header.clone(),
-            record.value.clone(),
-        );
-        let pushed = reader.push(record.position.partition, parts);
-        pushed.expect("the topic's contract");
-    }
-    reader.stop_at_newest().then(|| {
-        let as_of = reader.as_of().expect("whole transactions").clone();
-        (reader, as_of)
-    })
-}
-
-fn info(value: &Bytes) -> (Pubkey, u64, usize) {
-    let update = SubscribeUpdate::decode(value.clone()).expect("an update");
-    let Some(UpdateOneof::Account(account)) = update.update_oneof else {
-        panic!("not an account");
-    };
-    let info = account.account.expect("an account");
-    let key = Pubkey::try_from(info.pubkey.as_slice()).expect("a key");
-    (key, info.lamports, info.data.len())
-}
-
-fn states_of(reader: &Reader) -> States {
-    let mut states = States::new();
-    for (account, state) in reader.accounts() {
-        let (key, lamports, data) = info(&state.value);
-        assert_eq!(key, *account);
-        if lamports > 0 {
-            states.insert(key, (lamports, data, state.slot.0));
-        }
-    }
-    states
-}
-
-/// What the blocks of the chain leave, by their last writes.
-fn truth<'a>(blocks: impl IntoIterator<Item = &'a Arc<SlotBlock>>) -> States {
-    let mut states = States::new();
-    for block in blocks {
-        for account in &block.accounts {
-            let info = account.account.as_ref().expect("an account");
-            let key = Pubkey::try_from(info.pubkey.as_slice()).expect("a key");
-            states.remove(&key);
-            if info.lamports > 0 {
-                states.insert(key, (info.lamports, info.data.len(), block.slot.0));
-            }
-        }
-    }
-    states
-}
-
-/// Goes on from where the state ends: blocks as they are confirmed.
-async fn continued(log: &dyn EventLog, mut reader: Reader, as_of: &AsOf) -> States {
-    let topic = settings().topics.canonical;
-    let mut blocks: HashMap<(Slot, event_schema::Blockhash), Arc<SlotBlock>> = HashMap::new();
-    let mut confirmed = Vec::new();
-    for (partition, position) in (0..).zip(&as_of.positions) {
-        let spec = ReaderSpec {
-            partitions: vec![(topic.clone(), partition, Start::At(*position))],
-            read_committed: true,
-        };
-        let mut canonical = log.reader(spec).await.expect("a reader");
-        let mut assembler = SlotAssembler::new();
-        loop {
-            let records = canonical.poll(1_000, Duration::from_millis(10)).await;
-            let records = records.expect("records");
-            if records.is_empty() && canonical.lag().await.expect("lag") == 0 {
-                break;
-            }
-            for record in records {
-                let event = assembler.push(record.position.offset, &record.header, &record.value);
-                match event.expect("the topic's contract") {
-                    Some(CanonicalEvent::Block(block)) => {
-                        blocks.insert((block.slot, block.blockhash), block);
-                    }
-                    Some(CanonicalEvent::Status {
-                        slot,
-                        blockhash,
-                        commitment: Commitment::Confirmed,
-                        ..
-                    }) => confirmed.push((slot, blockhash)),
-                    _ => {}
-                }
-            }
-        }
-    }
-    // No gap: the first block that the state does not have continues it.
-    let news: Vec<_> = confirmed
-        .iter()
-        .filter(|(slot, _)| !as_of.covers(*slot))
-        .collect();
-    if let Some(first) = news.iter().min() {
-        let block = blocks.get(first).expect("its block was not before");
-        assert_eq!(block.seal.parent_blockhash, as_of.blockhash);
-    }
-    for block in news {
-        reader.fold_block(blocks.get(block).expect("its block was not before"));
-    }
-    states_of(&reader)
-}
-
-/// What a cleaner may leave of a partition.
-fn compacted(rng: &mut StdRng, records: &[Record]) -> Vec<Record> {
-    let mut kept = Vec::new();
-    for partition in 0..PARTITIONS {
-        let of: Vec<&Record> = records
-            .iter()
-            .filter(|record| record.position.partition == partition)
-            .collect();
-        let known = rng.random_range(0..=of.len());
-        let clean = rng.random_range(0..=known);
-        for (at, record) in of.iter().enumerate() {
-            let again = of[..known].iter().skip(at + 1);
-            let again = again.clone().any(|later| later.key == record.key);
-            if at >= clean || !again {
-                kept.push((*record).clone());
-            }
-        }
-    }
-    kept
 }
 
 /// One life, that dies somewhere. True when it came to its end.
@@ -355,113 +202,6 @@ async fn deaths_leave_the_last_write_of_every_account() {
     for seed in seeds {
         println!("seed {seed} (replay with ROUTER_SEED={seed})");
         crash_run(seed).await;
-    }
-}
-
-/// A router on a log of its own that is fed block by block.
-struct Rig {
-    log: Arc<dyn EventLog>,
-    publication: Publication,
-    archive: Archive,
-    source: Source,
-    at: BTreeMap<(Arc<str>, u32), i64>,
-}
-
-impl Rig {
-    async fn new(addresses: u8) -> Self {
-        Self::on(Arc::new(MemoryLog::new()), addresses).await
-    }
-
-    async fn on(log: Arc<dyn EventLog>, addresses: u8) -> Self {
-        let archive = Archive::new(Arc::clone(&log), settings().topics.canonical, CANONICAL);
-        let opened = Publication::open(log.as_ref(), settings()).await;
-        let publication = opened.expect("opens");
-        let mut source = Source::new(1);
-        source.addresses = Some(addresses);
-        Self {
-            log,
-            publication,
-            archive,
-            source,
-            at: BTreeMap::new(),
-        }
-    }
-
-    /// As after SIGKILL.
-    async fn next_life(&mut self) {
-        let opened = Publication::open(self.log.as_ref(), settings()).await;
-        self.publication = opened.expect("opens");
-    }
-
-    /// What the source has written since the last time.
-    async fn feed(&mut self, log_ms: i64) {
-        let lanes = interleave(&mut StdRng::seed_from_u64(1), &[&self.source]);
-        self.source.written.clear();
-        let records: Vec<Record> = records(&lanes)
-            .into_iter()
-            .map(|record| {
-                let key = (record.topic.clone(), record.partition);
-                let offset = self.at.entry(key).or_default();
-                *offset += 1;
-                Record {
-                    position: event_log::Position {
-                        topic: record.topic,
-                        partition: record.partition,
-                        offset: *offset - 1,
-                    },
-                    key: record.key,
-                    header: record.header,
-                    value: record.value,
-                    timestamp_ms: log_ms,
-                }
-            })
-            .collect();
-        self.publication.absorb(&records);
-        let _ = self.publication.tick(log_ms);
-        self.commit().await;
-    }
-
-    async fn commit(&mut self) {
-        loop {
-            self.publication.commit().await.expect("committed");
-            if !self.publication.has_pending() {
-                return;
-            }
-            let settled = self
-                .publication
-                .settle(self.log.as_ref(), &self.archive)
-                .await;
-            settled.expect("the log is there");
-        }
-    }
-
-    async fn state(&self) -> (States, AsOf, Vec<Record>) {
-        let records = records_of(self.log.as_ref(), &settings().topics.accounts, PARTITIONS).await;
-        let (reader, as_of) = folded(&records).expect("a state");
-        (states_of(&reader), as_of, records)
-    }
-
-    fn block(&mut self, slot: u64, fork: u8, parent: BlockId, accounts: u64) -> BlockId {
-        let block = TrueBlock {
-            id: BlockId::new(Slot(slot), blockhash(slot, fork)),
-            parent,
-            on_chain: true,
-            accounts,
-            transactions: 1,
-            entries: 1,
-        };
-        self.source.block(&block);
-        block.id
-    }
-
-    fn confirm(&mut self, block: BlockId) {
-        self.source
-            .status(block.slot, None, SlotStatus::SlotConfirmed);
-    }
-
-    fn root(&mut self, block: BlockId, parent: BlockId) {
-        self.source
-            .status(block.slot, Some(parent.slot), SlotStatus::SlotFinalized);
     }
 }
 

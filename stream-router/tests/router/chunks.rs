@@ -16,7 +16,8 @@ use stream_router::{
     router::{Effect, Limits, Router},
 };
 
-use crate::chain::{History, Source, TrueBlock, Written, account};
+use crate::chain::{History, TrueBlock};
+use crate::source::{Source, Written, account};
 
 const ACCOUNTS: Lane = Lane {
     topic: ObservedTopic::Accounts,

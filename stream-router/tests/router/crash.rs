@@ -12,8 +12,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{observation::Lane, publication::Publication};
 
 use crate::{
-    chain::{History, Source, Written, interleave},
+    chain::History,
     on_the_log::{new_record, settings},
+    source::{Source, Written, interleave},
 };
 
 /// What readers of the canonical topic end up with.

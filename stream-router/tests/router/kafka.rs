@@ -16,9 +16,10 @@ use stream_router::{observation::Lane, publication::Publication, slot_tree::Bloc
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    chain::{History, Source, TrueBlock, Written, blockhash, interleave, signature},
+    chain::{History, TrueBlock, blockhash},
     crash::{assert_exactly, read_canonical},
     on_the_log::{new_record, settings},
+    source::{Source, Written, interleave, signature},
 };
 
 const KILLS: u32 = 10;

@@ -28,9 +28,10 @@ use stream_router::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
-    chain::{History, Source, TrueBlock, Written, interleave},
+    chain::{History, TrueBlock},
     crash::{Canonical, assert_exactly, read_canonical},
     on_the_log::{new_record, settings},
+    source::{Source, Written, interleave},
 };
 
 pub const CANONICAL: u32 = 2;

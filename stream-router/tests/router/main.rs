@@ -11,6 +11,7 @@ mod on_the_log;
 mod oracle;
 mod oversize;
 mod repair;
+mod source;
 mod standby;
 mod subscribers;
 mod yellowstone;

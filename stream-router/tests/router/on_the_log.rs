@@ -6,7 +6,8 @@ use stream_router::{
     account_state::AccountsTopicConfig, config::TopicsConfig, publication::Settings, router::Limits,
 };
 
-use crate::chain::{PARTITIONS, Written};
+use crate::chain::PARTITIONS;
+use crate::source::Written;
 
 pub fn settings() -> Settings {
     Settings {

@@ -13,7 +13,8 @@ use stream_router::{
     slot_tree::BlockId,
 };
 
-use crate::chain::{History, Source, TrueBlock, Written, blockhash, interleave};
+use crate::chain::{History, TrueBlock, blockhash};
+use crate::source::{Source, Written, interleave};
 
 /// Everything a run told, checked for order as it came.
 #[derive(Debug, Default)]

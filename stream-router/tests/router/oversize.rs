@@ -19,9 +19,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use stream_router::publication::Publication;
 
 use crate::{
-    chain::{History, Source, TrueBlock},
+    chain::{History, TrueBlock},
     crash::read_canonical,
     on_the_log::{new_record, settings},
+    source::Source,
 };
 
 /// Kafka's own default for `message.max.bytes`.

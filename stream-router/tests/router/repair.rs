@@ -14,8 +14,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{observation::Lane, router::Router, slot_tree::BlockId};
 
 use crate::{
-    chain::{History, Source, TrueBlock, Written, interleave},
+    chain::{History, TrueBlock},
     oracle::{Told, assert_content, assert_standings, deliver, limits},
+    source::{Source, Written, interleave},
 };
 
 /// A source as the log shows it.

@@ -325,6 +325,16 @@ impl Bed {
         std::mem::take(&mut *broker)
     }
 
+    /// With Kafka in good health: all of it is delivered, and then it stops.
+    pub(super) fn delivers_all(self) -> (Broker, Arc<Counters>, u64) {
+        self.until("all is delivered", |bed| {
+            bed.counters.delivered_total() == bed.offered
+        });
+        let ended = self.stop();
+        balance(&ended.1, ended.2);
+        ended
+    }
+
     pub(super) fn stop(self) -> (Broker, Arc<Counters>, u64) {
         self.stop.store(true, Ordering::Release);
         self.thread.join().unwrap();

@@ -128,11 +128,7 @@ fn what_is_younger_than_the_spill_waits_for_it() {
     offer(&mut bed, 300);
     bed.until("it goes to disk", |bed| bed.counters.spilled.get() > 60);
     bed.broker.lock().unwrap().up = true;
-    bed.until("all is delivered", |bed| {
-        bed.counters.delivered_total() == bed.offered
-    });
-    let (broker, counters, offered) = bed.stop();
-    balance(&counters, offered);
+    let (broker, _, offered) = bed.delivers_all();
     assert_eq!(check_partitions(&broker).0, offered);
 }
 
@@ -153,11 +149,7 @@ fn a_record_that_waits_to_be_placed_keeps_its_room() {
         room: 16,
         ..Broker::default()
     };
-    bed.until("all is delivered", |bed| {
-        bed.counters.delivered_total() == bed.offered
-    });
-    let (_, counters, offered) = bed.stop();
-    balance(&counters, offered);
+    bed.delivers_all();
 }
 
 /// Lost metadata leaves slots open; a root far above closes them.
@@ -235,11 +227,7 @@ fn with_a_disk_that_takes_nothing_a_new_client_gets_time_for_its_first_answer() 
     for serial in 0..40_u64 {
         bed.offer(9, Fact::Account, &serial.to_le_bytes());
     }
-    bed.until("all is delivered", |bed| {
-        bed.counters.delivered_total() == bed.offered
-    });
-    let (broker, counters, offered) = bed.stop();
-    balance(&counters, offered);
+    let (broker, counters, offered) = bed.delivers_all();
     assert_eq!((counters.lost_total(), counters.spilled.get()), (0, 0));
     assert!(counters.spill_errors.get() > 0);
     assert_eq!(check_partitions(&broker).0, offered);
@@ -287,10 +275,6 @@ fn a_partition_without_a_leader_does_not_fill_the_ring() {
     }
     assert_eq!(bed.counters.lost_total(), 0);
     bed.broker.lock().unwrap().leaderless = None;
-    bed.until("all is delivered", |bed| {
-        bed.counters.delivered_total() == bed.offered
-    });
-    let (broker, counters, offered) = bed.stop();
-    balance(&counters, offered);
+    let (broker, _, offered) = bed.delivers_all();
     assert_eq!(check_partitions(&broker).0, offered);
 }

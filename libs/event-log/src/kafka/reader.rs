@@ -22,14 +22,14 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{
-    HEADER, KafkaLog, ORIGIN, QUESTION_TIMEOUT, QuietContext, REASON, creation_error, is_transient,
+    HEADER, KafkaLog, ORIGIN, QUESTION_TIMEOUT, Quiet, REASON, creation_error, is_transient,
     unavailable,
 };
 use crate::{DeadLetter, Error, EventLog, LogReader, Position, ReaderSpec, Record, Result, Start};
 
 pub(super) struct KafkaReader {
     log: KafkaLog,
-    consumer: Arc<StreamConsumer<QuietContext>>,
+    consumer: Arc<StreamConsumer<Quiet>>,
     partitions: Mutex<Vec<Partition>>,
     index: HashMap<(Arc<str>, u32), usize>,
 }
@@ -83,8 +83,8 @@ impl KafkaReader {
                 resting: false,
             });
         }
-        let consumer: StreamConsumer<QuietContext> = config
-            .create_with_context(QuietContext)
+        let consumer: StreamConsumer<Quiet> = config
+            .create_with_context(Quiet(()))
             .map_err(|error| creation_error(&log.config, error))?;
         consumer.assign(&list).map_err(|error| Error::Refused {
             doing: "assigning partitions".into(),
@@ -318,7 +318,7 @@ impl KafkaReader {
     async fn consume(
         &self,
         doing: impl Into<String>,
-        order: impl FnOnce(&StreamConsumer<QuietContext>) -> KafkaResult<()> + Send + 'static,
+        order: impl FnOnce(&StreamConsumer<Quiet>) -> KafkaResult<()> + Send + 'static,
     ) -> Result<()> {
         let consumer = self.consumer.clone();
         let done = tokio::task::spawn_blocking(move || order(&consumer)).await;

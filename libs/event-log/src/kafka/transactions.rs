@@ -5,21 +5,19 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::{Condvar, Mutex};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 
 use super::serving::serve;
 use super::writer::{QUEUE_FULL_PAUSE, delivery_error, headers};
-use super::{QuietContext, creation_error, is_transient, unavailable};
+use super::{Quiet, creation_error, is_transient, unavailable};
 use crate::{Error, KafkaConfig, NewRecord, Position, Result, TransactionalWriter};
 
 /// How long one step of a transaction may take in all, retries included.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-type Client = BaseProducer<Deliveries>;
+type Client = BaseProducer<Quiet<Deliveries>>;
 
 /// Where the records of the transaction in flight came to lie. A record is known by its place in the transaction: at a hundred
 /// thousand per second, a channel for each would cost more than its encoding.
@@ -75,21 +73,11 @@ fn tag(transaction: u32, at: usize) -> usize {
     (transaction as usize) << 32 | at
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        QuietContext.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        QuietContext.error(error, reason);
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Deliveries {
+impl ProducerContext<NoCustomPartitioner> for Quiet<Deliveries> {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
-        let mut told = self.told.lock();
+        let mut told = self.0.told.lock();
         if (tag >> 32) as u32 != told.transaction {
             return;
         }
@@ -106,7 +94,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
         }
         told.silent = told.silent.saturating_sub(1);
         if told.silent == 0 || told.failure.is_some() {
-            self.all_told.notify_all();
+            self.0.all_told.notify_all();
         }
     }
 }
@@ -127,7 +115,7 @@ impl KafkaTransactions {
         blocking(config.clone(), move || {
             let client: Client = config
                 .transactional_producer(&id)?
-                .create_with_context(Deliveries::default())
+                .create_with_context(Quiet(Deliveries::default()))
                 .map_err(|error| creation_error(&config, error))?;
             let client = Arc::new(client);
             serve(Arc::clone(&client), "transactions")?;
@@ -196,14 +184,14 @@ impl Transactions {
     }
 
     fn append(&self, records: &[NewRecord]) -> Result<Vec<Position>> {
-        let transaction = self.client.client().context().begin(records.len());
+        let transaction = self.client.client().context().0.begin(records.len());
         for (at, record) in records.iter().enumerate() {
             self.enqueue(record, tag(transaction, at))?;
         }
         // Nothing gains from lingering once the whole batch is queued. This only wakes the client: waiting in it is slow, for
         // it looks at what was delivered ten times a second.
         let _ = self.client.flush(Duration::ZERO);
-        match self.client.client().context().wait(TRANSACTION_TIMEOUT) {
+        match self.client.client().context().0.wait(TRANSACTION_TIMEOUT) {
             Some(Ok(offsets)) => self.positions(records, offsets),
             None => Err(unavailable(
                 &self.config,

@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, ProducerContext};
 use tokio::sync::oneshot;
 
 use super::serving::serve;
-use super::{HEADER, ORIGIN, QuietContext, REASON, creation_error, is_transient, unavailable};
+use super::{HEADER, ORIGIN, Quiet, REASON, creation_error, is_transient, unavailable};
 use crate::{DeadLetter, Error, KafkaConfig, LogWriter, NewRecord, Position, Result};
 
 /// How soon to offer a record again when the client's queue is full.
 pub(super) const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
-type Client = BaseProducer<Reports>;
+type Client = BaseProducer<Quiet<Reports>>;
 
 /// Where a record came to lie.
 type Report = Result<i64, KafkaError>;
@@ -31,17 +29,7 @@ pub(super) struct KafkaWriter {
 /// Tells each append what became of its record.
 struct Reports;
 
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        QuietContext.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        QuietContext.error(error, reason);
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Reports {
+impl ProducerContext<NoCustomPartitioner> for Quiet<Reports> {
     type DeliveryOpaque = Box<oneshot::Sender<Report>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, told: Self::DeliveryOpaque) {
@@ -57,7 +45,7 @@ impl KafkaWriter {
     pub(super) fn new(config: Arc<KafkaConfig>) -> Result<Self> {
         let client = config
             .producer()?
-            .create_with_context(Reports)
+            .create_with_context(Quiet(Reports))
             .map_err(|error| creation_error(&config, error))?;
         let client = Arc::new(client);
         serve(Arc::clone(&client), "writer")?;

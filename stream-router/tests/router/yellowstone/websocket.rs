@@ -14,7 +14,7 @@ use stream_router::{
 };
 
 use super::*;
-use crate::chain::account;
+use crate::source::account;
 
 /// One subscription, over all its lives.
 struct Listener {
