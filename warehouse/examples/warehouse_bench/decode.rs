@@ -1,55 +1,16 @@
-//! `heliograph bench warehouse NAME [--json]`: the warehouse's measurements. An example, so that what only measurement needs
-//! (the reader of recorded blocks, Agave's parser) stays out of what operators deploy.
+//! The decoders over recorded transactions: coverage per program, conservation, equality with independent references.
 
-#[path = "../tests/decode_proof/mod.rs"]
-mod decode_proof;
-
-use std::{path::PathBuf, time::Instant};
+use std::{path::Path, time::Instant};
 
 use bench::report::{Check, Report};
-use clap::{Parser, Subcommand};
-use decode_proof::{Tally, recorded};
 use serde_json::json;
+
+use crate::decode_proof::{Tally, recorded};
 
 /// Least share of a decoder's instructions that it must read, in percent (the warehouse's service level).
 const COVERAGE_PERCENT: f64 = 99.99;
 
-#[derive(Parser)]
-#[command(name = "heliograph bench warehouse", about = "Measures the warehouse")]
-struct Args {
-    #[command(subcommand)]
-    name: Name,
-    /// End with one JSON object on the last line
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-#[derive(Subcommand)]
-enum Name {
-    /// The decoders over recorded transactions: coverage per program, conservation, equality with independent references
-    Decode {
-        /// Folder of recorded blocks and transactions [default: $HELIOGRAPH_DATA, else the blocks the repository carries]
-        #[arg(long)]
-        data: Option<PathBuf>,
-    },
-}
-
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    match args.name {
-        Name::Decode { data } => {
-            let folder = data.or_else(recorded::data_folder).unwrap_or_else(|| {
-                eprintln!(
-                    "HELIOGRAPH_DATA is not set: only the repository's own blocks are decoded"
-                );
-                recorded::carried()
-            });
-            decode(&folder, args.json)
-        }
-    }
-}
-
-fn decode(folder: &std::path::Path, as_json: bool) -> anyhow::Result<()> {
+pub fn run(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     let found = recorded::read(folder);
     let tally = Tally::of(&found);
     tally.print();
@@ -89,7 +50,7 @@ fn fastest_pass(found: &recorded::Folder) -> f64 {
     (0..5).map(|_| pass()).fold(f64::INFINITY, f64::min)
 }
 
-fn report(folder: &std::path::Path, found: &recorded::Folder, tally: &Tally) -> Report {
+fn report(folder: &Path, found: &recorded::Folder, tally: &Tally) -> Report {
     let mut report = Report::new("warehouse decode", json!({"data": folder}));
     let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
     let (exact, broken) = (

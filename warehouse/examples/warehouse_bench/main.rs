@@ -1,0 +1,51 @@
+//! `heliograph bench warehouse NAME [--json]`: the warehouse's measurements. An example, so that what only measurement needs
+//! (the reader of recorded blocks, Agave's parser) stays out of what operators deploy.
+
+mod decode;
+#[path = "../../tests/decode_proof/mod.rs"]
+mod decode_proof;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use decode_proof::recorded;
+
+#[derive(Parser)]
+#[command(name = "heliograph bench warehouse", about = "Measures the warehouse")]
+struct Arguments {
+    #[command(subcommand)]
+    name: Name,
+    /// End with one JSON object on the last line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Name {
+    /// The decoders over recorded transactions: coverage per program, conservation, equality with independent references
+    Decode(Data),
+}
+
+/// What is measured on.
+#[derive(Args)]
+struct Data {
+    /// Folder of recorded blocks and transactions [default: $HELIOGRAPH_DATA, else the blocks the repository carries]
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Data {
+    fn folder(self) -> PathBuf {
+        self.data.or_else(recorded::data_folder).unwrap_or_else(|| {
+            eprintln!("HELIOGRAPH_DATA is not set: only the repository's own blocks are read");
+            recorded::carried()
+        })
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.name {
+        Name::Decode(data) => decode::run(&data.folder(), arguments.json),
+    }
+}
