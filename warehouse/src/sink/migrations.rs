@@ -35,6 +35,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "decoded_views",
         sql: include_str!("../../migrations/0004_decoded_views.sql"),
     },
+    Migration {
+        version: 5,
+        name: "raw_transactions",
+        sql: include_str!("../../migrations/0005_raw_transactions.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

@@ -5,6 +5,7 @@
 
 mod balances;
 mod decoded;
+mod raw;
 
 use std::collections::HashMap;
 
@@ -19,8 +20,8 @@ use event_schema::{
 use super::{
     native::{Blob, Seconds},
     tables::{
-        AccountUpdateRow, BalanceChangeRow, BlockRow, InstructionRow, Key, RewardRow, RouteRow,
-        SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
+        AccountUpdateRow, BalanceChangeRow, BlockRow, InstructionRow, Key, RawTransactionRow,
+        RewardRow, RouteRow, SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
     },
     tx_error,
 };
@@ -33,6 +34,7 @@ use decoded::Place;
 pub struct BlockRows {
     pub blocks: Vec<BlockRow>,
     pub transactions: Vec<TransactionRow>,
+    pub raw_transactions: Vec<RawTransactionRow>,
     pub instructions: Vec<InstructionRow>,
     pub token_transfers: Vec<TokenTransferRow>,
     pub sol_transfers: Vec<SolTransferRow>,
@@ -48,6 +50,7 @@ impl BlockRows {
     pub fn total(&self) -> usize {
         self.blocks.len()
             + self.transactions.len()
+            + self.raw_transactions.len()
             + self.instructions.len()
             + self.token_transfers.len()
             + self.sol_transfers.len()
@@ -71,6 +74,7 @@ impl BlockRows {
         for update in &block.transactions {
             let index = u32::try_from(update.index).unwrap_or(u32::MAX);
             index_of_signature.insert(update.signature.as_slice(), index);
+            self.raw_transactions.push(raw::row(slot, index, update));
             self.add_transaction(slot, index, update, time, idls);
         }
         self.account_updates.extend(
@@ -89,7 +93,8 @@ impl BlockRows {
             .extend(rewards.map(|(reward, index)| reward_row(slot, index, reward)));
     }
 
-    fn add_transaction(
+    /// Everything of a transaction but its raw form.
+    pub fn add_transaction(
         &mut self,
         slot: u64,
         tx_index: u32,

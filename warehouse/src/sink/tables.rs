@@ -59,6 +59,16 @@ table_row! {
 }
 
 table_row! {
+    RawTransactionRow in "transactions_raw" {
+        slot: u64,
+        tx_index: u32,
+        signature_apart: bool,
+        transaction: Blob,
+        meta: Option<Blob>,
+    }
+}
+
+table_row! {
     InstructionRow in "instructions" {
         slot: u64,
         tx_index: u32,

@@ -23,6 +23,7 @@ use super::{
 const BLOCK_TABLES: &[&str] = &[
     "blocks",
     "transactions",
+    "transactions_raw",
     "instructions",
     "token_transfers",
     "sol_transfers",
@@ -83,6 +84,7 @@ impl BatchWriter {
         tokio::try_join!(
             self.insert(&rows.blocks, plan),
             self.insert(&rows.transactions, plan),
+            self.insert(&rows.raw_transactions, plan),
             self.insert(&rows.instructions, plan),
             self.insert(&rows.token_transfers, plan),
             self.insert(&rows.sol_transfers, plan),
