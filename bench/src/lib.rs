@@ -10,7 +10,7 @@
 //! and every message is proven by its signatures before a plugin sees it. Only *entries* are the host's own, because the
 //! recorded formats carry none ([`entries`]). It never talks to Kafka: that is the plugin's part.
 
-pub mod block_file;
+pub use chain_blocks::file as block_file;
 pub mod entries;
 pub mod fanout_bench;
 pub mod host;

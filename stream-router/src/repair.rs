@@ -1,7 +1,7 @@
 //! Holes that no source fills are filled from RPC nodes, by `getBlock`, and marked as repaired.
 //!
 //! ```text
-//! router ─▶ gaps ─▶ book (which slots, when) ─▶ nodes (HTTP) ─▶ reply ─▶ convert ─▶ router: checked, published
+//! router ─▶ gaps ─▶ book (which slots, when) ─▶ nodes and their replies (chain-blocks) ─▶ convert ─▶ router: checked, published
 //! ```
 //!
 //! * A gap record is told first and stays told; the block follows it, with `repaired` and `rpc:HOST` in its seal.
@@ -11,7 +11,7 @@
 //!
 //! What an RPC node does not have: account updates and entries. Such a block has none, and says so in its seal.
 //!
-//! Reading order: `reply`, `meta`, `convert`, `book` (all pure), `nodes`, `task`.
+//! Reading order: `convert`, `book` (both pure), `task`.
 
 use event_schema::Slot;
 use service_host::Host;
@@ -28,11 +28,9 @@ use crate::{
 pub mod book;
 pub mod config;
 pub mod convert;
-pub mod meta;
-pub mod nodes;
-pub mod reply;
 pub mod task;
 
+pub use chain_blocks::rpc::{nodes, reply};
 pub use config::RepairConfig;
 pub use task::Repairs;
 

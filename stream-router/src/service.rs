@@ -83,7 +83,11 @@ impl Service for StreamRouter {
         ),
         (
             "repair.rpc_urls",
-            "RPC nodes (http) asked by getBlock, in turn, for blocks that no source has; empty: gaps stay",
+            "RPC nodes (http or https) asked by getBlock, in turn, for blocks that no source has; empty: gaps stay",
+        ),
+        (
+            "repair.ca_file",
+            "PEM file of a certificate authority trusted for https addresses beside the system's; empty for none",
         ),
         ("repair.concurrency", "Slots asked for at once"),
         (

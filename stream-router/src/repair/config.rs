@@ -1,5 +1,9 @@
 //! The knobs of repairs.
 
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use chain_blocks::rpc::NodesConfig;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
@@ -8,6 +12,8 @@ use service_host::ConfigError;
 pub struct RepairConfig {
     /// JSON-RPC addresses of validators or RPC nodes that keep blocks, asked in turn. Empty: gaps are told and stay.
     pub rpc_urls: Vec<String>,
+    /// PEM file of a certificate authority that is trusted for https addresses beside the system's; empty for none.
+    pub ca_file: PathBuf,
     /// Slots asked for at once.
     pub concurrency: usize,
     /// Requests per second, to all nodes together.
@@ -27,6 +33,7 @@ impl Default for RepairConfig {
     fn default() -> Self {
         Self {
             rpc_urls: Vec::new(),
+            ca_file: PathBuf::new(),
             concurrency: 4,
             requests_per_second: 10,
             timeout_ms: 15_000,
@@ -39,6 +46,22 @@ impl Default for RepairConfig {
 }
 
 impl RepairConfig {
+    /// How the nodes are asked. Reads `ca_file`.
+    pub fn nodes(&self) -> anyhow::Result<NodesConfig> {
+        let authority = Some(&self.ca_file).filter(|file| !file.as_os_str().is_empty());
+        let read = |file: &PathBuf| {
+            std::fs::read(file).with_context(|| format!("repair.ca_file: {}", file.display()))
+        };
+        Ok(NodesConfig {
+            urls: self.rpc_urls.clone(),
+            timeout: Duration::from_millis(self.timeout_ms),
+            requests_per_second: self.requests_per_second,
+            reply_mebibytes: self.reply_mebibytes,
+            reply_field: "repair.reply_mebibytes",
+            ca_pem: authority.map(read).transpose()?,
+        })
+    }
+
     pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |field: &str, problem: String, fix: &str| {
             Err(ConfigError {
@@ -55,12 +78,8 @@ impl RepairConfig {
                     format!("is not an address: {error}"),
                     "write http://HOST:8899",
                 ),
-                Ok(url) if url.scheme() == "https" => (
-                    "is an https address, and this program speaks plain HTTP".to_owned(),
-                    "write the http address of a node in your network, or of a proxy on this machine that adds TLS",
-                ),
-                Ok(url) if url.scheme() != "http" => (
-                    "does not begin with http://".to_owned(),
+                Ok(url) if !matches!(url.scheme(), "http" | "https") => (
+                    "begins with neither http:// nor https://".to_owned(),
                     "write http://HOST:8899",
                 ),
                 Ok(url) if url.host_str().is_none_or(str::is_empty) => {
@@ -109,8 +128,8 @@ mod tests {
     #[test]
     fn a_bad_address_is_named_without_being_shown() {
         for (url, problem) in [
-            ("localhost:8899/SECRET", "does not begin with http://"),
-            ("https://node.example/SECRET", "plain HTTP"),
+            ("localhost:8899/SECRET", "neither http:// nor https://"),
+            ("ftp://node.example/SECRET", "neither http:// nor https://"),
             ("node/SECRET", "not an address"),
             ("http:///", "not an address"),
         ] {

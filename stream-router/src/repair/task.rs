@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc};
 
+use chain_blocks::rpc::{Nodes, Reply};
 use event_schema::Slot;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
@@ -14,8 +15,6 @@ use super::{
     Happening, Hole, Offer, RepairConfig, Tally,
     book::{Book, Rules},
     convert,
-    nodes::Nodes,
-    reply::Reply,
 };
 use crate::{assembly::Block, router::Mended};
 
@@ -56,7 +55,7 @@ impl Repairs {
         tally: Tally,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            nodes: Arc::new(Nodes::new(config)?),
+            nodes: Arc::new(Nodes::new(&config.nodes()?)?),
             book: Book::new(Rules::new(config, slots_max)),
             holes,
             offers,

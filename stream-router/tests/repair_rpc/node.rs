@@ -543,7 +543,7 @@ async fn a_nodes_address_is_not_in_what_is_said_of_it() {
         rpc_urls: vec![dead, refusing.url()],
         ..RepairConfig::default()
     };
-    let nodes = Nodes::new(&config).expect("a client");
+    let nodes = Nodes::new(&config.nodes().expect("no file")).expect("a client");
     for node in nodes.in_turn() {
         let Reply::Failed(problem) = nodes.ask(node, Slot(5)).await else {
             panic!("no answer is no reply");

@@ -1,4 +1,4 @@
-//! Asks one RPC node for one block. Thin: a request, a bounded reply, no retry.
+//! Asks one RPC node. Thin: a request, a bounded reply, no retry.
 
 use std::{
     sync::{
@@ -9,17 +9,31 @@ use std::{
 };
 
 use event_schema::Slot;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, redirect};
 use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{
-    RepairConfig,
-    reply::{self, Reply},
-};
+use super::reply::{self, Reply};
 
 /// The newest transactions this program reads.
 const TRANSACTION_VERSION: u8 = 1;
+
+/// Which nodes, and how they are asked.
+#[derive(Debug, Clone)]
+pub struct NodesConfig {
+    /// `http://` or `https://` addresses, asked in turn.
+    pub urls: Vec<String>,
+    /// A node that has not sent its whole reply after this long is given up for this time.
+    pub timeout: Duration,
+    /// Requests per second, to all nodes together.
+    pub requests_per_second: u32,
+    /// A longer reply is not read, in MiB. A mainnet block is 5–20 MB of JSON.
+    pub reply_mebibytes: usize,
+    /// The field under which the caller's user sets `reply_mebibytes`.
+    pub reply_field: &'static str,
+    /// PEM of a certificate authority that is trusted beside the system's.
+    pub ca_pem: Option<Vec<u8>>,
+}
 
 /// The configured nodes.
 #[derive(Debug)]
@@ -30,7 +44,8 @@ pub struct Nodes {
     preferred: AtomicUsize,
     pace: Mutex<Instant>,
     between: Duration,
-    reply_bytes: usize,
+    reply_mebibytes: usize,
+    reply_field: &'static str,
 }
 
 #[derive(Debug)]
@@ -43,30 +58,35 @@ struct Node {
 }
 
 impl Nodes {
-    pub fn new(config: &RepairConfig) -> anyhow::Result<Self> {
+    pub fn new(config: &NodesConfig) -> anyhow::Result<Self> {
         let mut nodes = Vec::new();
-        for (index, url) in config.rpc_urls.iter().enumerate() {
+        for (index, url) in config.urls.iter().enumerate() {
             let url = Url::parse(url)
-                .map_err(|error| anyhow::anyhow!("repair.rpc_urls[{index}]: {error}"))?;
+                .map_err(|error| anyhow::anyhow!("RPC address {}: {error}", index + 1))?;
             nodes.push(Node {
                 host: url.host_str().unwrap_or_default().into(),
                 url,
                 old: AtomicBool::new(false),
             });
         }
-        let timeout = Duration::from_millis(config.timeout_ms);
+        // A redirect would carry the request to someone nobody configured.
+        let mut http = Client::builder()
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout)
+            .redirect(redirect::Policy::none());
+        for authority in config.ca_pem.iter() {
+            for certificate in Certificate::from_pem_bundle(authority)? {
+                http = http.add_root_certificate(certificate);
+            }
+        }
         Ok(Self {
-            // A redirect would carry the request to someone nobody configured.
-            http: Client::builder()
-                .timeout(timeout)
-                .connect_timeout(timeout)
-                .redirect(redirect::Policy::none())
-                .build()?,
+            http: http.build()?,
             nodes,
             preferred: AtomicUsize::new(0),
             pace: Mutex::new(Instant::now()),
             between: Duration::from_secs(1) / config.requests_per_second.max(1),
-            reply_bytes: config.reply_mebibytes << 20,
+            reply_mebibytes: config.reply_mebibytes,
+            reply_field: config.reply_field,
         })
     }
 
@@ -130,21 +150,15 @@ impl Nodes {
     }
 
     async fn body(&self, node: &Node, request: &serde_json::Value) -> Result<Vec<u8>, String> {
-        let unreachable = |error: reqwest::Error| {
-            // Its own text would show the address.
-            let error = error.without_url();
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            format!("{error}{}", cause.unwrap_or_default())
-        };
         let sent = self.http.post(node.url.clone()).json(request).send().await;
         let mut response = sent.map_err(unreachable)?;
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > self.reply_bytes {
+            if body.len() + chunk.len() > self.reply_mebibytes << 20 {
                 return Err(format!(
-                    "its reply is longer than {} MiB (repair.reply_mebibytes)",
-                    self.reply_bytes >> 20
+                    "its reply is longer than {} MiB ({})",
+                    self.reply_mebibytes, self.reply_field
                 ));
             }
             body.extend_from_slice(&chunk);
@@ -162,4 +176,16 @@ impl Nodes {
         tokio::time::sleep_until(*next).await;
         *next = Instant::now() + self.between;
     }
+}
+
+/// What went wrong, down to its cause; without the address, which may be a key.
+fn unreachable(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

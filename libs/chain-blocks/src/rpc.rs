@@ -1,0 +1,8 @@
+//! JSON-RPC: `getBlock` and what else tells which blocks there are.
+
+pub mod meta;
+pub mod nodes;
+pub mod reply;
+
+pub use nodes::{Nodes, NodesConfig};
+pub use reply::Reply;
