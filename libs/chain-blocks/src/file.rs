@@ -1,4 +1,4 @@
-//! One recorded block file in, one proven [`Block`] out. Pure: bytes and a name, no file system.
+//! One recorded block file in, one proven [`Block`] out, in Agave's own types; [`crate::ChainBlock`] is made of it. Pure: bytes and a name, no file system.
 //!
 //! Read are: protobuf `solana.storage.ConfirmedBlock` (commonly named `*.bincode`), and `getBlock` replies in the encodings
 //! `base64`, `base58` and `json`, with or without their JSON-RPC envelope, plain or compressed by gzip or zstd (told by
@@ -8,7 +8,7 @@
 //! and is damaged is an error that says where and what to do. Nothing here panics, whatever the bytes.
 
 mod json;
-mod proof;
+pub(crate) mod proof;
 mod protobuf;
 
 #[cfg(test)]

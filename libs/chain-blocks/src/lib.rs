@@ -4,7 +4,7 @@
 //! ```text
 //! getBlock ─▶ rpc::reply ─▶ convert ─┐
 //! file ─▶ file ─▶ stored ────────────┼─▶ ChainBlock
-//! CAR ─▶ car ─▶ stored ──────────────┘
+//! archive ─▶ car ─▶ stored ──────────┘
 //! ```
 //!
 //! * What the source does not say stays absent. None of them tells account updates; only archives tell entries, which are
@@ -14,9 +14,11 @@
 //! Reading order: `block`, `convert`, `rpc::reply`, `stored`, `car`, `file`, `rpc::nodes`.
 
 mod block;
+pub mod car;
 mod convert;
 pub mod file;
 pub mod rpc;
+mod stored;
 
 pub use block::{ChainBlock, Disbelief};
 pub use convert::{block, is_vote};

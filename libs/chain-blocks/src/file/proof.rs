@@ -16,6 +16,31 @@ pub(super) fn proven(
     transaction: VersionedTransaction,
     meta: TransactionStatusMeta,
 ) -> Result<RecordedTransaction, String> {
+    let message = signed_message(&transaction)?;
+    let keys = transaction.message.static_account_keys();
+    let accounts =
+        keys.len() + meta.loaded_addresses.writable.len() + meta.loaded_addresses.readonly.len();
+    for (field, balances) in [
+        ("preBalances", &meta.pre_balances),
+        ("postBalances", &meta.post_balances),
+    ] {
+        if balances.len() != accounts {
+            return Err(format!(
+                "meta.{field} has {} values for {accounts} accounts",
+                balances.len()
+            ));
+        }
+    }
+    Ok(RecordedTransaction {
+        message_hash: message_hash(&message),
+        is_vote: is_simple_vote(&transaction),
+        transaction,
+        meta,
+    })
+}
+
+/// The bytes that every signature of the transaction verifies over, or the sentence that says which does not.
+pub(crate) fn signed_message(transaction: &VersionedTransaction) -> Result<Vec<u8>, String> {
     transaction
         .sanitize()
         .map_err(|e| format!("the message is not well formed: {e}"))?;
@@ -38,25 +63,7 @@ pub(super) fn proven(
             ));
         }
     }
-    let accounts =
-        keys.len() + meta.loaded_addresses.writable.len() + meta.loaded_addresses.readonly.len();
-    for (field, balances) in [
-        ("preBalances", &meta.pre_balances),
-        ("postBalances", &meta.post_balances),
-    ] {
-        if balances.len() != accounts {
-            return Err(format!(
-                "meta.{field} has {} values for {accounts} accounts",
-                balances.len()
-            ));
-        }
-    }
-    Ok(RecordedTransaction {
-        message_hash: message_hash(&message),
-        is_vote: is_simple_vote(&transaction),
-        transaction,
-        meta,
-    })
+    Ok(message)
 }
 
 /// The identity under which a validator's status cache knows a message.
