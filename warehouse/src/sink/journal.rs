@@ -2,7 +2,7 @@
 //! door, so that any machine can take over. Position is nothing but the last batch that is done.
 
 use super::{
-    native::{Millis, Seconds},
+    native::{Millis, Seconds, TableBlock},
     planner::Extents,
     store::{Store, StoreError},
     tables::BatchRow,
@@ -161,7 +161,7 @@ impl Journal {
             highest_block_time: done.highest_block_time,
             recorded_at: Millis(now_ms()),
         };
-        Ok(self.store.insert_again(&[row]).await?)
+        Ok(self.store.insert(&TableBlock::of(&[row]), None).await?)
     }
 }
 

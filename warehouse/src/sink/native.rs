@@ -3,6 +3,8 @@
 //! A block is: columns, rows, then per column its name, its type and its values, one after another. The engine converts
 //! each column to the table's own type, so low-cardinality and enumeration columns are sent as what they hold.
 
+use bytes::Bytes;
+
 /// A value of a column.
 pub trait NativeValue: Sized + 'static {
     /// The type written into the block.
@@ -33,6 +35,26 @@ pub trait TableRow: Sized {
             Self::TABLE,
             Self::COLUMNS.join(", ")
         )
+    }
+}
+
+/// Rows of one table as they are sent.
+#[derive(Debug, Clone)]
+pub struct TableBlock {
+    pub table: &'static str,
+    pub rows: usize,
+    pub statement: String,
+    pub bytes: Bytes,
+}
+
+impl TableBlock {
+    pub fn of<R: TableRow>(rows: &[R]) -> Self {
+        Self {
+            table: R::TABLE,
+            rows: rows.len(),
+            statement: R::insert_statement(),
+            bytes: R::block(rows).into(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use event_schema::{
 };
 
 use super::{
-    native::{Blob, Seconds},
+    native::{Blob, Seconds, TableBlock, TableRow},
     tables::{
         AccountUpdateRow, BalanceChangeRow, BlockRow, InstructionRow, Key, RawTransactionRow,
         RewardRow, RouteRow, SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
@@ -29,38 +29,42 @@ use crate::decode::{Trace, decode, idl::Idls, key_of_base58};
 
 use decoded::Place;
 
-/// Rows of some blocks, in block order.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct BlockRows {
-    pub blocks: Vec<BlockRow>,
-    pub transactions: Vec<TransactionRow>,
-    pub raw_transactions: Vec<RawTransactionRow>,
-    pub instructions: Vec<InstructionRow>,
-    pub token_transfers: Vec<TokenTransferRow>,
-    pub sol_transfers: Vec<SolTransferRow>,
-    pub swaps: Vec<SwapRow>,
-    pub routes: Vec<RouteRow>,
-    pub balance_changes: Vec<BalanceChangeRow>,
-    pub account_updates: Vec<AccountUpdateRow>,
-    pub rewards: Vec<RewardRow>,
+/// Declares the tables with rows of a block, in the order an abandoned block leaves them.
+macro_rules! block_rows {
+    ($($field:ident: $row:ty,)+) => {
+        /// Rows of some blocks, in block order.
+        #[derive(Debug, Default, Clone, PartialEq)]
+        pub struct BlockRows {
+            $(pub $field: Vec<$row>,)+
+        }
+
+        impl BlockRows {
+            /// Names of the tables.
+            pub const TABLES: &'static [&'static str] = &[$(<$row as TableRow>::TABLE,)+];
+
+            /// One block per table, empty ones too.
+            pub fn tables(&self) -> Vec<TableBlock> {
+                vec![$(TableBlock::of(&self.$field),)+]
+            }
+        }
+    };
+}
+
+block_rows! {
+    blocks: BlockRow,
+    transactions: TransactionRow,
+    raw_transactions: RawTransactionRow,
+    instructions: InstructionRow,
+    token_transfers: TokenTransferRow,
+    sol_transfers: SolTransferRow,
+    swaps: SwapRow,
+    routes: RouteRow,
+    balance_changes: BalanceChangeRow,
+    account_updates: AccountUpdateRow,
+    rewards: RewardRow,
 }
 
 impl BlockRows {
-    /// Rows of all tables.
-    pub fn total(&self) -> usize {
-        self.blocks.len()
-            + self.transactions.len()
-            + self.raw_transactions.len()
-            + self.instructions.len()
-            + self.token_transfers.len()
-            + self.sol_transfers.len()
-            + self.swaps.len()
-            + self.routes.len()
-            + self.balance_changes.len()
-            + self.account_updates.len()
-            + self.rewards.len()
-    }
-
     /// `idls`: for programs without a reader of ours.
     pub fn add(&mut self, block: &SlotBlock, idls: &Idls) {
         let slot = block.slot.0;

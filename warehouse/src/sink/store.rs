@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use clickhouse::Client;
 
-use super::native::TableRow;
+use super::native::TableBlock;
 
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -97,31 +96,15 @@ impl Store {
             .collect()
     }
 
-    /// Inserts the rows as one block under `token`: again with the same token and rows, it changes nothing.
-    pub async fn insert<R: TableRow>(&self, rows: &[R], token: &str) -> Result<(), StoreError> {
-        if rows.is_empty() {
+    /// Inserts the block whole. Again under the same token, it changes nothing; `None`: the table keeps the newest row by key.
+    pub async fn insert(&self, block: &TableBlock, token: Option<&str>) -> Result<(), StoreError> {
+        if block.rows == 0 {
             return Ok(());
         }
-        self.insert_block(R::insert_statement(), R::block(rows).into(), Some(token))
-            .await
-    }
-
-    /// Inserts rows that may be stored again: their table keeps the newest by key.
-    pub async fn insert_again<R: TableRow>(&self, rows: &[R]) -> Result<(), StoreError> {
-        self.insert_block(R::insert_statement(), R::block(rows).into(), None)
-            .await
-    }
-
-    async fn insert_block(
-        &self,
-        statement: String,
-        block: Bytes,
-        token: Option<&str>,
-    ) -> Result<(), StoreError> {
         let wait = Duration::from_secs(INSERT_SECONDS);
         let mut insert = self
             .client
-            .insert_formatted_with(statement)
+            .insert_formatted_with(block.statement.clone())
             .with_timeouts(Some(wait), Some(wait))
             .with_setting(
                 "insert_deduplicate",
@@ -134,7 +117,7 @@ impl Store {
             .with_setting("max_insert_block_size", "100000000")
             .with_setting("min_insert_block_size_rows", "0")
             .with_setting("min_insert_block_size_bytes", "0");
-        let mut rest = block;
+        let mut rest = block.bytes.clone();
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(PIECE_BYTES));
             insert

@@ -6,33 +6,19 @@ use std::{
 };
 
 use event_schema::Commitment;
+use futures::future::try_join_all;
 
 use crate::decode::idl::Idls;
 
 use super::{
     journal::{Done, Journal, JournalError, Plan, now_ms},
     metrics::SinkMetrics,
-    native::{Millis, TableRow},
+    native::{Millis, Seconds, TableBlock},
     planner::{Batch, gap_reason},
     rows::BlockRows,
     store::Store,
     tables::{SlotStatusRow, StreamGapRow},
 };
-
-/// Tables with rows of a block, in the order an abandoned block leaves them.
-const BLOCK_TABLES: &[&str] = &[
-    "blocks",
-    "transactions",
-    "transactions_raw",
-    "instructions",
-    "token_transfers",
-    "sol_transfers",
-    "swaps",
-    "routes",
-    "balance_changes",
-    "account_updates",
-    "rewards",
-];
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -61,7 +47,7 @@ impl BatchWriter {
         self.until_done("owner", || self.journal.still_ours())
             .await?;
         for slot in &batch.deletes {
-            for table in BLOCK_TABLES {
+            for table in BlockRows::TABLES {
                 let statement = format!("DELETE FROM {table} WHERE slot = {}", slot.0);
                 self.until_done("delete", || async {
                     Ok(self.store.execute(&statement).await?)
@@ -71,40 +57,28 @@ impl BatchWriter {
             tracing::info!(slot = slot.0, "an abandoned block's rows were deleted");
         }
         let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
-        let rows = tokio::task::spawn_blocking(move || {
+        let (tables, highest) = tokio::task::spawn_blocking(move || {
             let mut rows = BlockRows::default();
             blocks.iter().for_each(|block| rows.add(block, &idls));
-            rows
+            (rows.tables(), Highest::of(&rows))
         })
         .await
         .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
-        let statuses = status_rows(&batch);
-        let gaps = gap_rows(&batch);
-        let total = rows.total() + statuses.len() + gaps.len();
-        tokio::try_join!(
-            self.insert(&rows.blocks, plan),
-            self.insert(&rows.transactions, plan),
-            self.insert(&rows.raw_transactions, plan),
-            self.insert(&rows.instructions, plan),
-            self.insert(&rows.token_transfers, plan),
-            self.insert(&rows.sol_transfers, plan),
-            self.insert(&rows.swaps, plan),
-            self.insert(&rows.routes, plan),
-            self.insert(&rows.balance_changes, plan),
-            self.insert(&rows.account_updates, plan),
-            self.insert(&rows.rewards, plan),
-            self.insert(&gaps, plan),
-        )?;
+        let (statuses, gaps) = (status_rows(&batch), gap_rows(&batch));
+        let (statuses, gaps) = (TableBlock::of(&statuses), TableBlock::of(&gaps));
+        let beside = tables.iter().chain([&gaps]);
+        try_join_all(beside.map(|block| self.insert(block, plan))).await?;
         // Last, so that a slot with a status has its rows.
         self.insert(&statuses, plan).await?;
+        let rows: usize = tables
+            .iter()
+            .chain([&gaps, &statuses])
+            .map(|block| block.rows)
+            .sum();
         let done = Done {
-            rows: total as u64,
-            highest_slot: rows.blocks.iter().map(|block| block.slot).max(),
-            highest_block_time: rows
-                .blocks
-                .iter()
-                .filter_map(|block| block.block_time)
-                .max_by_key(|time| time.0),
+            rows: rows as u64,
+            highest_slot: highest.slot,
+            highest_block_time: highest.block_time,
         };
         self.until_done("done", || self.journal.done(plan, done))
             .await?;
@@ -112,23 +86,19 @@ impl BatchWriter {
         Ok(())
     }
 
-    async fn insert<R: TableRow + Sync>(
-        &self,
-        rows: &[R],
-        plan: &Plan,
-    ) -> Result<(), JournalError> {
-        if rows.is_empty() {
+    async fn insert(&self, block: &TableBlock, plan: &Plan) -> Result<(), JournalError> {
+        if block.rows == 0 {
             return Ok(());
         }
-        let token = plan.token(R::TABLE);
-        self.until_done(R::TABLE, || async {
-            Ok(self.store.insert(rows, &token).await?)
+        let token = plan.token(block.table);
+        self.until_done(block.table, || async {
+            Ok(self.store.insert(block, Some(&token)).await?)
         })
         .await?;
         self.metrics
             .rows
-            .with_label_values(&[R::TABLE])
-            .inc_by(rows.len() as u64);
+            .with_label_values(&[block.table])
+            .inc_by(block.rows as u64);
         Ok(())
     }
 
@@ -194,6 +164,22 @@ impl BatchWriter {
             elapsed_ms = started.elapsed().as_millis() as u64,
             "batch stored"
         );
+    }
+}
+
+/// The newest of a batch's blocks.
+struct Highest {
+    slot: Option<u64>,
+    block_time: Option<Seconds>,
+}
+
+impl Highest {
+    fn of(rows: &BlockRows) -> Self {
+        let times = rows.blocks.iter().filter_map(|block| block.block_time);
+        Self {
+            slot: rows.blocks.iter().map(|block| block.slot).max(),
+            block_time: times.max_by_key(|time| time.0),
+        }
     }
 }
 
