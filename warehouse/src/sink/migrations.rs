@@ -40,6 +40,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "raw_transactions",
         sql: include_str!("../../migrations/0005_raw_transactions.sql"),
     },
+    Migration {
+        version: 6,
+        name: "financial_views",
+        sql: include_str!("../../migrations/0006_financial_views.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations
