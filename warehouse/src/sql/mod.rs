@@ -1,11 +1,12 @@
 //! `heliograph sql`: statements from the command line, a pipe or a prompt to any ClickHouse URL, a door's or a server's.
 //!
 //! [`script`] finds the statements in a text, [`client`] sends one and writes its answer as it comes, [`prompt`] reads them
-//! from a person. What it deliberately does not do: formats of its own (the server writes them), editing of results, the
+//! from a person; [`samples`] are the queries that come with the program. What it deliberately does not do: formats of its own (the server writes them), editing of results, the
 //! native protocol.
 
 mod client;
 mod prompt;
+pub mod samples;
 mod script;
 
 use std::{
@@ -17,6 +18,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use client::{Client, Outcome};
+use samples::Sample;
 
 #[derive(Parser, Debug, Clone)]
 #[command(
@@ -29,6 +31,12 @@ use client::{Client, Outcome};
 pub struct Options {
     /// The statement; without one, standard input is read, or on a terminal a prompt opens
     pub statement: Option<String>,
+    /// List the sample queries: name and title
+    #[arg(long, conflicts_with_all = ["statement", "sample"])]
+    pub samples: bool,
+    /// Run a sample query; --param replaces its defaults
+    #[arg(long, value_name = "NAME", value_parser = sample, conflicts_with = "statement")]
+    pub sample: Option<&'static Sample>,
     /// Output format of the server: PrettyCompact, Vertical, CSVWithNames, JSON, JSONEachRow, Parquet …
     /// [default: PrettyCompact on a terminal, else TabSeparated]
     #[arg(short, long)]
@@ -70,6 +78,8 @@ Examples:
   heliograph sql -p owner=9xQe… 'SELECT … WHERE account = {owner:String}' --format JSONEachRow
   heliograph sql 'INSERT INTO labels FORMAT CSVWithNames' < labels.csv
   heliograph sql < report.sql
+  heliograph sql --samples
+  heliograph sql --sample transactions-of-an-address --param address=9xQe…
 
 Ctrl-C ends the running statement on the server too. Exit codes: 0 done, 1 the server refused or broke off, 2 wrong usage,
 130 ended by Ctrl-C.";
@@ -81,8 +91,28 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn sample(name: &str) -> Result<&'static Sample, String> {
+    Sample::find(name).ok_or_else(|| "there is no such sample; --samples lists them".to_owned())
+}
+
 /// Runs what the options ask for.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if options.samples {
+        print!("{}", samples::list());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut options = options.clone();
+    if let Some(sample) = options.sample {
+        options.statement = Some(sample.sql.to_owned());
+        options.param = match sample.params(&options.param) {
+            Ok(params) => params,
+            Err(problem) => {
+                eprintln!("error: {problem}");
+                return Ok(ExitCode::from(2));
+            }
+        };
+    }
+    let options = &options;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
