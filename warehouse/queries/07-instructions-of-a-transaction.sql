@@ -1,6 +1,6 @@
 -- What a transaction did, call by call
 --
--- Every instruction, outer and inner, in the order of execution.
+-- Every instruction, outer and inner, in the order of execution; of transactions that are not final yet too.
 --
 -- column outer_index: Outer instruction, from 0
 -- column inner_index: 0 for the outer one itself, else the place among its inner ones

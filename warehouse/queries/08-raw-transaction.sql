@@ -1,6 +1,7 @@
 -- A transaction as it came
 --
--- The signed message and its execution, byte for byte, as protobuf messages of solana.storage.ConfirmedBlock: for tools of your own.
+-- The signed message and its execution, byte for byte, as protobuf messages of solana.storage.ConfirmedBlock: for tools of
+-- your own. Of transactions that are not final yet too.
 --
 -- column slot: Slot of its block
 -- column tx_index: Place in the block

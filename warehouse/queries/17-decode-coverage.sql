@@ -1,6 +1,6 @@
 -- What the decoders read, and what not
 --
--- Per program: calls by outcome. foreign are programs without a decoder; an IDL makes them readable.
+-- Per program, in all confirmed blocks: calls by outcome. foreign are programs without a decoder; an IDL makes them readable.
 --
 -- column program: Program
 -- column seen: Calls

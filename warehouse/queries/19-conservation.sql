@@ -1,6 +1,6 @@
 -- Does everything add up?
 --
--- Transactions by whether lamports and tokens are conserved. broken must not appear; unknown says why.
+-- Transactions of confirmed blocks by whether lamports and tokens are conserved. broken must not appear; unknown says why.
 --
 -- column lamport_identity: exact: sum of lamport changes = -fee; unknown: not recorded; broken
 -- column token_identity: exact: movements explain every token balance; unknown: not decidable; broken

@@ -233,6 +233,28 @@ impl Fact<'_> {
         self.calls().into_iter().filter_map(of_call).collect()
     }
 
+    /// Raw units of every transfer between token accounts, of transactions that succeeded.
+    pub fn transferred(&self) -> Vec<u64> {
+        if self.meta().err.is_some() {
+            return Vec::new();
+        }
+        let of_call = |call: Call<'_>| {
+            if !TOKEN_PROGRAMS.contains(&call.program.as_str()) {
+                return None;
+            }
+            let place = match call.data {
+                // Transfer, TransferChecked.
+                [3 | 12, ..] => 1,
+                // TransferFeeExtension's TransferCheckedWithFee.
+                [26, 1, ..] => 2,
+                _ => return None,
+            };
+            let amount = call.data.get(place..place + 8)?;
+            Some(u64::from_le_bytes(amount.try_into().ok()?))
+        };
+        self.calls().into_iter().filter_map(of_call).collect()
+    }
+
     /// An account's lamports before and after.
     pub fn lamports_of(&self, account: &str) -> Option<(u64, u64)> {
         let key = bs58::decode(account).into_vec().unwrap();

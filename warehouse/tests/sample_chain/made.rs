@@ -299,14 +299,16 @@ fn block(
     }
 }
 
-/// One buys, another buys, the first sells; a route; a stake; an account that is closed with tokens in it burnt before.
+/// One buys, another buys, the first buys again and sells; a route; a stake; a token account that is filled, emptied and closed.
 pub fn trades() -> ChainBlock {
     let parts = [
         (TRADER, swap(TRADER, 10_000_000_000, 1_500_000_000, true)),
         (OTHER, swap(OTHER, 5_000_000_000, 760_000_000, true)),
+        (TRADER, swap(TRADER, 1_000_000_000, 155_000_000, true)),
         (TRADER, swap(TRADER, 10_000_000_000, 1_530_000_000, false)),
         (OTHER, route(OTHER, 1_000_000_000, 150_000_000)),
         (TRADER, delegation()),
+        (OTHER, giving()),
         (OTHER, closing()),
     ];
     let transactions = (0..)
@@ -320,6 +322,22 @@ fn delegation() -> (Call, Vec<Held>) {
     (
         Call::new(programs::STAKE, &accounts, 2_u32.to_le_bytes().to_vec()),
         Vec::new(),
+    )
+}
+
+fn giving() -> (Call, Vec<Held>) {
+    const MUCH: u64 = 1_000_000;
+    let [_, purse] = purses(OTHER);
+    let held = |account, before, after| Held {
+        account,
+        mint: USDC,
+        owner: OTHER,
+        before: Some(before),
+        after: Some(after),
+    };
+    (
+        moved(purse, CLOSED, OTHER, 500),
+        vec![held(purse, MUCH, MUCH - 500), held(CLOSED, 0, 500)],
     )
 }
 
