@@ -14,5 +14,6 @@ pub mod archive;
 pub mod decode;
 pub mod door;
 pub mod engine;
+pub mod history;
 pub mod sink;
 pub mod sql;

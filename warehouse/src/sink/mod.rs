@@ -28,9 +28,14 @@ use service_host::{ConfigError, Host, Service};
 
 pub use config::{Migrations, SinkConfig};
 
+pub(crate) use idl_folder::load as load_idls;
+pub(crate) use native::{Millis, Seconds, TableBlock};
+pub(crate) use rows::BlockRows;
+pub(crate) use store::{Store, StoreError};
+pub(crate) use tables::SlotStatusRow;
+
 use journal::{Journal, JournalError};
 use migrations::MigrationError;
-use store::Store;
 use writer::BatchWriter;
 
 /// The service.
@@ -189,6 +194,13 @@ async fn migrate(store: &Store, config: &SinkConfig) -> Result<bool, MigrationEr
             Ok(false)
         }
     }
+}
+
+/// The first migration that this program knows and the store lacks.
+pub(crate) async fn pending_migration(store: &Store) -> Result<Option<String>, MigrationError> {
+    let pending = migrations::pending_on(store).await?;
+    let name = |first: &&migrations::Migration| format!("{:04}_{}", first.version, first.name);
+    Ok(pending.first().map(name))
 }
 
 /// A missing dead-letter topic does not stop the stream; the first damaged record would say so.

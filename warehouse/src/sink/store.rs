@@ -96,6 +96,18 @@ impl Store {
             .collect()
     }
 
+    /// Rows of a result, in binary.
+    pub async fn fetch<R>(&self, sql: &str) -> Result<Vec<R>, StoreError>
+    where
+        R: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.client
+            .query(&sql.replace('?', "??"))
+            .fetch_all()
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
     /// Inserts the block whole. Again under the same token, it changes nothing; `None`: the table keeps the newest row by key.
     pub async fn insert(&self, block: &TableBlock, token: Option<&str>) -> Result<(), StoreError> {
         if block.rows == 0 {

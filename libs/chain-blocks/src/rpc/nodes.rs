@@ -10,6 +10,7 @@ use std::{
 
 use event_schema::Slot;
 use reqwest::{Certificate, Client, Url, redirect};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -147,6 +148,60 @@ impl Nodes {
         // Megabytes of JSON: not on a thread that others wait for.
         let read = tokio::task::spawn_blocking(move || reply::read(&body)).await;
         read.unwrap_or_else(|error| Reply::Failed(error.to_string()))
+    }
+
+    /// The slots from `first` to `last` that have a finalized block, as the node knows them, in order. At most 500,000 slots.
+    pub async fn slots_with_blocks(
+        &self,
+        node: usize,
+        first: Slot,
+        last: Slot,
+    ) -> Result<Vec<u64>, String> {
+        let params = json!([first.0, last.0, {"commitment": "finalized"}]);
+        let slots: Vec<u64> = self.call(node, "getBlocks", params).await?;
+        let ordered = slots.is_sorted_by(|a, b| a < b);
+        let within = slots.iter().all(|slot| (first.0..=last.0).contains(slot));
+        if ordered && within {
+            Ok(slots)
+        } else {
+            Err("getBlocks: its slots are not in order, or not those that were asked for".into())
+        }
+    }
+
+    /// The oldest slot whose block the node keeps.
+    pub async fn first_available(&self, node: usize) -> Result<Slot, String> {
+        let slot = self.call(node, "getFirstAvailableBlock", json!([]));
+        slot.await.map(Slot)
+    }
+
+    /// The newest finalized slot.
+    pub async fn finalized(&self, node: usize) -> Result<Slot, String> {
+        let slot = self.call(node, "getSlot", json!([{"commitment": "finalized"}]));
+        slot.await.map(Slot)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        node: usize,
+        method: &str,
+        params: serde_json::Value,
+    ) -> Result<T, String> {
+        #[derive(Deserialize)]
+        struct Envelope<T> {
+            result: Option<T>,
+            error: Option<serde_json::Value>,
+        }
+        let node = self.nodes.get(node).ok_or("no such node")?;
+        self.wait_for_turn().await;
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let body = self.body(node, &request).await?;
+        let envelope: Envelope<T> = serde_json::from_slice(&body)
+            .map_err(|error| format!("{method}: its reply is not understood: {error}"))?;
+        match (envelope.result, envelope.error) {
+            (Some(result), _) => Ok(result),
+            (None, Some(error)) => Err(format!("{method}: {error}")),
+            (None, None) => Err(format!("{method}: an empty reply")),
+        }
     }
 
     async fn body(&self, node: &Node, request: &serde_json::Value) -> Result<Vec<u8>, String> {

@@ -1,0 +1,212 @@
+//! Stored transactions decoded again from their raw form, a few slots at a time.
+//!
+//! A slot's decoded rows are deleted and inserted anew. The signature of a transaction is nowhere but in `transactions`, so
+//! its new rows lie in a staging table before the old ones go: a run that broke off is ended by the next from there. While a
+//! piece is being replaced, its decoded rows are not there.
+
+use clickhouse::Row;
+use event_schema::proto::{
+    Message as _,
+    confirmed_block::{Transaction, TransactionStatusMeta},
+    geyser::SubscribeUpdateTransactionInfo,
+};
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+use serde_json::json;
+
+use super::{Outcome, progress::Progress, shelf::Range};
+use crate::{
+    decode::idl::Idls,
+    sink::{BlockRows, Seconds, Store, TableBlock},
+};
+
+/// Slots of one piece: about 20,000 transactions of mainnet.
+const PIECE: u64 = 16;
+const STAGING: &str = "redecode_staging";
+/// Tables that are not made by decoding.
+const KEPT: &[&str] = &[
+    "blocks",
+    "transactions",
+    "transactions_raw",
+    "account_updates",
+    "rewards",
+];
+
+#[derive(Row, Deserialize)]
+struct RawRow {
+    slot: u64,
+    tx_index: u32,
+    is_vote: bool,
+    block_time: Option<u32>,
+    #[serde(with = "serde_bytes")]
+    signature: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    transaction: Vec<u8>,
+    meta: Option<ByteBuf>,
+}
+
+pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result<Outcome> {
+    let broken_off = end_what_broke_off(store).await?;
+    let slots = format!(
+        "SELECT DISTINCT slot FROM transactions_raw WHERE slot BETWEEN {} AND {} AND slot IN (SELECT slot FROM finalized_slots) ORDER BY slot",
+        range.from, range.to
+    );
+    let mut slots: Vec<u64> = store.fetch(&slots).await?;
+    slots.extend(broken_off);
+    slots.sort_unstable();
+    slots.dedup();
+    let without = format!(
+        "SELECT count() FROM (SELECT DISTINCT slot FROM transactions WHERE slot BETWEEN {} AND {}) WHERE slot NOT IN (SELECT slot FROM transactions_raw WHERE slot BETWEEN {} AND {})",
+        range.from, range.to, range.from, range.to
+    );
+    let without: Vec<u64> = store.fetch(&without).await?;
+    let without = without.first().copied().unwrap_or_default();
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let progress = Progress::new("decoded", slots.len() as u64);
+    let (mut transactions, mut done) = (0, 0);
+    store
+        .execute(&format!(
+            "CREATE TABLE IF NOT EXISTS {STAGING} AS transactions ENGINE = MergeTree ORDER BY (slot, tx_index)"
+        ))
+        .await?;
+    for piece in slots.chunks(PIECE as usize) {
+        transactions += redecode_piece(store, piece, &idls, &run).await?;
+        done += piece.len() as u64;
+        progress.tell(done, || format!("{transactions} transactions"));
+    }
+    store.execute(&format!("DROP TABLE {STAGING} SYNC")).await?;
+    let mut text = format!(
+        "slots {} to {}: {transactions} transactions of {} slots decoded again",
+        range.from,
+        range.to,
+        slots.len()
+    );
+    if without > 0 {
+        text += &format!(
+            "; {without} slots have no raw form and stay as they are (verify --repair fetches them)"
+        );
+    }
+    Ok(Outcome {
+        text,
+        json: json!({
+            "from": range.from,
+            "to": range.to,
+            "slots": slots.len(),
+            "transactions": transactions,
+            "slots_without_raw_form": without,
+        }),
+        well: without == 0,
+    })
+}
+
+/// Puts back the transactions that an earlier run had taken out of their table. Gives the slots, whose other rows may be gone.
+async fn end_what_broke_off(store: &Store) -> anyhow::Result<Vec<u64>> {
+    let exists: Vec<u8> = store.fetch(&format!("EXISTS TABLE {STAGING}")).await?;
+    if exists.first() != Some(&1) {
+        return Ok(Vec::new());
+    }
+    let slots: Vec<u64> = store
+        .fetch(&format!(
+            "SELECT DISTINCT slot FROM {STAGING} ORDER BY slot"
+        ))
+        .await?;
+    if !slots.is_empty() {
+        eprintln!("ending a run that broke off, at slots {slots:?}");
+        swap_transactions(store, &list(&slots)).await?;
+    }
+    store.execute(&format!("DROP TABLE {STAGING} SYNC")).await?;
+    Ok(slots)
+}
+
+async fn swap_transactions(store: &Store, slots: &str) -> anyhow::Result<()> {
+    store
+        .execute(&format!("DELETE FROM transactions WHERE slot IN ({slots})"))
+        .await?;
+    store
+        .execute(&format!(
+            "INSERT INTO transactions SELECT * FROM {STAGING} SETTINGS insert_deduplicate = 0"
+        ))
+        .await?;
+    store
+        .execute(&format!("TRUNCATE TABLE {STAGING} SYNC"))
+        .await?;
+    Ok(())
+}
+
+fn list(slots: &[u64]) -> String {
+    let texts: Vec<String> = slots.iter().map(u64::to_string).collect();
+    texts.join(", ")
+}
+
+async fn redecode_piece(
+    store: &Store,
+    slots: &[u64],
+    idls: &Idls,
+    run: &str,
+) -> anyhow::Result<u64> {
+    let within = list(slots);
+    let sql = format!(
+        "SELECT raw.slot AS slot, raw.tx_index AS tx_index, known.is_vote AS is_vote, block.block_time AS block_time, unhex(hex(known.signature)) AS signature, if(raw.signature_apart, concat(unhex('0A40'), unhex(hex(known.signature)), raw.transaction), raw.transaction) AS transaction, raw.meta AS meta \
+         FROM (SELECT * FROM transactions_raw FINAL WHERE slot IN ({within})) AS raw \
+         INNER JOIN (SELECT slot, tx_index, signature, is_vote FROM transactions FINAL WHERE slot IN ({within})) AS known ON known.slot = raw.slot AND known.tx_index = raw.tx_index \
+         INNER JOIN (SELECT slot, block_time FROM blocks FINAL WHERE slot IN ({within})) AS block ON block.slot = raw.slot \
+         ORDER BY slot, tx_index"
+    );
+    let raw: Vec<RawRow> = store.fetch(&sql).await?;
+    let mut rows = BlockRows::default();
+    for row in &raw {
+        let place = || format!("transaction {} of slot {}", row.tx_index, row.slot);
+        let transaction = Transaction::decode(row.transaction.as_slice())
+            .map_err(|error| anyhow::anyhow!("{}: its raw form: {error}", place()))?;
+        let meta = row
+            .meta
+            .as_ref()
+            .map(|meta| TransactionStatusMeta::decode(meta.as_slice()));
+        let meta = meta
+            .transpose()
+            .map_err(|error| anyhow::anyhow!("{}: its raw metadata: {error}", place()))?;
+        let update = SubscribeUpdateTransactionInfo {
+            signature: row.signature.clone(),
+            is_vote: row.is_vote,
+            transaction: Some(transaction),
+            meta,
+            index: row.tx_index.into(),
+        };
+        rows.add_transaction(
+            row.slot,
+            row.tx_index,
+            &update,
+            row.block_time.map(Seconds),
+            idls,
+        );
+    }
+    let staged = TableBlock {
+        statement: TableBlock::of(&rows.transactions).statement.replacen(
+            "transactions",
+            STAGING,
+            1,
+        ),
+        ..TableBlock::of(&rows.transactions)
+    };
+    store.insert(&staged, None).await?;
+    for block in rows
+        .tables()
+        .iter()
+        .filter(|block| !KEPT.contains(&block.table))
+    {
+        store
+            .execute(&format!(
+                "DELETE FROM {} WHERE slot IN ({within})",
+                block.table
+            ))
+            .await?;
+        let token = format!(
+            "redecode-{run}-{}-{}",
+            block.table,
+            slots.first().unwrap_or(&0)
+        );
+        store.insert(block, Some(&token)).await?;
+    }
+    swap_transactions(store, &within).await?;
+    Ok(raw.len() as u64)
+}
