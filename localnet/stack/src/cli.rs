@@ -75,6 +75,13 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Past blocks of the warehouse: backfill, verify, redecode; `warehouse --help` tells the options
+    #[command(disable_help_flag = true)]
+    Warehouse {
+        /// Passed on to `warehouse-history`; the address is that of the stack that runs, unless one is named
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// For validator operators: examine a plugin before it is loaded
     Plugin {
         #[command(subcommand)]

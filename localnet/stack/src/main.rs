@@ -102,7 +102,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             follow,
             lines,
         } => verbs::logs(&dir()?, service.as_deref(), follow, lines).map(|()| ExitCode::SUCCESS),
-        Verb::Sql { arguments } => runtime.block_on(sql::run(&dir()?, &arguments)),
+        Verb::Sql { arguments } => {
+            runtime.block_on(sql::run(&dir()?, "heliograph-sql", &arguments))
+        }
+        Verb::Warehouse { arguments } => {
+            runtime.block_on(sql::run(&dir()?, "warehouse-history", &arguments))
+        }
         Verb::Doctor { json } => {
             let fit = doctor::run(&dir()?, json)?;
             Ok(if fit {

@@ -1,4 +1,5 @@
-//! `heliograph sql`: hands over to the warehouse's own program, with the address of the stack that runs.
+//! `heliograph sql` and `heliograph warehouse`: hand over to the warehouse's own programs, with the address of the stack that
+//! runs.
 
 use std::process::{Command, ExitCode};
 
@@ -10,8 +11,9 @@ use crate::layout::RunDir;
 /// Where the program looks when no `--url` is given.
 const URL: &str = "HELIOGRAPH_SQL_URL";
 
-pub async fn run(dir: &RunDir, arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let program = workspace_binary("heliograph-sql");
+/// `program`: `heliograph-sql` or `warehouse-history`.
+pub async fn run(dir: &RunDir, program: &str, arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let program = workspace_binary(program);
     let mut command = Command::new(&program);
     command.args(arguments);
     if std::env::var_os(URL).is_none()
