@@ -18,12 +18,13 @@ pub fn cache_dir() -> PathBuf {
 
 /// The binary `name` of this workspace, built with the same profile as the running executable.
 ///
-/// A test executable lives in `target/PROFILE/deps`, a binary in `target/PROFILE`: the binary is one level up or beside.
+/// A test executable lives in `target/PROFILE/deps`, an example in `target/PROFILE/examples`, a binary in `target/PROFILE`: the
+/// binary is one level up or beside.
 /// The path is returned whether or not the file is there; starting it says clearly that it must be built.
 pub fn workspace_binary(name: &str) -> PathBuf {
     let executable = std::env::current_exe().unwrap_or_default();
     let beside = executable.parent().unwrap_or(&executable);
-    let profile = if beside.ends_with("deps") {
+    let profile = if beside.ends_with("deps") || beside.ends_with("examples") {
         beside.parent().unwrap_or(beside)
     } else {
         beside

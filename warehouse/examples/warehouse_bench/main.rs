@@ -1,9 +1,12 @@
 //! `heliograph bench warehouse NAME [--json]`: the warehouse's measurements. An example, so that what only measurement needs
 //! (the reader of recorded blocks, Agave's parser) stays out of what operators deploy.
 
+mod bytes;
 mod decode;
 #[path = "../../tests/decode_proof/mod.rs"]
 mod decode_proof;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 use std::path::PathBuf;
 
@@ -24,6 +27,8 @@ struct Arguments {
 enum Name {
     /// The decoders over recorded transactions: coverage per program, conservation, equality with independent references
     Decode(Data),
+    /// Bytes on disk per transaction and column, beside a plain schema of the same rows in the same engine
+    Bytes(Data),
 }
 
 /// What is measured on.
@@ -47,5 +52,6 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.name {
         Name::Decode(data) => decode::run(&data.folder(), arguments.json),
+        Name::Bytes(data) => bytes::run(&data.folder(), arguments.json),
     }
 }
