@@ -5,6 +5,7 @@ mod bytes;
 mod decode;
 #[path = "../../tests/decode_proof/mod.rs"]
 mod decode_proof;
+mod ingest;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -29,6 +30,19 @@ enum Name {
     Decode(Data),
     /// Bytes on disk per transaction and column, beside a plain schema of the same rows in the same engine
     Bytes(Data),
+    /// Rows per second of processor time into the same table: our Native blocks, RowBinary, JSONEachRow
+    Ingest {
+        #[command(flatten)]
+        data: Data,
+        /// Rows per round and format
+        #[arg(long, default_value_t = 400_000)]
+        rows: usize,
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Rows per insert
+        #[arg(long, default_value_t = 50_000)]
+        batch: usize,
+    },
 }
 
 /// What is measured on.
@@ -53,5 +67,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.name {
         Name::Decode(data) => decode::run(&data.folder(), arguments.json),
         Name::Bytes(data) => bytes::run(&data.folder(), arguments.json),
+        Name::Ingest {
+            data,
+            rows,
+            rounds,
+            batch,
+        } => ingest::run(&data.folder(), (rows, rounds, batch), arguments.json),
     }
 }

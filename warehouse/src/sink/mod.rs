@@ -29,9 +29,11 @@ use service_host::{ConfigError, Host, Service};
 pub use config::{Migrations, SinkConfig};
 
 pub(crate) use idl_folder::load as load_idls;
-pub(crate) use native::{Millis, Seconds, TableBlock};
-pub(crate) use rows::BlockRows;
-pub(crate) use store::{Store, StoreError};
+pub use native::TableBlock;
+pub(crate) use native::{Millis, Seconds};
+pub use rows::BlockRows;
+pub use store::{Store, StoreError};
+pub use tables::InstructionRow;
 pub(crate) use tables::SlotStatusRow;
 
 use journal::{Journal, JournalError};
