@@ -2,6 +2,7 @@
 //! (the reader of recorded blocks, Agave's parser) stays out of what operators deploy.
 
 mod bytes;
+mod crash;
 mod decode;
 #[path = "../../tests/decode_proof/mod.rs"]
 mod decode_proof;
@@ -43,6 +44,13 @@ enum Name {
         #[arg(long, default_value_t = 50_000)]
         batch: usize,
     },
+    /// Sink, door and broker are killed again and again: is every row there once, and nothing of abandoned blocks
+    Crash {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        options: crash::Options,
+    },
 }
 
 /// What is measured on.
@@ -73,5 +81,6 @@ fn main() -> anyhow::Result<()> {
             rounds,
             batch,
         } => ingest::run(&data.folder(), (rows, rounds, batch), arguments.json),
+        Name::Crash { data, options } => crash::run(&data.folder(), &options, arguments.json),
     }
 }

@@ -1,0 +1,549 @@
+//! Exactly once, under fire: broker, door and sink die by SIGKILL again and again while a router publishes a chain with forks,
+//! abandoned slots, gaps and poison. Then every table and view is compared with a warehouse that only saw the final chain.
+//!
+//! ```text
+//! history ─▶ contents ─▶ publisher ─▶ broker ─▶ sink ─▶ door ─▶ audit
+//!  (pure)    (recorded    (exactly     └─ killed by stage ─┘      ▲
+//!   chain)  transactions)   once)                                 │
+//!       └── final chain only ─▶ a topic of its own ─▶ a sink that is never killed, a fresh door
+//! ```
+
+mod audit;
+mod contents;
+mod history;
+mod publisher;
+mod stage;
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use bench::report::{Check, Report};
+use clap::Args;
+use event_log::{KafkaConfig, KafkaLog, NewRecord};
+use event_schema::{Topics, proto::geyser::SlotStatus};
+use local_services::{ClickHouseDoor, DoorOptions};
+use serde_json::json;
+use service_host::Host;
+use warehouse::sink::{SinkConfig, run_on};
+
+use audit::{Compared, Door, Letters, Reading, Signatures};
+use contents::Contents;
+use history::{Block, Chain, Event, Truth};
+use publisher::Publisher;
+use stage::{Done, Progress, Stage, WINDOW};
+
+/// The promises.
+const KILLS: f64 = 1_000.0;
+const ROWS: f64 = 10_000_000.0;
+/// Slots that the router may be ahead of what is stored.
+const AHEAD_MAX: u64 = 300;
+/// Without any news for so long, what is missing will not come.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(500);
+const TELL: Duration = Duration::from_secs(5);
+/// Slots of the final chain that are published at a time.
+const FINAL_SLOTS_AT_ONCE: usize = 20;
+
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// SIGKILLs of sink, door and broker
+    #[arg(long, default_value_t = 200)]
+    pub kills: u64,
+    /// Go on until so many rows are stored
+    #[arg(long, default_value_t = 1_000_000)]
+    pub rows: u64,
+    /// Makes chain and kills
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Everything small, so that it takes less than a minute: for tests
+    #[arg(long)]
+    pub quick: bool,
+    /// Transactions per block, on average
+    #[arg(long, default_value_t = 40)]
+    pub transactions: u64,
+    /// Slots per second
+    #[arg(long, default_value_t = 16)]
+    pub slots_per_second: u64,
+}
+
+impl Options {
+    fn sized(&self) -> Self {
+        if self.quick {
+            Self {
+                kills: self.kills.min(6),
+                rows: 0,
+                transactions: 8,
+                ..self.clone()
+            }
+        } else {
+            self.clone()
+        }
+    }
+}
+
+/// What came out.
+pub struct Outcome {
+    pub done: Done,
+    pub slots: u64,
+    pub abandoned: u64,
+    pub abandoned_after_confirmation: u64,
+    pub rows: u64,
+    /// `false`: the sink stopped storing before everything was there.
+    pub drained: bool,
+    /// As a plain SELECT sees them, and with FINAL.
+    pub plain: Signatures,
+    pub collapsed: Signatures,
+    pub tables_plain: Vec<Compared>,
+    pub tables: Vec<Compared>,
+    pub views: Vec<Compared>,
+    pub letters: Letters,
+    pub stopped_well: bool,
+    pub killing_seconds: f64,
+}
+
+impl Outcome {
+    /// Rows that are too many in a plain SELECT, and too few, over all tables.
+    fn rows_beside(compared: &[Compared]) -> (u64, u64) {
+        let sum = |of: fn(&Compared) -> u64| compared.iter().map(of).sum();
+        (
+            sum(|one| one.expected.0.saturating_sub(one.stored.0)),
+            sum(|one| one.stored.0.saturating_sub(one.expected.0)),
+        )
+    }
+
+    pub fn checks(&self) -> Vec<Check> {
+        let none = |name: &'static str, count: u64| Check::at_most(name, count as f64, 0.0);
+        let differing =
+            |compared: &[Compared]| compared.iter().filter(|one| !one.is_equal()).count() as u64;
+        let (lost, duplicated) = Self::rows_beside(&self.tables_plain);
+        vec![
+            Check::at_least("kills", self.done.kills() as f64, KILLS),
+            Check::at_least("rows", self.rows as f64, ROWS),
+            none("not_drained", u64::from(!self.drained)),
+            none("transactions_lost", self.plain.lost),
+            none("transactions_duplicated", self.plain.duplicated),
+            none("transactions_of_abandoned_blocks", self.plain.foreign),
+            none(
+                "transactions_wrong_with_final",
+                self.collapsed.lost + self.collapsed.duplicated + self.collapsed.foreign,
+            ),
+            none("rows_lost", lost),
+            none("rows_duplicated", duplicated),
+            none(
+                "tables_differing_without_final",
+                differing(&self.tables_plain),
+            ),
+            none("tables_differing", differing(&self.tables)),
+            none("views_differing", differing(&self.views)),
+            none(
+                "zombies_not_refused",
+                self.done.zombies - self.done.zombies_refused,
+            ),
+            none("poison_without_letter", self.letters.missing),
+            none("letters_wrong", self.letters.wrong),
+            none("sink_ended_by_itself", self.done.ended_by_itself),
+            none("sink_stopped_badly", u64::from(!self.stopped_well)),
+        ]
+    }
+
+    fn print(&self) {
+        let done = &self.done;
+        println!(
+            "{} SIGKILLs in {:.0} s: sink {}, door {}, broker {}; {} lives of the sink; {} of {} replaced sinks refused, each after {} batches or more (tables remember {WINDOW})",
+            done.kills(),
+            self.killing_seconds,
+            done.sink,
+            done.door,
+            done.broker,
+            done.sink_lives,
+            done.zombies_refused,
+            done.zombies,
+            2 * WINDOW
+        );
+        println!(
+            "{} final slots, {} blocks abandoned ({} after their confirmation), {} rows",
+            self.slots, self.abandoned, self.abandoned_after_confirmation, self.rows
+        );
+        for (how, found) in [("plain", self.plain), ("FINAL", self.collapsed)] {
+            println!(
+                "transactions, {how}: {} expected, {} lost, {} duplicated, {} of abandoned blocks",
+                found.expected, found.lost, found.duplicated, found.foreign
+            );
+        }
+        println!(
+            "dead letters: {} poison records, {} missing, {} wrong, {} repeated after a kill",
+            self.letters.poison, self.letters.missing, self.letters.wrong, self.letters.repeated
+        );
+        println!("left out of the comparison: {}", audit::left_out());
+        for (what, compared) in [
+            ("tables, plain", &self.tables_plain),
+            ("tables, FINAL", &self.tables),
+            ("views", &self.views),
+        ] {
+            let differing: Vec<&Compared> = compared.iter().filter(|one| !one.is_equal()).collect();
+            println!(
+                "{what}: {} compared, {} differ",
+                compared.len(),
+                differing.len()
+            );
+            for one in differing {
+                println!(
+                    "  {}: {} rows, expected {}; slots {}",
+                    one.name,
+                    one.stored.0,
+                    one.expected.0,
+                    one.slots.join(", ")
+                );
+            }
+        }
+    }
+}
+
+pub fn run(folder: &Path, options: &Options, as_json: bool) -> anyhow::Result<()> {
+    let options = options.sized();
+    let outcome = measure(folder, &options)?;
+    outcome.print();
+    let mut report = Report::new(
+        "warehouse crash",
+        json!({"data": folder, "kills": options.kills, "rows": options.rows, "seed": options.seed, "window": WINDOW,
+               "transactions": options.transactions, "slots_per_second": options.slots_per_second}),
+    );
+    let done = &outcome.done;
+    report.figure(
+        "kills",
+        json!({"sink": done.sink, "door": done.door, "broker": done.broker, "seconds": outcome.killing_seconds}),
+    );
+    report.figure("sink_lives", done.sink_lives);
+    report.figure("zombies", done.zombies);
+    report.figure("slots", outcome.slots);
+    report.figure("blocks_abandoned", outcome.abandoned);
+    report.figure("transactions", outcome.plain.expected);
+    report.figure("rows", outcome.rows);
+    report.figure("poison", outcome.letters.poison);
+    report.figure("letters_repeated", outcome.letters.repeated);
+    report.figure("tables_compared", outcome.tables.len());
+    report.figure("views_compared", outcome.views.len());
+    report.checks = outcome.checks();
+    print!("{}", bench::plugin_bench::table::checks(&report));
+    if as_json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+/// One run, as `options` say.
+pub fn measure(folder: &Path, options: &Options) -> anyhow::Result<Outcome> {
+    let contents = Arc::new(Contents::read(folder, options.seed, options.transactions)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let scratch = tempfile::Builder::new()
+        .prefix("heliograph-bench-crash-")
+        .tempdir()?;
+    let progress = Arc::new(Progress::default());
+    let interrupted = Arc::clone(&progress);
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.interrupted.store(true, Ordering::Relaxed);
+        }
+    });
+    let topics = Topics::new("crash");
+    let mut stage = Stage::open(scratch.path(), "crash")?;
+    let publisher = runtime.block_on(Publisher::open(&stage.broker.brokers(), &topics))?;
+    stage.lower_window()?;
+    let door = stage.door();
+    let telling = runtime.spawn(tell(door.clone(), Arc::clone(&progress)));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let telling_chain = runtime.spawn(tell_chain(
+        publisher,
+        topics.clone(),
+        Arc::clone(&contents),
+        options.clone(),
+        Arc::clone(&progress),
+        stopped,
+    ));
+    let begin = Instant::now();
+    let plan = stage::plan(options.seed, options.kills);
+    stage.perform(&plan, options.rows, &progress)?;
+    let killing_seconds = begin.elapsed().as_secs_f64();
+    let _ = stop.send(true);
+    let told = wait_for(telling_chain, &mut stage, &runtime, &progress)??;
+    let drained = drain(&door, &mut stage, &told.truth, &progress)?;
+    telling.abort();
+    let stopped_well = stage.stop_sink();
+    let letters = runtime.block_on(audit::letters(&told.publisher.log, &topics, &told.poison))?;
+
+    eprintln!("the final chain alone, for comparison");
+    let expected = Expected::store(&stage, &told.truth, &contents, &runtime, &progress)?;
+    let slots = (history::FIRST_SLOT, told.last_slot);
+    let middle = told.truth.finals.keys().nth(told.truth.finals.len() / 2);
+    let asked = [middle.copied().unwrap_or(0), told.last_slot];
+    let compared = compare(&door, &expected.door, slots, &asked, &progress)?;
+    let signatures = |reading| audit::signatures(&door, reading, &told.truth, &contents, slots);
+    Ok(Outcome {
+        done: stage.done,
+        slots: told.truth.finals.len() as u64,
+        abandoned: told.truth.abandoned.len() as u64,
+        abandoned_after_confirmation: told.truth.abandoned_after_confirmation,
+        rows: compared.tables_plain.iter().map(|one| one.stored.0).sum(),
+        drained,
+        plain: signatures(Reading::Plain)?,
+        collapsed: signatures(Reading::Final)?,
+        tables_plain: compared.tables_plain,
+        tables: compared.tables,
+        views: compared.views,
+        letters,
+        stopped_well,
+        killing_seconds,
+    })
+}
+
+/// What the router has told in the end.
+struct Told {
+    publisher: Publisher,
+    truth: Truth,
+    poison: Vec<NewRecord>,
+    last_slot: u64,
+}
+
+/// A router that goes on until it is told to stop, and then ends what it began.
+async fn tell_chain(
+    mut publisher: Publisher,
+    topics: Topics,
+    contents: Arc<Contents>,
+    options: Options,
+    progress: Arc<Progress>,
+    stopped: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<Told> {
+    let mut chain = Chain::new(options.seed);
+    let mut poison = Vec::new();
+    let mut due = tokio::time::interval(Duration::from_secs(1) / options.slots_per_second as u32);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut publish = async |events: Vec<Event>, publisher: &mut Publisher| {
+        let mut records = Vec::new();
+        for event in events {
+            let told = contents.records(&topics, event);
+            if matches!(event, Event::Poison { .. }) {
+                poison.extend(told.last().cloned());
+            }
+            records.extend(told);
+        }
+        publisher.publish(records).await
+    };
+    while !*stopped.borrow() {
+        due.tick().await;
+        let stored = progress.stored_slot.load(Ordering::Relaxed);
+        if stored > 0 && chain.slot() > stored + AHEAD_MAX {
+            continue;
+        }
+        publish(chain.next(), &mut publisher).await?;
+        progress.slot.store(chain.slot(), Ordering::Relaxed);
+        progress.published.fetch_add(1, Ordering::Relaxed);
+    }
+    for events in chain.finish() {
+        publish(events, &mut publisher).await?;
+    }
+    Ok(Told {
+        publisher,
+        last_slot: chain.slot(),
+        truth: chain.truth,
+        poison,
+    })
+}
+
+/// What is stored so far, for the router's pace and for whoever watches.
+async fn tell(door: Door, progress: Arc<Progress>) {
+    let mut told = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let sql = "SELECT (SELECT sum(total_rows) FROM system.tables WHERE database = 'heliograph'), (SELECT max(slot) FROM slot_status)";
+        if let Ok(answer) = door.ask(sql).await
+            && let Some((rows, slot)) = String::from_utf8_lossy(&answer).trim_end().split_once('\t')
+            && let (Ok(rows), Ok(slot)) = (rows.parse(), slot.parse())
+        {
+            progress.rows.store(rows, Ordering::Relaxed);
+            progress.stored_slot.store(slot, Ordering::Relaxed);
+        }
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            eprintln!(
+                "{} slots told, {} behind, {} rows",
+                progress.published.load(Ordering::Relaxed),
+                progress
+                    .slot
+                    .load(Ordering::Relaxed)
+                    .saturating_sub(progress.stored_slot.load(Ordering::Relaxed)),
+                progress.rows.load(Ordering::Relaxed)
+            );
+        }
+    }
+}
+
+fn wait_for<T>(
+    task: tokio::task::JoinHandle<T>,
+    stage: &mut Stage,
+    runtime: &tokio::runtime::Runtime,
+    progress: &Progress,
+) -> anyhow::Result<T> {
+    while !task.is_finished() {
+        stage::pause(Duration::from_millis(50), progress)?;
+        stage.replace_one_that_ended()?;
+    }
+    Ok(runtime.block_on(task)?)
+}
+
+/// Waits until the fate of every block is stored. `false`: it does not come.
+fn drain(
+    door: &Door,
+    stage: &mut Stage,
+    truth: &Truth,
+    progress: &Progress,
+) -> anyhow::Result<bool> {
+    let wanted = format!("{}\t{}", truth.finals.len(), truth.abandoned.len());
+    let sql = "SELECT countIf(status = 'finalized'), countIf(status = 'abandoned') FROM slot_status FINAL";
+    let (mut seen, mut changed) = (String::new(), Instant::now());
+    while changed.elapsed() < PATIENCE {
+        stage::pause(Duration::from_millis(100), progress)?;
+        stage.replace_one_that_ended()?;
+        let Ok(now) = door.text(sql) else { continue };
+        if now == wanted {
+            return Ok(true);
+        }
+        if now != seen {
+            (seen, changed) = (now, Instant::now());
+        }
+    }
+    eprintln!("finalized and abandoned blocks: {seen:?} are stored, {wanted:?} were told");
+    Ok(false)
+}
+
+/// A warehouse that only ever saw the final chain, by a sink that nothing happens to.
+struct Expected {
+    door: Door,
+    _process: ClickHouseDoor,
+}
+
+impl Expected {
+    fn store(
+        stage: &Stage,
+        truth: &Truth,
+        contents: &Contents,
+        runtime: &tokio::runtime::Runtime,
+        progress: &Progress,
+    ) -> anyhow::Result<Self> {
+        let process = ClickHouseDoor::start(DoorOptions::default())?;
+        let brokers = stage.broker.brokers();
+        let topics = Topics::new("final");
+        let mut publisher = runtime.block_on(Publisher::open(&brokers, &topics))?;
+        let config = SinkConfig {
+            topic_prefix: "final".into(),
+            clickhouse_url: process.url(),
+            ..SinkConfig::default()
+        };
+        let host = Host::detached();
+        let log = Arc::new(KafkaLog::new(KafkaConfig::new(brokers))?);
+        let sink = runtime.spawn(run_on(log, config, host.clone()));
+        let finals: Vec<Block> = truth
+            .finals
+            .iter()
+            .map(|(&slot, &fork)| Block { slot, fork })
+            .collect();
+        for blocks in finals.chunks(FINAL_SLOTS_AT_ONCE) {
+            stage::pause(Duration::ZERO, progress)?;
+            let events = blocks.iter().flat_map(|block| {
+                [
+                    Event::Published(*block),
+                    Event::Status(*block, SlotStatus::SlotConfirmed),
+                    Event::Status(*block, SlotStatus::SlotFinalized),
+                ]
+            });
+            let records = events.flat_map(|event| contents.records(&topics, event));
+            runtime.block_on(publisher.publish(records.collect()))?;
+        }
+        let gaps = truth.gaps.iter().map(|&slot| Event::Gap { slot });
+        let gaps = gaps.flat_map(|event| contents.records(&topics, event));
+        runtime.block_on(publisher.publish(gaps.collect()))?;
+        let door = Door::new(&process.url());
+        let wanted = format!("{}\t{}", finals.len(), truth.gaps.len());
+        let sql = "SELECT (SELECT count() FROM slot_status FINAL WHERE status = 'finalized'), (SELECT count() FROM stream_gaps)";
+        while door.text(sql).ok().as_ref() != Some(&wanted) {
+            stage::pause(Duration::from_millis(100), progress)?;
+            if sink.is_finished() {
+                runtime.block_on(sink)??;
+                anyhow::bail!("the sink of the final chain ended");
+            }
+        }
+        host.request_drain();
+        runtime.block_on(sink)??;
+        Ok(Self {
+            door,
+            _process: process,
+        })
+    }
+}
+
+struct Comparison {
+    tables_plain: Vec<Compared>,
+    tables: Vec<Compared>,
+    views: Vec<Compared>,
+}
+
+fn compare(
+    stored: &Door,
+    expected: &Door,
+    slots: (u64, u64),
+    asked: &[u64],
+    progress: &Progress,
+) -> anyhow::Result<Comparison> {
+    let tables = audit::tables(expected)?;
+    let views = audit::views(expected, asked)?;
+    let both = |name: &str, reading| -> anyhow::Result<Compared> {
+        stage::pause(Duration::ZERO, progress)?;
+        let of = |door| audit::content(door, name, reading, slots);
+        let mut compared = Compared {
+            name: name.to_owned(),
+            stored: of(stored).with_context(|| name.to_owned())?,
+            expected: of(expected).with_context(|| name.to_owned())?,
+            slots: Vec::new(),
+        };
+        if !compared.is_equal() && tables.iter().any(|table| table == name) {
+            compared.slots = audit::differing_slots(stored, expected, name, slots)?;
+        }
+        Ok(compared)
+    };
+    let of_tables = |reading| -> anyhow::Result<Vec<Compared>> {
+        let mut compared: Vec<Compared> = tables
+            .iter()
+            .map(|name| both(name, reading))
+            .collect::<anyhow::Result<_>>()?;
+        compared.push(Compared {
+            name: "stream_gaps".into(),
+            stored: audit::gaps(stored, reading)?,
+            expected: audit::gaps(expected, reading)?,
+            slots: Vec::new(),
+        });
+        Ok(compared)
+    };
+    let mut collapsed = of_tables(Reading::Final)?;
+    // Every piece of news is a row of this table, so it counts with FINAL only.
+    collapsed.push(Compared {
+        name: "slot_status".into(),
+        stored: audit::statuses(stored)?,
+        expected: audit::statuses(expected)?,
+        slots: Vec::new(),
+    });
+    Ok(Comparison {
+        tables_plain: of_tables(Reading::Plain)?,
+        tables: collapsed,
+        views: views
+            .iter()
+            .map(|name| both(name, Reading::Plain))
+            .collect::<anyhow::Result<_>>()?,
+    })
+}
