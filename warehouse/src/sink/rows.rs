@@ -29,7 +29,7 @@ use crate::decode::{Trace, decode, idl::Idls, key_of_base58};
 
 use decoded::Place;
 
-/// Declares the tables with rows of a block, in the order an abandoned block leaves them.
+/// Declares the tables with rows of a block.
 macro_rules! block_rows {
     ($($field:ident: $row:ty,)+) => {
         /// Rows of some blocks, in block order.

@@ -229,16 +229,3 @@ table_row! {
         recorded_at: Millis,
     }
 }
-
-table_row! {
-    BatchRow in "sink_batches" {
-        batch_id: u64,
-        phase: &'static str,
-        owner: String,
-        partitions: String,
-        rows: u64,
-        highest_slot: Option<u64>,
-        highest_block_time: Option<Seconds>,
-        recorded_at: Millis,
-    }
-}

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use event_schema::Commitment;
+use event_schema::{Commitment, Slot};
 use futures::future::try_join_all;
 
 use crate::decode::idl::Idls;
@@ -46,16 +46,7 @@ impl BatchWriter {
         }
         self.until_done("owner", || self.journal.still_ours())
             .await?;
-        for slot in &batch.deletes {
-            for table in BlockRows::TABLES {
-                let statement = format!("DELETE FROM {table} WHERE slot = {}", slot.0);
-                self.until_done("delete", || async {
-                    Ok(self.store.execute(&statement).await?)
-                })
-                .await?;
-            }
-            tracing::info!(slot = slot.0, "an abandoned block's rows were deleted");
-        }
+        self.delete(&batch.deletes).await?;
         let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
         let (tables, highest) = tokio::task::spawn_blocking(move || {
             let mut rows = BlockRows::default();
@@ -86,12 +77,35 @@ impl BatchWriter {
         Ok(())
     }
 
+    /// Fenced: later, the slot may have another block's rows.
+    async fn delete(&self, slots: &[Slot]) -> Result<(), JournalError> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = slots.iter().map(|slot| slot.0.to_string()).collect();
+        let list = list.join(", ");
+        let fence = self.journal.fence();
+        let tables = BlockRows::TABLES.iter().map(|table| {
+            let statement = format!("DELETE FROM {table} WHERE slot IN ({list}) AND {fence}");
+            async move {
+                self.until_done("delete", || async {
+                    Ok(self.store.execute(&statement).await?)
+                })
+                .await
+            }
+        });
+        try_join_all(tables).await?;
+        tracing::info!(slots = list, "abandoned blocks' rows were deleted");
+        Ok(())
+    }
+
     async fn insert(&self, block: &TableBlock, plan: &Plan) -> Result<(), JournalError> {
         if block.rows == 0 {
             return Ok(());
         }
         let token = plan.token(block.table);
         self.until_done(block.table, || async {
+            self.journal.still_ours_lately().await?;
             Ok(self.store.insert(block, Some(&token)).await?)
         })
         .await?;

@@ -1,0 +1,146 @@
+//! A sink whose request was held up on its way while another one took over: what arrives late must change nothing.
+
+mod support;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_schema::{Topics, proto::geyser::SlotStatus};
+use local_services::{ClickHouseDoor, DoorOptions};
+use service_host::Host;
+use support::{PARTITIONS, ask, block, status, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use warehouse::sink::{SinkConfig, run_on};
+
+/// Passes requests on to the door. The first one that has `wanted` in it waits until it is let go.
+struct Relay {
+    url: String,
+    caught: Arc<Notify>,
+    release: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn start(door: u16, wanted: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (release, released) = watch::channel(false);
+        let caught = Arc::new(Notify::new());
+        let found = Arc::clone(&caught);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", door)).await.unwrap();
+                let (mut asks, mut hears) = client.into_split();
+                let (mut answers, mut takes) = server.into_split();
+                let (mut released, found) = (released.clone(), Arc::clone(&found));
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut answers, &mut hears).await;
+                });
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 1 << 20];
+                    while let Ok(count @ 1..) = asks.read(&mut bytes).await {
+                        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+                        if text.contains(wanted) && !*released.borrow() {
+                            found.notify_one();
+                            let _ = released.wait_for(|released| *released).await;
+                        }
+                        if takes.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self {
+            url,
+            caught,
+            release,
+        }
+    }
+}
+
+fn sink(log: &MemoryLog, url: &str) -> (Host, JoinHandle<anyhow::Result<()>>) {
+    let host = Host::detached();
+    let config = SinkConfig {
+        clickhouse_url: url.into(),
+        flush_ms: 20,
+        ..SinkConfig::default()
+    };
+    let task = tokio::spawn(run_on(Arc::new(log.clone()), config, host.clone()));
+    (host, task)
+}
+
+/// Slot 10 has a block and loses it while the first sink is held up at `wanted`; the second sink stores the slot's other block.
+async fn late(wanted: &'static str) {
+    let door = tokio::task::spawn_blocking(|| {
+        ClickHouseDoor::start(DoorOptions {
+            binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door"))),
+            ..DoorOptions::default()
+        })
+    });
+    let door = door.await.unwrap().unwrap();
+    let (url, log, topics) = (door.url(), MemoryLog::new(), Topics::new("heliograph"));
+    let spec = |name: &str, partitions| TopicSpec {
+        name: name.into(),
+        partitions,
+        compacted: false,
+        config: Vec::new(),
+        replication: 1,
+    };
+    log.ensure_topics(&[
+        spec(&topics.canonical, PARTITIONS),
+        spec(&topics.dead_letters, 1),
+    ])
+    .await
+    .unwrap();
+    let writer = log.writer().await.unwrap();
+    let relay = Relay::start(door.port(), wanted).await;
+    let (_host, first) = sink(&log, &relay.url);
+    let confirmed = |fork| status(&topics, 10, fork, SlotStatus::SlotConfirmed);
+    writer.append(block(&topics, 10, 1, 7)).await.unwrap();
+    writer.append(vec![confirmed(1)]).await.unwrap();
+    until(&url, "SELECT count() FROM transactions", "7").await;
+    until(&url, "SELECT count() FROM slot_status", "1").await;
+    writer
+        .append(vec![status(&topics, 10, 1, SlotStatus::SlotDead)])
+        .await
+        .unwrap();
+    relay.caught.notified().await;
+
+    let (host, second) = sink(&log, &url);
+    until(&url, "SELECT count() FROM sink_owners", "2").await;
+    writer.append(block(&topics, 10, 2, 3)).await.unwrap();
+    writer.append(vec![confirmed(2)]).await.unwrap();
+    until(&url, "SELECT count() FROM transactions", "3").await;
+    until(
+        &url,
+        "SELECT status FROM slot_status FINAL WHERE status = 'confirmed'",
+        "confirmed",
+    )
+    .await;
+    let content = "SELECT (SELECT count() FROM blocks), (SELECT count() FROM transactions), (SELECT count() FROM instructions), (SELECT count() FROM balance_changes), (SELECT count() FROM sink_batches), (SELECT countIf(phase = 'done') FROM sink_batches)";
+    let before = ask(&url, content).await;
+
+    relay.release.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), first).await;
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("has taken over"), "{error}");
+    assert_eq!(ask(&url, content).await, before);
+    host.request_drain();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_delete_leaves_the_other_blocks_rows() {
+    late("DELETE FROM instructions").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_plan_is_not_journalled() {
+    // The plan of the batch that deletes: the second one of this stream.
+    late("SELECT 2, 'planned'").await;
+}
