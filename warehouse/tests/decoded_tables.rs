@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use decode_proof::recorded;
-use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, MemoryLog};
 use event_schema::{
     Topics,
     proto::{
@@ -20,7 +20,7 @@ use event_schema::{
 use local_services::{ClickHouseDoor, DoorOptions};
 use service_host::Host;
 use sha2::{Digest, Sha256};
-use support::{PARTITIONS, ask, block_of, status, until};
+use support::{ask, block_of, create_topics, status, until};
 use warehouse::{
     decode::{Trace, decode, programs},
     sink::{SinkConfig, run_on},
@@ -45,18 +45,7 @@ impl Bed {
             log: MemoryLog::new(),
             topics: Topics::new("heliograph"),
         };
-        let spec = |name: &str, partitions| TopicSpec {
-            name: name.into(),
-            partitions,
-            compacted: false,
-            config: Vec::new(),
-            replication: 1,
-        };
-        let specs = [
-            spec(&bed.topics.canonical, PARTITIONS),
-            spec(&bed.topics.dead_letters, 1),
-        ];
-        bed.log.ensure_topics(&specs).await.unwrap();
+        create_topics(&bed.log, &bed.topics).await.unwrap();
         bed
     }
 

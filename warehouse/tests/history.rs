@@ -12,16 +12,14 @@ use std::{
 
 use axum::{Json, Router, extract::State, routing::post};
 use chain_blocks::{ChainBlock, file};
-use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, MemoryLog};
 use event_schema::{
     Topics,
     proto::{Message as _, geyser::SlotStatus},
 };
 use local_services::{ClickHouseDoor, DoorOptions};
 use serde_json::{Value, json};
-use service_host::Host;
-use support::{PARTITIONS, ask, block_of, status, until};
-use warehouse::sink::{SinkConfig, run_on};
+use support::{ask, block_of, create_topics, start_sink, status, until};
 
 const FIRST: u64 = 89;
 const LAST: u64 = 112;
@@ -40,18 +38,7 @@ async fn door(blocks: &[ChainBlock]) -> ClickHouseDoor {
     });
     let door = door.await.unwrap().unwrap();
     let (log, topics) = (MemoryLog::new(), Topics::new("heliograph"));
-    let spec = |name: &str, partitions| TopicSpec {
-        name: name.into(),
-        partitions,
-        compacted: false,
-        config: Vec::new(),
-        replication: 1,
-    };
-    let specs = [
-        spec(&topics.canonical, PARTITIONS),
-        spec(&topics.dead_letters, 1),
-    ];
-    log.ensure_topics(&specs).await.unwrap();
+    create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();
     for block in blocks {
         let slot = block.slot.0;
@@ -62,13 +49,7 @@ async fn door(blocks: &[ChainBlock]) -> ClickHouseDoor {
         );
         writer.append(records).await.unwrap();
     }
-    let host = Host::detached();
-    let config = SinkConfig {
-        clickhouse_url: door.url(),
-        flush_ms: 20,
-        ..SinkConfig::default()
-    };
-    let sink = tokio::spawn(run_on(Arc::new(log), config, host.clone()));
+    let (host, sink) = start_sink(&log, &door.url());
     let url = door.url();
     until(
         &url,

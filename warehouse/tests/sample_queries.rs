@@ -11,20 +11,15 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
 use chain_blocks::ChainBlock;
 use door_process::{Door, PASSWORD};
-use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
 use sample_chain::{gap, made, recorded, records, status};
-use service_host::Host;
-use support::{PARTITIONS, ask, until};
-use warehouse::{
-    sink::{SinkConfig, run_on},
-    sql::samples::{SAMPLES, Sample},
-};
+use support::{ask, create_topics, start_sink, until};
+use warehouse::sql::samples::{SAMPLES, Sample};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -220,26 +215,8 @@ impl Bed {
             .await
             .unwrap();
         let (log, topics) = (MemoryLog::new(), Topics::new("heliograph"));
-        let spec = |name: &str, partitions| TopicSpec {
-            name: name.into(),
-            partitions,
-            compacted: false,
-            config: Vec::new(),
-            replication: 1,
-        };
-        log.ensure_topics(&[
-            spec(&topics.canonical, PARTITIONS),
-            spec(&topics.dead_letters, 1),
-        ])
-        .await
-        .unwrap();
-        let host = Host::detached();
-        let config = SinkConfig {
-            clickhouse_url: door.url(),
-            flush_ms: 20,
-            ..SinkConfig::default()
-        };
-        let sink = tokio::spawn(run_on(Arc::new(log.clone()), config, host.clone()));
+        create_topics(&log, &topics).await.unwrap();
+        let (host, sink) = start_sink(&log, &door.url());
         let mut blocks = recorded();
         blocks.extend([made::trades(), made::timeless()]);
         blocks.sort_by_key(|block| block.slot);

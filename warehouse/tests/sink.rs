@@ -2,14 +2,13 @@
 
 mod support;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use event_log::{EventLog, KafkaConfig, KafkaLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, KafkaConfig, KafkaLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
 use local_services::{Child, ChildSpec, ClickHouseDoor, DoorOptions, Kafka, KafkaOptions};
 use service_host::Host;
-use support::{PARTITIONS, ask, block, damaged, status, until};
-use warehouse::sink::{SinkConfig, run_on};
+use support::{ask, block, create_topics, damaged, start_sink, status, until};
 
 fn door() -> ClickHouseDoor {
     let binary = Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door")));
@@ -20,22 +19,6 @@ fn door() -> ClickHouseDoor {
     .unwrap()
 }
 
-async fn create_topics(log: &dyn EventLog, topics: &Topics) {
-    let spec = |name: &str, partitions| TopicSpec {
-        name: name.into(),
-        partitions,
-        compacted: false,
-        config: Vec::new(),
-        replication: 1,
-    };
-    log.ensure_topics(&[
-        spec(&topics.canonical, PARTITIONS),
-        spec(&topics.dead_letters, 1),
-    ])
-    .await
-    .unwrap();
-}
-
 struct Running {
     host: Host,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -43,13 +26,7 @@ struct Running {
 
 impl Running {
     fn start(log: &MemoryLog, url: &str) -> Self {
-        let host = Host::detached();
-        let config = SinkConfig {
-            clickhouse_url: url.into(),
-            flush_ms: 20,
-            ..SinkConfig::default()
-        };
-        let task = tokio::spawn(run_on(Arc::new(log.clone()), config, host.clone()));
+        let (host, task) = start_sink(log, url);
         Self { host, task }
     }
 
@@ -65,7 +42,7 @@ async fn confirmed_blocks_appear_and_abandoned_ones_disappear() {
     let url = door.url();
     let log = MemoryLog::new();
     let topics = Topics::new("heliograph");
-    create_topics(&log, &topics).await;
+    create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();
     let sink = Running::start(&log, &url);
 
@@ -203,7 +180,7 @@ async fn an_unfinished_batch_is_repeated_under_its_tokens() {
     let url = door.url();
     let log = MemoryLog::new();
     let topics = Topics::new("heliograph");
-    create_topics(&log, &topics).await;
+    create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();
     for slot in 0..4 {
         writer.append(block(&topics, slot, 1, 10)).await.unwrap();
@@ -253,7 +230,7 @@ fn kills_lose_and_double_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let topics = Topics::new("heliograph");
     let log = KafkaLog::new(KafkaConfig::new(kafka.brokers())).unwrap();
-    runtime.block_on(create_topics(&log, &topics));
+    runtime.block_on(create_topics(&log, &topics)).unwrap();
     let dir = tempfile::Builder::new()
         .prefix("heliograph-test-sink-")
         .tempdir()

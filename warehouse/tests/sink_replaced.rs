@@ -4,18 +4,15 @@ mod support;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
 use local_services::{ClickHouseDoor, DoorOptions};
-use service_host::Host;
-use support::{PARTITIONS, ask, block, status, until};
+use support::{ask, block, create_topics, start_sink, status, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
-    task::JoinHandle,
 };
-use warehouse::sink::{SinkConfig, run_on};
 
 /// Passes requests on to the door. The first one that has `wanted` in it waits until it is let go.
 struct Relay {
@@ -63,17 +60,6 @@ impl Relay {
     }
 }
 
-fn sink(log: &MemoryLog, url: &str) -> (Host, JoinHandle<anyhow::Result<()>>) {
-    let host = Host::detached();
-    let config = SinkConfig {
-        clickhouse_url: url.into(),
-        flush_ms: 20,
-        ..SinkConfig::default()
-    };
-    let task = tokio::spawn(run_on(Arc::new(log.clone()), config, host.clone()));
-    (host, task)
-}
-
 /// Slot 10 has a block and loses it while the first sink is held up at `wanted`; the second sink stores the slot's other block.
 async fn late(wanted: &'static str) {
     let door = tokio::task::spawn_blocking(|| {
@@ -84,22 +70,10 @@ async fn late(wanted: &'static str) {
     });
     let door = door.await.unwrap().unwrap();
     let (url, log, topics) = (door.url(), MemoryLog::new(), Topics::new("heliograph"));
-    let spec = |name: &str, partitions| TopicSpec {
-        name: name.into(),
-        partitions,
-        compacted: false,
-        config: Vec::new(),
-        replication: 1,
-    };
-    log.ensure_topics(&[
-        spec(&topics.canonical, PARTITIONS),
-        spec(&topics.dead_letters, 1),
-    ])
-    .await
-    .unwrap();
+    create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();
     let relay = Relay::start(door.port(), wanted).await;
-    let (_host, first) = sink(&log, &relay.url);
+    let (_host, first) = start_sink(&log, &relay.url);
     let confirmed = |fork| status(&topics, 10, fork, SlotStatus::SlotConfirmed);
     writer.append(block(&topics, 10, 1, 7)).await.unwrap();
     writer.append(vec![confirmed(1)]).await.unwrap();
@@ -111,7 +85,7 @@ async fn late(wanted: &'static str) {
         .unwrap();
     relay.caught.notified().await;
 
-    let (host, second) = sink(&log, &url);
+    let (host, second) = start_sink(&log, &url);
     until(&url, "SELECT count() FROM sink_owners", "2").await;
     writer.append(block(&topics, 10, 2, 3)).await.unwrap();
     writer.append(vec![confirmed(2)]).await.unwrap();

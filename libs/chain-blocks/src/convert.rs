@@ -1,9 +1,7 @@
 //! Pure: a `getBlock` reply → a block, its transactions and metadata as a plugin would have written them.
 
-use std::sync::LazyLock;
-
 use event_schema::{
-    Pubkey, Slot,
+    Slot,
     proto::{Message as _, confirmed_block as proto, geyser::SubscribeUpdateTransactionInfo},
 };
 use solana_storage_proto::convert::generated;
@@ -12,18 +10,11 @@ use solana_transaction_status::{EncodedTransaction, TransactionBinaryEncoding};
 
 use crate::{
     block::{ChainBlock, Disbelief, Head, assemble},
-    rpc::{
-        meta,
-        reply::{RpcBlock, RpcTransaction},
-    },
+    file::proof::VOTE_PROGRAM,
+    json_meta::status_meta,
+    rpc::reply::{RpcBlock, RpcTransaction},
+    stored,
 };
-
-/// The vote program's address.
-static VOTE_PROGRAM: LazyLock<Pubkey> = LazyLock::new(|| {
-    "Vote111111111111111111111111111111111111111"
-        .parse()
-        .expect("the vote program's address is one")
-});
 
 /// The block of a reply to `getBlock` with encoding base64.
 pub fn block(slot: Slot, reply: RpcBlock) -> Result<ChainBlock, Disbelief> {
@@ -45,7 +36,7 @@ pub fn block(slot: Slot, reply: RpcBlock) -> Result<ChainBlock, Disbelief> {
         parent_slot: reply.parent_slot,
         block_time: reply.block_time,
         block_height: reply.block_height,
-        rewards: meta::rewards(reply.rewards),
+        rewards: stored::native_rewards(reply.rewards),
         reward_partitions: reply.num_reward_partitions,
     };
     assemble(slot, head, transactions)
@@ -65,7 +56,7 @@ fn transaction(
         .decode()
         .ok_or("its bytes are not a transaction")?;
     let meta = given.meta.ok_or("the node did not keep its metadata")?;
-    let meta = meta::status_meta(meta)?;
+    let meta = stored::native_meta(status_meta(meta)?)?;
     info(index, message(native)?, Some(meta))
 }
 
@@ -110,5 +101,5 @@ pub fn is_vote(transaction: &proto::Transaction) -> bool {
         .get(instruction.program_id_index as usize);
     transaction.signatures.len() < 3
         && !message.versioned
-        && program.is_some_and(|program| program.as_slice() == VOTE_PROGRAM.0)
+        && program.is_some_and(|program| program.as_slice() == VOTE_PROGRAM.as_array())
 }

@@ -7,7 +7,7 @@
 //! Everything that is not a whole block with its message bytes is skipped with the reason; everything that claims to be one
 //! and is damaged is an error that says where and what to do. Nothing here panics, whatever the bytes.
 
-mod json;
+pub(crate) mod json;
 pub(crate) mod proof;
 mod protobuf;
 

@@ -11,12 +11,13 @@
 //!   not taken over.
 //! * A block that contradicts itself is refused whole. Whether it is of the right chain is for the caller to say.
 //!
-//! Reading order: `block`, `convert`, `rpc::reply`, `stored`, `car`, `file`, `rpc::nodes`.
+//! Reading order: `block`, `rpc::reply`, `json_meta`, `convert`, `stored`, `car`, `file`, `rpc::nodes`.
 
 mod block;
 pub mod car;
 mod convert;
 pub mod file;
+mod json_meta;
 pub mod rpc;
 mod stored;
 

@@ -1,6 +1,5 @@
 //! JSON-RPC: `getBlock` and what else tells which blocks there are.
 
-pub mod meta;
 pub mod nodes;
 pub mod reply;
 

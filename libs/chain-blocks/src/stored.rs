@@ -8,7 +8,7 @@ use event_schema::{
 use solana_storage_proto::{
     StoredExtendedRewards, StoredTransactionStatusMeta, convert::generated,
 };
-use solana_transaction_status::TransactionStatusMeta;
+use solana_transaction_status::{Reward, TransactionStatusMeta};
 
 use crate::{
     block::{ChainBlock, Disbelief, Head, assemble},
@@ -27,36 +27,36 @@ impl TryFrom<file::Block> for ChainBlock {
                 .map_err(|problem| Disbelief::Transaction { index, problem })?;
             transactions.push(converted);
         }
-        let rewards = recorded.rewards.rewards.into_iter();
         let head = Head {
             blockhash: recorded.blockhash.to_string(),
             parent_blockhash: recorded.parent_blockhash.to_string(),
             parent_slot: recorded.parent_slot,
             block_time: recorded.block_time,
             block_height: recorded.block_height,
-            rewards: rewards
-                .map(|reward| stored_reward(generated::Reward::from(reward)))
-                .collect(),
+            rewards: native_rewards(recorded.rewards.rewards),
             reward_partitions: recorded.rewards.num_partitions,
         };
         assemble(Slot(recorded.slot), head, transactions)
     }
 }
 
-fn native_meta(meta: TransactionStatusMeta) -> Result<proto::TransactionStatusMeta, String> {
+pub fn native_meta(meta: TransactionStatusMeta) -> Result<proto::TransactionStatusMeta, String> {
     let stored = generated::TransactionStatusMeta::from(meta).encode_to_vec();
     proto::TransactionStatusMeta::decode(stored.as_slice()).map_err(|error| error.to_string())
 }
 
-pub fn stored_reward(reward: generated::Reward) -> proto::Reward {
-    proto::Reward {
-        pubkey: reward.pubkey,
-        lamports: reward.lamports,
-        post_balance: reward.post_balance,
-        reward_type: reward.reward_type,
-        commission: reward.commission,
-        commission_bps: reward.commission_bps,
-    }
+pub fn native_rewards(rewards: Vec<Reward>) -> Vec<proto::Reward> {
+    let stored = rewards.into_iter().map(generated::Reward::from);
+    stored
+        .map(|reward| proto::Reward {
+            pubkey: reward.pubkey,
+            lamports: reward.lamports,
+            post_balance: reward.post_balance,
+            reward_type: reward.reward_type,
+            commission: reward.commission,
+            commission_bps: reward.commission_bps,
+        })
+        .collect()
 }
 
 /// A status as the ledger keeps it: protobuf, or bincode where an old validator wrote it.
@@ -87,11 +87,8 @@ pub fn rewards(bytes: &[u8]) -> Result<(Vec<proto::Reward>, Option<u64>), String
             let stored: StoredExtendedRewards = bincode::deserialize(bytes).map_err(|bincode| {
                 format!("neither protobuf ({protobuf}) nor bincode ({bincode})")
             })?;
-            let rewards: Vec<solana_transaction_status::Reward> =
-                stored.into_iter().map(Into::into).collect();
-            let rewards = rewards.into_iter();
-            let rewards = rewards.map(|reward| stored_reward(generated::Reward::from(reward)));
-            Ok((rewards.collect(), None))
+            let rewards = stored.into_iter().map(Into::into).collect();
+            Ok((native_rewards(rewards), None))
         }
     }
 }

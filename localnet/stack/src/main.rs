@@ -25,11 +25,11 @@ mod report;
 mod rpc;
 mod service;
 mod source;
-mod sql;
 mod stack;
 mod traffic;
 mod up;
 mod verbs;
+mod warehouse;
 mod wire;
 
 use std::process::ExitCode;
@@ -103,10 +103,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             lines,
         } => verbs::logs(&dir()?, service.as_deref(), follow, lines).map(|()| ExitCode::SUCCESS),
         Verb::Sql { arguments } => {
-            runtime.block_on(sql::run(&dir()?, "heliograph-sql", &arguments))
+            runtime.block_on(warehouse::run(&dir()?, "heliograph-sql", &arguments))
         }
         Verb::Warehouse { arguments } => {
-            runtime.block_on(sql::run(&dir()?, "warehouse-history", &arguments))
+            runtime.block_on(warehouse::run(&dir()?, "warehouse-history", &arguments))
         }
         Verb::Doctor { json } => {
             let fit = doctor::run(&dir()?, json)?;

@@ -1,21 +1,19 @@
 //! Bytes on disk per transaction: every column of every table, beside a plain schema of the same rows in the same engine.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use bench::report::{Check, Report};
 use clickhouse::{Client, Row};
-use event_log::{EventLog, MemoryLog, TopicSpec};
+use event_log::{EventLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
 use local_services::{ClickHouseDoor, DoorOptions};
 use serde::Deserialize;
 use serde_json::json;
-use service_host::Host;
-use warehouse::sink::{SinkConfig, run_on};
 
 use crate::{
     decode_proof::recorded,
-    support::{PARTITIONS, block_of, status},
+    support::{block_of, create_topics, start_sink, status},
 };
 
 /// Of the warehouse's page: bytes of a non-vote transaction in all tables but the raw one.
@@ -140,18 +138,7 @@ async fn measure(folder: &Path, as_json: bool) -> anyhow::Result<()> {
 /// The recorded blocks through the sink. Gives transactions and votes among them.
 async fn load(found: &recorded::Folder, client: &Client, url: &str) -> anyhow::Result<(u64, u64)> {
     let (log, topics) = (MemoryLog::new(), Topics::new("heliograph"));
-    let spec = |name: &str, partitions| TopicSpec {
-        name: name.into(),
-        partitions,
-        compacted: false,
-        config: Vec::new(),
-        replication: 1,
-    };
-    log.ensure_topics(&[
-        spec(&topics.canonical, PARTITIONS),
-        spec(&topics.dead_letters, 1),
-    ])
-    .await?;
+    create_topics(&log, &topics).await?;
     let writer = log.writer().await?;
     let (mut transactions, mut votes) = (0, 0);
     let mut slots = std::collections::BTreeSet::new();
@@ -176,13 +163,7 @@ async fn load(found: &recorded::Folder, client: &Client, url: &str) -> anyhow::R
         );
         writer.append(records).await?;
     }
-    let host = Host::detached();
-    let config = SinkConfig {
-        clickhouse_url: url.into(),
-        flush_ms: 20,
-        ..SinkConfig::default()
-    };
-    let sink = tokio::spawn(run_on(Arc::new(log), config, host.clone()));
+    let (host, sink) = start_sink(&log, url);
     let wanted = slots.len() as u64;
     for _ in 0..600 {
         let stored = client

@@ -96,6 +96,13 @@ pub fn lacking(stored: &Stored, block: &StoredBlock) -> Option<String> {
     None
 }
 
+/// Whether a final block of the slot is stored whole.
+pub fn is_whole(stored: &Stored) -> bool {
+    stored.block.as_ref().is_some_and(|block| {
+        lacking(stored, block).is_none() && stored.is_finalized(block.blockhash)
+    })
+}
+
 /// Everything wrong in `range`. `chain`: the slots of it with finalized blocks, if a node was asked.
 pub fn audit(shelf: &Shelf, chain: Option<&BTreeSet<u64>>, range: Range) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     Backfill, LEFT_TO_THE_STREAM, Outcome,
-    audit::{Deed, Refusal, deed},
+    audit::{Deed, Refusal, deed, is_whole},
     progress::Progress,
     shelf::{self, Range, Shelf, Standing},
     source::{self, Given},
@@ -268,7 +268,7 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
         let shelf = shelf::look(store, range).await?;
         let wanted: Vec<u64> = chain
             .into_iter()
-            .filter(|slot| !is_whole(&shelf, *slot))
+            .filter(|slot| !shelf.get(slot).is_some_and(is_whole))
             .collect();
         failed = fetch_all(&nodes, &wanted, options.rpc.concurrency.into(), &mut filler).await?;
     } else if !options.files.is_empty() {
@@ -310,14 +310,6 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
     }
     filler.flush().await?;
     Ok(outcome(range, left, &filler.done, &failed))
-}
-
-fn is_whole(shelf: &Shelf, slot: u64) -> bool {
-    shelf.get(&slot).is_some_and(|stored| {
-        stored.block.as_ref().is_some_and(|block| {
-            super::audit::lacking(stored, block).is_none() && stored.is_finalized(block.blockhash)
-        })
-    })
 }
 
 /// Fetches these slots and stores them, in order. What could not be had is given back.

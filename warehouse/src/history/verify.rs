@@ -36,8 +36,10 @@ pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Resu
     let found = audit(&shelf::look(store, range).await?, chain.as_ref(), range);
     let mut left = found.clone();
     let mut failed = Vec::new();
-    if options.repair && !found.is_empty() {
-        let chain = chain.as_ref().expect("--repair asks for --rpc");
+    if options.repair
+        && let Some(chain) = &chain
+        && !found.is_empty()
+    {
         failed = repair(store, options, idls, &nodes, &found, chain).await?;
         left = audit(&shelf::look(store, range).await?, Some(chain), range);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use event_log::NewRecord;
+use event_log::{EventLog, MemoryLog, NewRecord, TopicSpec};
 use event_schema::{
     Blockhash, CanonicalHeader, CanonicalSeal, Kind, Slot, Topics, partition_of_slot,
     proto::{
@@ -24,9 +24,41 @@ use event_schema::{
     },
 };
 
+use service_host::Host;
+use tokio::task::JoinHandle;
+use warehouse::sink::{SinkConfig, run_on};
+
 pub const PARTITIONS: u32 = 4;
 /// `TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA`.
 const TOKEN: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
+
+/// The topics that a sink reads and writes.
+pub async fn create_topics(log: &dyn EventLog, topics: &Topics) -> event_log::Result<()> {
+    let spec = |name: &str, partitions| TopicSpec {
+        name: name.into(),
+        partitions,
+        compacted: false,
+        config: Vec::new(),
+        replication: 1,
+    };
+    log.ensure_topics(&[
+        spec(&topics.canonical, PARTITIONS),
+        spec(&topics.dead_letters, 1),
+    ])
+    .await
+}
+
+/// A sink over `log` into the door at `url`; it ends when its host is asked to drain.
+pub fn start_sink(log: &MemoryLog, url: &str) -> (Host, JoinHandle<anyhow::Result<()>>) {
+    let host = Host::detached();
+    let config = SinkConfig {
+        clickhouse_url: url.into(),
+        flush_ms: 20,
+        ..SinkConfig::default()
+    };
+    let task = tokio::spawn(run_on(Arc::new(log.clone()), config, host.clone()));
+    (host, task)
+}
 
 pub fn blockhash(slot: u64, fork: u8) -> Blockhash {
     let mut hash = [fork; 32];

@@ -1,8 +1,6 @@
 //! `getBlock` replies: `base64` and `base58` carry the message bytes, `json` carries its parts, from which the bytes are
 //! rebuilt and then proven by their signatures. `jsonParsed` lost them.
 
-mod meta;
-
 use std::str::FromStr;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -21,7 +19,8 @@ use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_status::{Reward, RewardsAndNumPartitions};
 
-use self::meta::{JsonMeta, status_meta};
+use crate::json_meta::{JsonMeta, status_meta};
+
 use super::{Block, BlockFileError, Content, RecordedTransaction, proof, slot_or_error};
 
 const NO_MESSAGE_BYTES: &str = "jsonParsed: it holds no message bytes, so no transaction can be rebuilt; record the block \
@@ -251,9 +250,9 @@ struct JsonMessage<'a> {
     transaction_config: Option<JsonConfig>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct JsonInstruction {
+pub(crate) struct JsonInstruction {
     program_id_index: u8,
     accounts: Vec<u8>,
     data: String,
@@ -381,7 +380,9 @@ fn from_parts(
         .map_err(|e| message_part.damaged(&message_label, e))
 }
 
-fn instruction(i: JsonInstruction) -> Result<(CompiledInstruction, Option<u32>), String> {
+pub(crate) fn instruction(
+    i: JsonInstruction,
+) -> Result<(CompiledInstruction, Option<u32>), String> {
     let data = bs58::decode(&i.data)
         .into_vec()
         .map_err(|e| format!("instruction data: {e}"))?;
@@ -395,10 +396,10 @@ fn instruction(i: JsonInstruction) -> Result<(CompiledInstruction, Option<u32>),
     ))
 }
 
-fn key(text: &str) -> Result<Pubkey, String> {
+pub(crate) fn key(text: &str) -> Result<Pubkey, String> {
     Pubkey::from_str(text).map_err(|e| format!("public key {text:?}: {e}"))
 }
 
-fn keys(list: &[String]) -> Result<Vec<Pubkey>, String> {
+pub(crate) fn keys(list: &[String]) -> Result<Vec<Pubkey>, String> {
     list.iter().map(|text| key(text)).collect()
 }

@@ -9,7 +9,7 @@ use solana_transaction_status::TransactionStatusMeta;
 
 use super::RecordedTransaction;
 
-const VOTE_PROGRAM: Pubkey = pubkey!("Vote111111111111111111111111111111111111111");
+pub(crate) const VOTE_PROGRAM: Pubkey = pubkey!("Vote111111111111111111111111111111111111111");
 
 /// The transaction with its proof, or the sentence that says what does not hold.
 pub(super) fn proven(

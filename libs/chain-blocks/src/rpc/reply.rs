@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::meta::{RpcMeta, RpcReward};
+use solana_transaction_status::Reward;
+
+use crate::json_meta::JsonMeta;
 
 /// `getBlock` with encoding base64.
 #[derive(Debug, Clone, Deserialize)]
@@ -12,7 +14,7 @@ pub struct RpcBlock {
     pub previous_blockhash: String,
     pub parent_slot: u64,
     pub transactions: Vec<RpcTransaction>,
-    pub rewards: Vec<RpcReward>,
+    pub rewards: Vec<Reward>,
     pub num_reward_partitions: Option<u64>,
     pub block_time: Option<i64>,
     pub block_height: Option<u64>,
@@ -23,7 +25,7 @@ pub struct RpcTransaction {
     /// The bytes, and how they are written.
     pub transaction: (String, String),
     /// Absent when the node did not keep what the execution did.
-    pub meta: Option<RpcMeta>,
+    pub meta: Option<JsonMeta>,
 }
 
 /// What a node says about a slot.

@@ -9,8 +9,11 @@
 //! ```
 
 mod audit;
+mod compare;
 mod contents;
+mod expected;
 mod history;
+mod outcome;
 mod publisher;
 mod stage;
 
@@ -20,33 +23,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use bench::report::{Check, Report};
+use bench::report::Report;
 use clap::Args;
-use event_log::{KafkaConfig, KafkaLog, NewRecord};
-use event_schema::{Topics, proto::geyser::SlotStatus};
-use local_services::{ClickHouseDoor, DoorOptions};
+use event_log::NewRecord;
+use event_schema::Topics;
 use serde_json::json;
-use service_host::Host;
-use warehouse::sink::{SinkConfig, run_on};
 
-use audit::{Compared, Door, Letters, Reading, Signatures};
+use audit::{Door, Reading};
+use compare::compare;
 use contents::Contents;
-use history::{Block, Chain, Event, Truth};
+use expected::Expected;
+use history::{Chain, Event, Truth};
+use outcome::Outcome;
 use publisher::Publisher;
-use stage::{Done, Progress, Stage, WINDOW};
+use stage::{Progress, Stage, WINDOW};
 
-/// The promises.
-const KILLS: f64 = 1_000.0;
-const ROWS: f64 = 10_000_000.0;
 /// Slots that the router may be ahead of what is stored.
 const AHEAD_MAX: u64 = 300;
 /// Without any news for so long, what is missing will not come.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(500);
 const TELL: Duration = Duration::from_secs(5);
-/// Slots of the final chain that are published at a time.
-const FINAL_SLOTS_AT_ONCE: usize = 20;
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -81,124 +78,6 @@ impl Options {
             }
         } else {
             self.clone()
-        }
-    }
-}
-
-/// What came out.
-pub struct Outcome {
-    pub done: Done,
-    pub slots: u64,
-    pub abandoned: u64,
-    pub abandoned_after_confirmation: u64,
-    pub rows: u64,
-    /// `false`: the sink stopped storing before everything was there.
-    pub drained: bool,
-    /// As a plain SELECT sees them, and with FINAL.
-    pub plain: Signatures,
-    pub collapsed: Signatures,
-    pub tables_plain: Vec<Compared>,
-    pub tables: Vec<Compared>,
-    pub views: Vec<Compared>,
-    pub letters: Letters,
-    pub stopped_well: bool,
-    pub killing_seconds: f64,
-}
-
-impl Outcome {
-    /// Rows that are too many in a plain SELECT, and too few, over all tables.
-    fn rows_beside(compared: &[Compared]) -> (u64, u64) {
-        let sum = |of: fn(&Compared) -> u64| compared.iter().map(of).sum();
-        (
-            sum(|one| one.expected.0.saturating_sub(one.stored.0)),
-            sum(|one| one.stored.0.saturating_sub(one.expected.0)),
-        )
-    }
-
-    pub fn checks(&self) -> Vec<Check> {
-        let none = |name: &'static str, count: u64| Check::at_most(name, count as f64, 0.0);
-        let differing =
-            |compared: &[Compared]| compared.iter().filter(|one| !one.is_equal()).count() as u64;
-        let (lost, duplicated) = Self::rows_beside(&self.tables_plain);
-        vec![
-            Check::at_least("kills", self.done.kills() as f64, KILLS),
-            Check::at_least("rows", self.rows as f64, ROWS),
-            none("not_drained", u64::from(!self.drained)),
-            none("transactions_lost", self.plain.lost),
-            none("transactions_duplicated", self.plain.duplicated),
-            none("transactions_of_abandoned_blocks", self.plain.foreign),
-            none(
-                "transactions_wrong_with_final",
-                self.collapsed.lost + self.collapsed.duplicated + self.collapsed.foreign,
-            ),
-            none("rows_lost", lost),
-            none("rows_duplicated", duplicated),
-            none(
-                "tables_differing_without_final",
-                differing(&self.tables_plain),
-            ),
-            none("tables_differing", differing(&self.tables)),
-            none("views_differing", differing(&self.views)),
-            none(
-                "zombies_not_refused",
-                self.done.zombies - self.done.zombies_refused,
-            ),
-            none("poison_without_letter", self.letters.missing),
-            none("letters_wrong", self.letters.wrong),
-            none("sink_ended_by_itself", self.done.ended_by_itself),
-            none("sink_stopped_badly", u64::from(!self.stopped_well)),
-        ]
-    }
-
-    fn print(&self) {
-        let done = &self.done;
-        println!(
-            "{} SIGKILLs in {:.0} s: sink {}, door {}, broker {}; {} lives of the sink; {} of {} replaced sinks refused, each after {} batches or more (tables remember {WINDOW})",
-            done.kills(),
-            self.killing_seconds,
-            done.sink,
-            done.door,
-            done.broker,
-            done.sink_lives,
-            done.zombies_refused,
-            done.zombies,
-            2 * WINDOW
-        );
-        println!(
-            "{} final slots, {} blocks abandoned ({} after their confirmation), {} rows",
-            self.slots, self.abandoned, self.abandoned_after_confirmation, self.rows
-        );
-        for (how, found) in [("plain", self.plain), ("FINAL", self.collapsed)] {
-            println!(
-                "transactions, {how}: {} expected, {} lost, {} duplicated, {} of abandoned blocks",
-                found.expected, found.lost, found.duplicated, found.foreign
-            );
-        }
-        println!(
-            "dead letters: {} poison records, {} missing, {} wrong, {} repeated after a kill",
-            self.letters.poison, self.letters.missing, self.letters.wrong, self.letters.repeated
-        );
-        println!("left out of the comparison: {}", audit::left_out());
-        for (what, compared) in [
-            ("tables, plain", &self.tables_plain),
-            ("tables, FINAL", &self.tables),
-            ("views", &self.views),
-        ] {
-            let differing: Vec<&Compared> = compared.iter().filter(|one| !one.is_equal()).collect();
-            println!(
-                "{what}: {} compared, {} differ",
-                compared.len(),
-                differing.len()
-            );
-            for one in differing {
-                println!(
-                    "  {}: {} rows, expected {}; slots {}",
-                    one.name,
-                    one.stored.0,
-                    one.expected.0,
-                    one.slots.join(", ")
-                );
-            }
         }
     }
 }
@@ -421,129 +300,4 @@ fn drain(
     }
     eprintln!("finalized and abandoned blocks: {seen:?} are stored, {wanted:?} were told");
     Ok(false)
-}
-
-/// A warehouse that only ever saw the final chain, by a sink that nothing happens to.
-struct Expected {
-    door: Door,
-    _process: ClickHouseDoor,
-}
-
-impl Expected {
-    fn store(
-        stage: &Stage,
-        truth: &Truth,
-        contents: &Contents,
-        runtime: &tokio::runtime::Runtime,
-        progress: &Progress,
-    ) -> anyhow::Result<Self> {
-        let process = ClickHouseDoor::start(DoorOptions::default())?;
-        let brokers = stage.broker.brokers();
-        let topics = Topics::new("final");
-        let mut publisher = runtime.block_on(Publisher::open(&brokers, &topics))?;
-        let config = SinkConfig {
-            topic_prefix: "final".into(),
-            clickhouse_url: process.url(),
-            ..SinkConfig::default()
-        };
-        let host = Host::detached();
-        let log = Arc::new(KafkaLog::new(KafkaConfig::new(brokers))?);
-        let sink = runtime.spawn(run_on(log, config, host.clone()));
-        let finals: Vec<Block> = truth
-            .finals
-            .iter()
-            .map(|(&slot, &fork)| Block { slot, fork })
-            .collect();
-        for blocks in finals.chunks(FINAL_SLOTS_AT_ONCE) {
-            stage::pause(Duration::ZERO, progress)?;
-            let events = blocks.iter().flat_map(|block| {
-                [
-                    Event::Published(*block),
-                    Event::Status(*block, SlotStatus::SlotConfirmed),
-                    Event::Status(*block, SlotStatus::SlotFinalized),
-                ]
-            });
-            let records = events.flat_map(|event| contents.records(&topics, event));
-            runtime.block_on(publisher.publish(records.collect()))?;
-        }
-        let gaps = truth.gaps.iter().map(|&slot| Event::Gap { slot });
-        let gaps = gaps.flat_map(|event| contents.records(&topics, event));
-        runtime.block_on(publisher.publish(gaps.collect()))?;
-        let door = Door::new(&process.url());
-        let wanted = format!("{}\t{}", finals.len(), truth.gaps.len());
-        let sql = "SELECT (SELECT count() FROM slot_status FINAL WHERE status = 'finalized'), (SELECT count() FROM stream_gaps)";
-        while door.text(sql).ok().as_ref() != Some(&wanted) {
-            stage::pause(Duration::from_millis(100), progress)?;
-            if sink.is_finished() {
-                runtime.block_on(sink)??;
-                anyhow::bail!("the sink of the final chain ended");
-            }
-        }
-        host.request_drain();
-        runtime.block_on(sink)??;
-        Ok(Self {
-            door,
-            _process: process,
-        })
-    }
-}
-
-struct Comparison {
-    tables_plain: Vec<Compared>,
-    tables: Vec<Compared>,
-    views: Vec<Compared>,
-}
-
-fn compare(
-    stored: &Door,
-    expected: &Door,
-    slots: (u64, u64),
-    asked: &[u64],
-    progress: &Progress,
-) -> anyhow::Result<Comparison> {
-    let tables = audit::tables(expected)?;
-    let views = audit::views(expected, asked)?;
-    let both = |name: &str, reading| -> anyhow::Result<Compared> {
-        stage::pause(Duration::ZERO, progress)?;
-        let of = |door| audit::content(door, name, reading, slots);
-        let mut compared = Compared {
-            name: name.to_owned(),
-            stored: of(stored).with_context(|| name.to_owned())?,
-            expected: of(expected).with_context(|| name.to_owned())?,
-            slots: Vec::new(),
-        };
-        if !compared.is_equal() && tables.iter().any(|table| table == name) {
-            compared.slots = audit::differing_slots(stored, expected, name, slots)?;
-        }
-        Ok(compared)
-    };
-    let of_tables = |reading| -> anyhow::Result<Vec<Compared>> {
-        let mut compared: Vec<Compared> = tables
-            .iter()
-            .map(|name| both(name, reading))
-            .collect::<anyhow::Result<_>>()?;
-        compared.push(Compared {
-            name: "stream_gaps".into(),
-            stored: audit::gaps(stored, reading)?,
-            expected: audit::gaps(expected, reading)?,
-            slots: Vec::new(),
-        });
-        Ok(compared)
-    };
-    let mut collapsed = of_tables(Reading::Final)?;
-    // Every piece of news is a row of this table, so it counts with FINAL only.
-    collapsed.push(Compared {
-        name: "slot_status".into(),
-        stored: audit::statuses(stored)?,
-        expected: audit::statuses(expected)?,
-        slots: Vec::new(),
-    });
-    Ok(Comparison {
-        tables_plain: of_tables(Reading::Plain)?,
-        tables: collapsed,
-        views: views
-            .iter()
-            .map(|name| both(name, Reading::Plain))
-            .collect::<anyhow::Result<_>>()?,
-    })
 }

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use event_log::{
-    EventLog, KafkaConfig, KafkaLog, NewRecord, ReaderSpec, Start, TopicSpec, TransactionalWriter,
+    EventLog, KafkaConfig, KafkaLog, NewRecord, ReaderSpec, Start, TransactionalWriter,
 };
 use event_schema::Topics;
 
-use crate::support::PARTITIONS;
+use crate::support::create_topics;
 
 const PAUSE: Duration = Duration::from_millis(200);
 const TRIES_MAX: usize = 300;
@@ -24,18 +24,7 @@ pub struct Publisher {
 impl Publisher {
     pub async fn open(brokers: &str, topics: &Topics) -> anyhow::Result<Self> {
         let log = KafkaLog::new(KafkaConfig::new(brokers))?;
-        let spec = |name: &str, partitions| TopicSpec {
-            name: name.into(),
-            partitions,
-            compacted: false,
-            config: Vec::new(),
-            replication: 1,
-        };
-        log.ensure_topics(&[
-            spec(&topics.canonical, PARTITIONS),
-            spec(&topics.dead_letters, 1),
-        ])
-        .await?;
+        create_topics(&log, topics).await?;
         Ok(Self {
             log,
             id: format!("crash-{}", topics.canonical),

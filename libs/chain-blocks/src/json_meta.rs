@@ -1,4 +1,5 @@
-//! `meta` of a transaction in a `getBlock` reply: what the execution did. Parts that the reply leaves out stay absent.
+//! Pure: `meta` of a transaction in a `getBlock` reply, from a node or a file: what the execution did. Parts that the reply
+//! leaves out stay absent.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
@@ -10,11 +11,11 @@ use solana_transaction_status::{
 };
 use solana_transaction_status_client_types::UiTransactionError;
 
-use super::{JsonInstruction, instruction, key, keys};
+use crate::file::json::{JsonInstruction, instruction, key, keys};
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct JsonMeta {
+pub struct JsonMeta {
     err: Option<UiTransactionError>,
     fee: u64,
     pre_balances: Vec<u64>,
@@ -30,13 +31,13 @@ pub(super) struct JsonMeta {
     cost_units: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct JsonInnerInstructions {
     index: u8,
     instructions: Vec<JsonInstruction>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonTokenBalance {
     account_index: u8,
@@ -46,7 +47,7 @@ struct JsonTokenBalance {
     program_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonTokenAmount {
     ui_amount: Option<f64>,
@@ -55,31 +56,32 @@ struct JsonTokenAmount {
     ui_amount_string: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct JsonLoadedAddresses {
     writable: Vec<String>,
     readonly: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonReturnData {
     program_id: String,
     data: (String, String),
 }
 
-pub(super) fn status_meta(meta: JsonMeta) -> Result<TransactionStatusMeta, String> {
+/// What Agave keeps of it, or which field cannot be read.
+pub fn status_meta(meta: JsonMeta) -> Result<TransactionStatusMeta, String> {
     let loaded_addresses = match meta.loaded_addresses {
         None => LoadedAddresses::default(),
         Some(loaded) => LoadedAddresses {
-            writable: keys(&loaded.writable)?,
-            readonly: keys(&loaded.readonly)?,
+            writable: keys(&loaded.writable).map_err(in_meta)?,
+            readonly: keys(&loaded.readonly).map_err(in_meta)?,
         },
     };
     let return_data = match meta.return_data {
         None => None,
         Some(returned) => Some(TransactionReturnData {
-            program_id: key(&returned.program_id)?,
+            program_id: key(&returned.program_id).map_err(in_meta)?,
             data: match returned.data.1.as_str() {
                 "base64" => BASE64_STANDARD
                     .decode(&returned.data.0)
@@ -111,6 +113,10 @@ pub(super) fn status_meta(meta: JsonMeta) -> Result<TransactionStatusMeta, Strin
     })
 }
 
+fn in_meta(problem: String) -> String {
+    format!("meta: {problem}")
+}
+
 fn inner_instructions(inner: JsonInnerInstructions) -> Result<InnerInstructions, String> {
     Ok(InnerInstructions {
         index: inner.index,
@@ -133,7 +139,9 @@ fn token_balance(balance: JsonTokenBalance) -> TransactionTokenBalance {
         account_index: balance.account_index,
         mint: balance.mint,
         ui_token_amount: UiTokenAmount {
-            ui_amount: amount.ui_amount,
+            ui_amount: amount
+                .ui_amount
+                .map(|given| shown_amount(given, &amount.amount, amount.decimals)),
             decimals: amount.decimals,
             ui_amount_string: amount.ui_amount_string.unwrap_or_else(|| {
                 real_number_string_trimmed(
@@ -145,5 +153,18 @@ fn token_balance(balance: JsonTokenBalance) -> TransactionTokenBalance {
         },
         owner: balance.owner.unwrap_or_default(),
         program_id: balance.program_id.unwrap_or_default(),
+    }
+}
+
+/// The amount as a float, for display, to the last bit as validators compute it: reading a decimal may miss that by one.
+fn shown_amount(given: f64, amount: &str, decimals: u8) -> f64 {
+    let computed = amount
+        .parse::<u64>()
+        .ok()
+        .zip(10_usize.checked_pow(decimals.into()))
+        .map(|(amount, divisor)| amount as f64 / divisor as f64);
+    match computed {
+        Some(computed) if (computed - given).abs() <= computed.abs() * 1e-12 => computed,
+        _ => given,
     }
 }
