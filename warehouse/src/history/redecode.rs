@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Slots of one piece: about 20,000 transactions of mainnet.
-const PIECE: u64 = 16;
+const PIECE: usize = 16;
 const STAGING: &str = "redecode_staging";
 /// Tables that are not made by decoding.
 const KEPT: &[&str] = &[
@@ -69,7 +69,7 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
             "CREATE TABLE IF NOT EXISTS {STAGING} AS transactions ENGINE = MergeTree ORDER BY (slot, tx_index)"
         ))
         .await?;
-    for piece in slots.chunks(PIECE as usize) {
+    for piece in slots.chunks(PIECE) {
         transactions += redecode_piece(store, piece, &idls, &run).await?;
         done += piece.len() as u64;
         progress.tell(done, || format!("{transactions} transactions"));

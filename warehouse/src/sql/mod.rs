@@ -1,8 +1,8 @@
 //! `heliograph sql`: statements from the command line, a pipe or a prompt to any ClickHouse URL, a door's or a server's.
 //!
 //! [`script`] finds the statements in a text, [`client`] sends one and writes its answer as it comes, [`prompt`] reads them
-//! from a person; [`samples`] are the queries that come with the program. What it deliberately does not do: formats of its own (the server writes them), editing of results, the
-//! native protocol.
+//! from a person; [`samples`] are the queries that come with the program. What it deliberately does not do: formats of its
+//! own (the server writes them), editing of results, the native protocol.
 
 mod client;
 mod prompt;
