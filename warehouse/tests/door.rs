@@ -92,6 +92,61 @@ async fn no_byte_pair_loses_a_row() {
     );
 }
 
+/// `input()`: rows that are changed or refused on their way, whatever bytes they have and wherever the statement stands.
+#[tokio::test]
+async fn rows_are_read_as_a_table() {
+    let url = url();
+    ask(
+        &url,
+        "CREATE TABLE changed (a UInt16, b String) ENGINE = MergeTree ORDER BY a",
+    )
+    .await;
+    let rows: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_be_bytes).collect();
+    let statement = "INSERT INTO changed (b, a) SELECT c, reinterpretAsUInt16(reverse(c)) FROM input('c FixedString(2)') \
+                     WHERE (SELECT count() FROM changed) = {held:UInt64} FORMAT RowBinary";
+    let within = [statement.as_bytes(), b"\n", &rows].concat();
+    let beside = format!("{url}/?param_held=65536&query={}", percent(statement));
+    for (to, body, count) in [
+        (format!("{url}/?param_held=0"), within.clone(), "65536"),
+        (format!("{url}/?param_held=0"), within, "65536"),
+        (beside.clone(), rows.clone(), "131072"),
+        (beside, rows, "131072"),
+    ] {
+        let (status, text) = post(&to, body).await;
+        assert_eq!(status, 200, "{text}");
+        assert_eq!(ask(&url, "SELECT count() FROM changed").await, count);
+    }
+    let exact =
+        "SELECT countIf(b = reverse(reinterpretAsFixedString(a))), uniqExact(a) FROM changed";
+    assert_eq!(ask(&url, exact).await, "131072\t65536");
+
+    for (statement, told) in [
+        (
+            "INSERT INTO changed SELECT * FROM input() FORMAT CSV\n1,2\n",
+            "input() wants the structure",
+        ),
+        (
+            "INSERT INTO changed SELECT * FROM input('a UInt16, b String') FORMAT CSV\nx,y\n",
+            "CANNOT_PARSE",
+        ),
+        (
+            "INSERT INTO changed SELECT * FROM input('a UInt16, b Strong') FORMAT CSV\n1,y\n",
+            "Strong",
+        ),
+    ] {
+        let (status, text) = post(&url, statement.as_bytes().to_vec()).await;
+        assert!(
+            (400..600).contains(&status) && text.contains(told),
+            "{text}"
+        );
+    }
+    assert_eq!(ask(&url, "SELECT count() FROM changed").await, "131072");
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 #[test]
 fn random_rows_come_back_as_they_went() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -21,8 +21,27 @@ struct Relay {
     release: watch::Sender<bool>,
 }
 
+/// How much of the request waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Whole,
+    /// The body's last bytes.
+    End,
+}
+
+impl Held {
+    /// How many of these bytes may go on now. `None`: more must come first.
+    fn may_go(self, request: &[u8]) -> Option<usize> {
+        if self == Self::Whole {
+            return Some(0);
+        }
+        let body = request.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        (request.len() > body + 64).then(|| request.len() - 8)
+    }
+}
+
 impl Relay {
-    async fn start(door: u16, wanted: &'static str) -> Self {
+    async fn start(door: u16, wanted: &'static str, held: Held) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (release, released) = watch::channel(false);
@@ -38,16 +57,22 @@ impl Relay {
                     let _ = tokio::io::copy(&mut answers, &mut hears).await;
                 });
                 tokio::spawn(async move {
-                    let mut bytes = vec![0; 1 << 20];
-                    while let Ok(count @ 1..) = asks.read(&mut bytes).await {
-                        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
-                        if text.contains(wanted) && !*released.borrow() {
+                    let mut bytes = Vec::with_capacity(1 << 20);
+                    while let Ok(1..) = asks.read_buf(&mut bytes).await {
+                        let is_wanted = String::from_utf8_lossy(&bytes).contains(wanted);
+                        if is_wanted && !*released.borrow() {
+                            let Some(first) = held.may_go(&bytes) else {
+                                continue;
+                            };
+                            takes.write_all(&bytes[..first]).await.unwrap();
+                            bytes.drain(..first);
                             found.notify_one();
                             let _ = released.wait_for(|released| *released).await;
                         }
-                        if takes.write_all(&bytes[..count]).await.is_err() {
+                        if takes.write_all(&bytes).await.is_err() {
                             return;
                         }
+                        bytes.clear();
                     }
                 });
             }
@@ -60,19 +85,23 @@ impl Relay {
     }
 }
 
-/// Slot 10 has a block and loses it while the first sink is held up at `wanted`; the second sink stores the slot's other block.
-async fn late(wanted: &'static str) {
+async fn start_door() -> ClickHouseDoor {
     let door = tokio::task::spawn_blocking(|| {
         ClickHouseDoor::start(DoorOptions {
             binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door"))),
             ..DoorOptions::default()
         })
     });
-    let door = door.await.unwrap().unwrap();
+    door.await.unwrap().unwrap()
+}
+
+/// Slot 10 has a block and loses it while the first sink is held up at `wanted`; the second sink stores the slot's other block.
+async fn late(wanted: &'static str) {
+    let door = start_door().await;
     let (url, log, topics) = (door.url(), MemoryLog::new(), Topics::new("heliograph"));
     create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();
-    let relay = Relay::start(door.port(), wanted).await;
+    let relay = Relay::start(door.port(), wanted, Held::Whole).await;
     let (_host, first) = start_sink(&log, &relay.url);
     let confirmed = |fork| status(&topics, 10, fork, SlotStatus::SlotConfirmed);
     writer.append(block(&topics, 10, 1, 7)).await.unwrap();
@@ -106,6 +135,76 @@ async fn late(wanted: &'static str) {
     assert_eq!(ask(&url, content).await, before);
     host.request_drain();
     second.await.unwrap().unwrap();
+}
+
+/// The first sink is held up while it stores slot 10's block. The second sink stores that, deletes it, and stores so many
+/// batches that the tables have forgotten the first ones.
+async fn late_insert(held: Held) {
+    const WINDOW: u64 = 2;
+    let door = start_door().await;
+    let (url, log, topics) = (door.url(), MemoryLog::new(), Topics::new("heliograph"));
+    create_topics(&log, &topics).await.unwrap();
+    let writer = log.writer().await.unwrap();
+    let relay = Relay::start(door.port(), "INSERT+INTO+transactions+%28", held).await;
+    let (_host, first) = start_sink(&log, &relay.url);
+    until(&url, "SELECT count() FROM sink_owners", "1").await;
+    ask(
+        &url,
+        &format!(
+            "ALTER TABLE transactions MODIFY SETTING non_replicated_deduplication_window = {WINDOW}"
+        ),
+    )
+    .await;
+    let news = |slot, fork, to| status(&topics, slot, fork, to);
+    writer.append(block(&topics, 10, 1, 7)).await.unwrap();
+    writer
+        .append(vec![news(10, 1, SlotStatus::SlotConfirmed)])
+        .await
+        .unwrap();
+    relay.caught.notified().await;
+
+    let (host, second) = start_sink(&log, &url);
+    until(&url, "SELECT count() FROM transactions", "7").await;
+    writer
+        .append(vec![news(10, 1, SlotStatus::SlotDead)])
+        .await
+        .unwrap();
+    until(&url, "SELECT count() FROM transactions", "0").await;
+    for slot in 11..11 + 2 * WINDOW {
+        writer.append(block(&topics, slot, 1, 1)).await.unwrap();
+        writer
+            .append(vec![news(slot, 1, SlotStatus::SlotConfirmed)])
+            .await
+            .unwrap();
+        let stored = format!("SELECT count() FROM slot_status WHERE slot = {slot}");
+        until(&url, &stored, "1").await;
+    }
+
+    relay.release.send(true).unwrap();
+    // It learns that it was replaced when it begins its next batch.
+    writer.append(block(&topics, 20, 1, 1)).await.unwrap();
+    writer
+        .append(vec![news(20, 1, SlotStatus::SlotConfirmed)])
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), first).await;
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("has taken over"), "{error}");
+    until(&url, "SELECT count() FROM slot_status WHERE slot = 20", "1").await;
+    let stored = "SELECT arrayStringConcat(arraySort(groupArray(slot))::Array(String), ' ') FROM transactions";
+    assert_eq!(ask(&url, stored).await, "11 12 13 14 20");
+    host.request_drain();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_insert_stores_nothing() {
+    late_insert(Held::Whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_insert_that_ends_late_stores_nothing() {
+    late_insert(Held::End).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,8 @@ fn kills_forks_and_poison_leave_only_the_final_chain() {
         slots_per_second: 16,
     };
     let outcome = crash::measure(&decode_proof::recorded::carried(), &options).unwrap();
+    // Printed with the differing tables and slots, should a check fail.
+    outcome.print();
     let sized = ["kills", "rows"];
     for check in outcome.checks() {
         assert!(check.ok || sized.contains(&&*check.name), "{check:?}");

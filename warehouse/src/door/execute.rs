@@ -1,6 +1,7 @@
 //! One call on a thread that may block: text and data apart, policy, settings, result in pieces. It runs on a session of
 //! the engine here, or on the server behind the door ([`super::upstream`]).
 
+mod input_table;
 mod select;
 
 use std::{
@@ -195,12 +196,26 @@ fn run(place: &mut Place, job: &mut Job) -> Result<Last, ServerError> {
     permit(place, job, &text, &scan)?;
     match place {
         Place::Upstream(upstream) => upstream.run(job, text, scan, body, started),
-        Place::Engine(_, handle) => {
+        Place::Engine(engine, handle) => {
             prepare(handle, job)?;
             match scan {
-                Scan::Insert { head, format, data } => {
+                Scan::Insert {
+                    head,
+                    format,
+                    data,
+                    input,
+                } => {
                     let (head, first) = (&text[..head], &text[data..]);
-                    job.outcome.progress = insert(handle, &job.call, head, &format, first, body)?;
+                    let rows = first.chain(body);
+                    job.outcome.progress = match input {
+                        Some(input) => {
+                            let folder = engine.folder();
+                            input_table::insert(
+                                handle, &job.call, head, input, &format, rows, folder,
+                            )?
+                        }
+                        None => insert(handle, &job.call, head, &format, rows)?,
+                    };
                     Ok(Last::Head(Ok(Head {
                         format: None,
                         progress: job.outcome.progress,
@@ -380,22 +395,18 @@ fn insert(
     call: &Call,
     head: &[u8],
     format: &str,
-    first: &[u8],
-    mut body: Box<dyn Read + Send>,
+    mut rows: impl Read,
 ) -> Result<Progress, ServerError> {
     let of_engine = |problem: String| ServerError::of_engine(&problem);
     let mut stream = handle
         .connection
         .insert(head, format, &call.params)
         .map_err(of_engine)?;
-    if !first.is_empty() {
-        stream.append(first).map_err(of_engine)?;
-    }
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     loop {
         piece.clear();
         // Dropping the stream on an error cancels the insert.
-        body.by_ref()
+        rows.by_ref()
             .take(PIECE_BYTES as u64)
             .read_to_end(&mut piece)
             .map_err(unreadable)?;

@@ -4,6 +4,8 @@
 //! The engine cuts inline `INSERT` data at the first blank line, without an error when the cut falls between rows. So no
 //! data ever reaches it inline: this module splits, and the streaming insert carries the rest.
 
+use std::ops::Range;
+
 use super::token::{Kind, Token, Tokens};
 
 /// What a statement's beginning turned out to be.
@@ -16,6 +18,8 @@ pub enum Scan {
         head: usize,
         format: String,
         data: usize,
+        /// Of `INSERT … SELECT … FROM input('…')`, which reads the rows as a table: where `input(` stands.
+        input: Option<Range<usize>>,
     },
     /// More bytes are needed to tell.
     Incomplete,
@@ -42,6 +46,8 @@ pub fn scan(text: &[u8], complete: bool) -> Scan {
     skip_target(text, &mut tokens);
     let mut depth = 0_u32;
     let mut after_bracket = false;
+    let mut selects = false;
+    let mut input = None;
     while let Some(token) = tokens.next() {
         // The last token of an incomplete text may go on.
         if token.kind == Kind::Unended || (token.end == text.len() && !complete) {
@@ -51,33 +57,50 @@ pub fn scan(text: &[u8], complete: bool) -> Scan {
         match token.kind {
             Kind::Mark(b'(') => depth += 1,
             Kind::Mark(b')') => depth = depth.saturating_sub(1),
+            Kind::Word
+                if depth == 0 && token.is(text, "FORMAT") && (!selects || input.is_some()) =>
+            {
+                match tokens.peek() {
+                    Some(name)
+                        if name.kind == Kind::Word && (complete || name.end < text.len()) =>
+                    {
+                        let format = String::from_utf8_lossy(&text[name.start..name.end]);
+                        return match data_start(text, name.end, complete) {
+                            Some(data) => Scan::Insert {
+                                head: token.start,
+                                format: format.into_owned(),
+                                data,
+                                input,
+                            },
+                            None => Scan::Incomplete,
+                        };
+                    }
+                    // A column or function of that name.
+                    Some(_) if selects => {}
+                    _ => return unsure,
+                }
+            }
+            Kind::Word if selects => {
+                let bracket = tokens
+                    .peek()
+                    .filter(|next| next.kind == Kind::Mark(b'(') && token.is(text, "input"));
+                if let Some(bracket) = bracket {
+                    input.get_or_insert(token.start..bracket.end);
+                }
+            }
             Kind::Word if (depth == 0 || after_bracket) && starts_query(text, &token) => {
-                return Scan::Statement;
+                // `FROM INFILE` and `WATCH` name where the rows are.
+                if token.is(text, "FROM") || token.is(text, "WATCH") {
+                    return Scan::Statement;
+                }
+                selects = true;
             }
             Kind::Word if depth == 0 && token.is(text, "VALUES") => {
                 return Scan::Insert {
                     head: token.start,
                     format: "Values".into(),
                     data: token.end,
-                };
-            }
-            Kind::Word if depth == 0 && token.is(text, "FORMAT") => {
-                return match tokens.next() {
-                    Some(name)
-                        if name.kind == Kind::Word && (complete || name.end < text.len()) =>
-                    {
-                        let format =
-                            String::from_utf8_lossy(&text[name.start..name.end]).into_owned();
-                        match data_start(text, name.end, complete) {
-                            Some(data) => Scan::Insert {
-                                head: token.start,
-                                format,
-                                data,
-                            },
-                            None => Scan::Incomplete,
-                        }
-                    }
-                    _ => unsure,
+                    input: None,
                 };
             }
             Kind::Mark(b';') if depth == 0 => return Scan::Statement,
@@ -85,12 +108,15 @@ pub fn scan(text: &[u8], complete: bool) -> Scan {
         }
         after_bracket = opens;
     }
-    if complete {
+    if complete && selects {
+        Scan::Statement
+    } else if complete {
         // `INSERT INTO t` alone: rows in the default input format may follow it in the body, or none at all.
         Scan::Insert {
             head: text.len(),
             format: "Values".into(),
             data: text.len(),
+            input: None,
         }
     } else {
         Scan::Incomplete

@@ -57,6 +57,7 @@ pub enum EngineError {
 pub struct Engine {
     library: &'static Library,
     arguments: Vec<String>,
+    folder: PathBuf,
     database: String,
     version: String,
     timezone: String,
@@ -115,6 +116,7 @@ impl Engine {
         Ok(Arc::new(Self {
             library,
             arguments,
+            folder: options.data_dir.clone(),
             database: options.database.clone(),
             version: version.to_owned(),
             timezone: timezone.to_owned(),
@@ -133,6 +135,11 @@ impl Engine {
 
     pub fn timezone(&self) -> &str {
         &self.timezone
+    }
+
+    /// The data directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Sessions in use or idle.

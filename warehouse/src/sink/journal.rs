@@ -1,12 +1,12 @@
 //! The sink's own table of batches: a batch's extent is stored before its rows and confirmed after them, through the same
 //! door, so that any machine can take over. Position is nothing but the last batch that is done.
 //!
-//! A sink that was replaced may not know it yet: its process stood still, or its request was long under way. So what would do
-//! harm later, deletes and the journal itself, carries [`Journal::fence`], which ClickHouse evaluates; before inserts the
-//! owner is asked for again when the last answer is old. What still slips through is an insert whose request was on its way:
-//! its token repeats it, or, past the tables' windows, its keys.
+//! A sink that was replaced may not know it yet: its process stood still, or its request was long under way. So every
+//! statement that changes something carries [`Journal::fence`], which ClickHouse evaluates when the statement begins: what
+//! begins after another sink's claim changes nothing. What began before is waited for by the one that claims. No clock and no
+//! timeout is part of this.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use super::{
     native::Seconds,
@@ -14,8 +14,12 @@ use super::{
     store::{Store, StoreError},
 };
 
-/// A process that was not stopped sends what it checked within this time; nobody takes over and forgets a batch so fast.
-const TRUSTED_MS: i64 = 200;
+/// Between looks for statements of earlier sinks.
+const LOOK: Duration = Duration::from_millis(50);
+/// Looks after which waiting is told.
+const QUIET_LOOKS: u32 = 40;
+/// What [`Journal::fence`] reads, in every statement that has one.
+const FENCE: &str = "(SELECT argMax(owner, (generation, owner)) FROM sink_owners)";
 
 /// A batch whose extent is decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +58,6 @@ pub struct Journal {
     store: Store,
     owner: String,
     generation: u64,
-    /// When the owner was last known to be this sink, Unix milliseconds.
-    ours_at: AtomicI64,
 }
 
 /// What a finished batch brought.
@@ -87,7 +89,7 @@ impl Plan {
 }
 
 impl Journal {
-    /// Takes over from any earlier sink.
+    /// Takes over from any earlier sink. Afterwards no statement of an earlier one changes anything.
     pub async fn claim(store: Store) -> Result<Self, JournalError> {
         let newest = newest_generation(&store).await?;
         let owner = uuid::Uuid::new_v4().to_string();
@@ -96,44 +98,52 @@ impl Journal {
             "INSERT INTO sink_owners (generation, owner, recorded_at) VALUES ({generation}, '{owner}', now64(3, 'UTC'))"
         );
         store.execute(&statement).await?;
-        Ok(Self {
+        let journal = Self {
             store,
             owner,
             generation,
-            ours_at: AtomicI64::new(0),
-        })
+        };
+        journal.wait_for_earlier_statements().await?;
+        Ok(journal)
+    }
+
+    /// Statements that found the fence open before the claim may still be at work.
+    async fn wait_for_earlier_statements(&self) -> Result<(), JournalError> {
+        let at_work = format!(
+            "SELECT count() FROM system.processes WHERE position(query, '{FENCE}') > 0 AND position(query, '{}') = 0",
+            self.owner
+        );
+        for look in 0_u32.. {
+            let rows = self.store.rows(&at_work).await?;
+            let count = rows.first().and_then(|row| row.first());
+            if count.is_some_and(|count| count == "0") {
+                break;
+            }
+            if look == QUIET_LOOKS {
+                tracing::info!(
+                    statements = count,
+                    "waiting for statements of an earlier sink to end"
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// A condition that ClickHouse finds false once another sink has taken over.
     pub fn fence(&self) -> String {
-        format!(
-            "(SELECT argMax(owner, (generation, owner)) FROM sink_owners) = '{}'",
-            self.owner
-        )
+        format!("{FENCE} = '{}'", self.owner)
     }
 
     /// Stops a sink that another one has replaced.
     pub async fn still_ours(&self) -> Result<(), JournalError> {
-        let asked_at = now_ms();
         match newest_generation(&self.store).await? {
             Some((theirs, owner)) if owner != self.owner => Err(JournalError::Superseded {
                 ours: self.generation,
                 theirs,
             }),
-            _ => {
-                self.ours_at.store(asked_at, Ordering::Relaxed);
-                Ok(())
-            }
+            _ => Ok(()),
         }
-    }
-
-    /// The same, asked again only when the last answer is not fresh.
-    pub async fn still_ours_lately(&self) -> Result<(), JournalError> {
-        let age = now_ms() - self.ours_at.load(Ordering::Relaxed);
-        if (0..TRUSTED_MS).contains(&age) {
-            return Ok(());
-        }
-        self.still_ours().await
     }
 
     pub async fn resume(&self) -> Result<Resume, JournalError> {

@@ -19,6 +19,9 @@ pub trait TableRow: Sized {
     const COLUMNS: &'static [&'static str];
     fn write_columns(rows: &[Self], out: &mut Vec<u8>);
 
+    /// Names and types of the block's columns, as SQL.
+    fn structure() -> String;
+
     /// The rows as one block.
     fn block(rows: &[Self]) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 * rows.len() + 256);
@@ -44,15 +47,28 @@ pub struct TableBlock {
     pub table: &'static str,
     pub rows: usize,
     pub statement: String,
+    /// Names and types of the columns, as SQL.
+    pub structure: String,
     pub bytes: Bytes,
 }
 
 impl TableBlock {
+    /// A statement that stores the rows only where `condition` holds when it begins.
+    pub fn statement_if(&self, condition: &str) -> String {
+        let structure = self.structure.replace('\\', "\\\\").replace('\'', "\\'");
+        self.statement.replacen(
+            " FORMAT Native",
+            &format!(" SELECT * FROM input('{structure}') WHERE {condition} FORMAT Native"),
+            1,
+        )
+    }
+
     pub fn of<R: TableRow>(rows: &[R]) -> Self {
         Self {
             table: R::TABLE,
             rows: rows.len(),
             statement: R::insert_statement(),
+            structure: R::structure(),
             bytes: R::block(rows).into(),
         }
     }
@@ -268,6 +284,11 @@ macro_rules! table_row {
             const TABLE: &'static str = $table;
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
 
+            fn structure() -> String {
+                let columns = [$((stringify!($field), <$type as $crate::sink::native::NativeValue>::type_name())),*];
+                columns.map(|(name, kind)| format!("{name} {kind}")).join(", ")
+            }
+
             fn write_columns(rows: &[Self], out: &mut Vec<u8>) {
                 $(
                     $crate::sink::native::write_column_head::<$type>(stringify!($field), out);
@@ -311,6 +332,10 @@ mod tests {
         assert_eq!(
             Sample::insert_statement(),
             "INSERT INTO sample (a, b, c) FORMAT Native"
+        );
+        assert_eq!(
+            TableBlock::of(&rows).statement_if("1 = 1"),
+            "INSERT INTO sample (a, b, c) SELECT * FROM input('a UInt16, b Nullable(UInt8), c Array(String)') WHERE 1 = 1 FORMAT Native"
         );
     }
 

@@ -110,13 +110,33 @@ impl Store {
 
     /// Inserts the block whole. Again under the same token, it changes nothing; `None`: the table keeps the newest row by key.
     pub async fn insert(&self, block: &TableBlock, token: Option<&str>) -> Result<(), StoreError> {
+        self.send(block, &block.statement, token).await
+    }
+
+    /// The same, but stores nothing, and says so to nobody, where `condition` does not hold when ClickHouse begins.
+    pub async fn insert_if(
+        &self,
+        condition: &str,
+        block: &TableBlock,
+        token: &str,
+    ) -> Result<(), StoreError> {
+        let statement = block.statement_if(condition);
+        self.send(block, &statement, Some(token)).await
+    }
+
+    async fn send(
+        &self,
+        block: &TableBlock,
+        statement: &str,
+        token: Option<&str>,
+    ) -> Result<(), StoreError> {
         if block.rows == 0 {
             return Ok(());
         }
         let wait = Duration::from_secs(INSERT_SECONDS);
         let mut insert = self
             .client
-            .insert_formatted_with(block.statement.clone())
+            .insert_formatted_with(statement)
             .with_timeouts(Some(wait), Some(wait))
             .with_setting(
                 "insert_deduplicate",

@@ -104,9 +104,9 @@ impl BatchWriter {
             return Ok(());
         }
         let token = plan.token(block.table);
+        let fence = self.journal.fence();
         self.until_done(block.table, || async {
-            self.journal.still_ours_lately().await?;
-            Ok(self.store.insert(block, Some(&token)).await?)
+            Ok(self.store.insert_if(&fence, block, &token).await?)
         })
         .await?;
         self.metrics

@@ -4,9 +4,9 @@ use super::*;
 
 fn insert(text: &str) -> (String, String, String) {
     match scan(text.as_bytes(), true) {
-        Scan::Insert { head, format, data } => {
-            (text[..head].trim().into(), format, text[data..].into())
-        }
+        Scan::Insert {
+            head, format, data, ..
+        } => (text[..head].trim().into(), format, text[data..].into()),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -61,10 +61,45 @@ fn splits_text_from_data() {
 }
 
 #[test]
+fn rows_that_are_read_as_a_table_are_data_too() {
+    for (text, head, data) in [
+        (
+            "INSERT INTO t SELECT a FROM input('a UInt8') WHERE a > 1 FORMAT CSV\n1\n",
+            "INSERT INTO t SELECT a FROM input('a UInt8') WHERE a > 1",
+            "1\n",
+        ),
+        (
+            "insert into t (a) with 1 as x select format, format('{}', a) from INPUT ( 'a UInt8' ) format CSV 1",
+            "insert into t (a) with 1 as x select format, format('{}', a) from INPUT ( 'a UInt8' )",
+            "1",
+        ),
+    ] {
+        assert_eq!(insert(text), (head.into(), "CSV".into(), data.into()));
+        let Scan::Insert {
+            input: Some(at), ..
+        } = scan(text.as_bytes(), true)
+        else {
+            panic!("{text}");
+        };
+        let called: String = text[at].split_whitespace().collect();
+        assert_eq!(called.to_lowercase(), "input(");
+        for cut in 0..head.len() {
+            assert_eq!(
+                scan(&text.as_bytes()[..cut], false),
+                Scan::Incomplete,
+                "{cut}"
+            );
+        }
+    }
+}
+
+#[test]
 fn statements_without_data() {
     for text in [
         "SELECT 1",
         "INSERT INTO t SELECT * FROM s",
+        "INSERT INTO t SELECT input FROM s FORMAT CSV",
+        "INSERT INTO t SELECT * FROM s WHERE a = 'input(' FORMAT CSV",
         "INSERT INTO t (a) (SELECT 1)",
         "INSERT INTO t WITH 1 AS x SELECT x",
         "INSERT INTO t FROM INFILE 'x' FORMAT CSV",
