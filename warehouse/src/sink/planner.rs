@@ -172,7 +172,7 @@ impl Planner {
                 let deletes = commitment == Commitment::Abandoned
                     && !applied
                     && !partition.held.contains_key(&(slot, blockhash));
-                if self.batch_conflicts(deletes) {
+                if !applied && self.batch_conflicts(deletes) {
                     return Pushed::CommitFirst;
                 }
                 self.status(
@@ -203,10 +203,11 @@ impl Planner {
         Pushed::Taken
     }
 
-    /// A delete stands alone among deletes, an insert among inserts.
+    /// A delete stands among deletes, an insert among inserts. Gaps stand with either: where they come in the order of several
+    /// partitions must not matter, for a batch that is rebuilt is read in another one.
     fn batch_conflicts(&self, deletes: bool) -> bool {
         if deletes {
-            !self.batch.is_empty() && self.batch.deletes.is_empty()
+            !self.batch.statuses.is_empty() && self.batch.deletes.is_empty()
         } else {
             !self.batch.deletes.is_empty()
         }
