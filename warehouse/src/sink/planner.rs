@@ -245,10 +245,11 @@ impl Planner {
                     .values()
                     .map(|block| block.first_offset)
                     .min();
+                // In the middle of reading again, what is still to come may hold blocks too.
                 let resume_at = [held, partition.assembler.open_since()]
                     .into_iter()
                     .flatten()
-                    .fold(applied_to, i64::min);
+                    .fold(partition.next_offset, i64::min);
                 (
                     *number,
                     Extent {

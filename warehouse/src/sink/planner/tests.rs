@@ -238,15 +238,19 @@ fn life(partition: u64) -> impl Strategy<Value = Vec<Record>> {
 
 /// Batches of a run that is cut after `cuts` records each, and starts anew from its extents every time.
 fn run(records: &[Record], cuts: &[usize]) -> Vec<Batch> {
+    let number = records
+        .first()
+        .map_or(0, |record| record.position.partition);
     let mut batches = Vec::new();
     let mut extents = Extents::new();
     let mut cuts = cuts.iter().copied().chain(std::iter::repeat(usize::MAX));
     loop {
         let mut planner = Planner::new(&extents);
-        let from = extents.get(&0).map_or(0, |extent| extent.resume_at);
+        let from = extents.get(&number).map_or(0, |extent| extent.resume_at);
         let mut left = cuts.next().unwrap_or(usize::MAX);
         for record in &records[from as usize..] {
-            if record.position.offset >= extents.get(&0).map_or(0, |extent| extent.applied_to) {
+            if record.position.offset >= extents.get(&number).map_or(0, |extent| extent.applied_to)
+            {
                 if left == 0 {
                     break;
                 }
@@ -259,7 +263,7 @@ fn run(records: &[Record], cuts: &[usize]) -> Vec<Batch> {
         let after = planner.extents();
         batches.push(planner.take_batch());
         if after
-            .get(&0)
+            .get(&number)
             .is_some_and(|extent| extent.applied_to as usize == records.len())
         {
             return batches;
@@ -296,6 +300,35 @@ fn interleaved<'r>(
     })
 }
 
+/// One log per partition.
+fn partitions(lives: (Vec<Record>, Vec<Record>, Vec<Record>)) -> Vec<Vec<Record>> {
+    let numbered = [lives.0, lives.1, lives.2].into_iter().zip(0..);
+    numbered
+        .map(|(mut log, partition)| {
+            log.iter_mut()
+                .for_each(|record| record.position.partition = partition);
+            log
+        })
+        .collect()
+}
+
+/// Slots of blocks, statuses and deletes, whatever the batches.
+fn flatten(batches: Vec<Batch>) -> (Vec<u64>, Vec<(u64, i64)>, Vec<Slot>) {
+    let mut blocks: Vec<_> = batches.iter().flat_map(slots).collect();
+    let statuses = batches.iter().flat_map(|batch| &batch.statuses);
+    let mut statuses: Vec<_> = statuses
+        .map(|status| (status.slot.0, status.offset))
+        .collect();
+    let mut deletes: Vec<_> = batches
+        .into_iter()
+        .flat_map(|batch| batch.deletes)
+        .collect();
+    blocks.sort_unstable();
+    statuses.sort_unstable();
+    deletes.sort_unstable();
+    (blocks, statuses, deletes)
+}
+
 proptest! {
     /// A batch that was planned is rebuilt from its extents, however partitions interleave the second time.
     #[test]
@@ -305,14 +338,7 @@ proptest! {
         second in proptest::collection::vec(any::<u8>(), 1..40),
         cuts in proptest::collection::vec(1_usize..12, 1..10),
     ) {
-        let logs: Vec<Vec<Record>> = [lives.0, lives.1, lives.2]
-            .into_iter()
-            .zip(0..)
-            .map(|(mut log, partition)| {
-                log.iter_mut().for_each(|record| record.position.partition = partition);
-                log
-            })
-            .collect();
+        let logs = partitions(lives);
         let (mut planner, mut before) = (Planner::default(), Extents::new());
         let mut cuts = cuts.iter().copied().cycle();
         let mut left = cuts.next().unwrap_or(1);
@@ -339,18 +365,45 @@ proptest! {
         }
     }
 
+    /// Killed again and again, also while it reads again what it held: every block is inserted exactly once and every status
+    /// recorded exactly once.
+    #[test]
+    fn kills_in_the_middle_of_reading_again_change_nothing(
+        logs in (life(0), life(1), life(2)),
+        lives in proptest::collection::vec(
+            (1_usize..40, 1_usize..8, proptest::collection::vec(any::<u8>(), 1..20)), 0..12),
+    ) {
+        let logs = partitions(logs);
+        let mut extents = Extents::new();
+        let mut batches = Vec::new();
+        let all = (usize::MAX, 3, vec![0, 1, 2]);
+        for (length, every, choices) in lives.iter().chain([&all]) {
+            let mut planner = Planner::new(&extents);
+            let begin = extents.clone();
+            let mut commit = |planner: &mut Planner| {
+                extents = planner.extents();
+                batches.push(planner.take_batch());
+            };
+            for (record, count) in interleaved(&logs, &begin, None, choices).take(*length).zip(1..) {
+                while planner.push(record) == Pushed::CommitFirst {
+                    commit(&mut planner);
+                }
+                if count % every == 0 {
+                    commit(&mut planner);
+                }
+            }
+            // What was not committed dies with it, except at the end.
+            if *length == usize::MAX {
+                commit(&mut planner);
+            }
+        }
+        let undisturbed = logs.iter().flat_map(|log| run(log, &[])).collect();
+        prop_assert_eq!(flatten(batches), flatten(undisturbed));
+    }
+
     /// However often the sink starts anew, every block is inserted exactly once and every status recorded exactly once.
     #[test]
     fn restarts_change_nothing(records in life(0), cuts in proptest::collection::vec(1_usize..6, 0..20)) {
-        let flatten = |batches: Vec<Batch>| {
-            let mut blocks: Vec<_> = batches.iter().flat_map(slots).collect();
-            let mut statuses: Vec<_> = batches.iter().flat_map(|batch| batch.statuses.iter().map(|status| status.offset)).collect();
-            let mut deletes: Vec<_> = batches.iter().flat_map(|batch| batch.deletes.clone()).collect();
-            blocks.sort_unstable();
-            statuses.sort_unstable();
-            deletes.sort_unstable();
-            (blocks, statuses, deletes)
-        };
         prop_assert_eq!(flatten(run(&records, &cuts)), flatten(run(&records, &[])));
     }
 }
