@@ -17,4 +17,6 @@
 SELECT slot, tx_index, block_time, slot IN (SELECT slot FROM finalized_slots) AS final, base58Encode(assumeNotNull(fee_payer)) AS fee_payer, success, error,
     fee, compute_units, instructions, log_messages
 FROM transactions FINAL
-WHERE signature = base58Decode({signature:String})
+WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions_by_signature
+    WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8)))
+    AND signature = base58Decode({signature:String})

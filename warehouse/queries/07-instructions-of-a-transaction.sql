@@ -8,11 +8,12 @@
 -- column program: Program called
 -- column name: Instruction, where a decoder knows it
 -- column outcome: decoded, unknown, malformed, foreign or not_tried
--- column accounts: Accounts passed
+-- column accounts: Accounts passed; NULL for one that is not among the known keys
 -- column data: Instruction data, hexadecimal
 -- param signature = 4ERAHcJQzJ2uYoHNCavSz8SrSMgN6j99XZTTvMM9K1Y3fq83Vt2hnuB9QRLAbrqHxmziTpJbNSjpDQF4pWc7YKjV: Its first signature
 SELECT outer_index, inner_index, stack_height, base58Encode(program) AS program, name, outcome,
     arrayMap(account -> base58Encode(account), accounts) AS accounts, hex(data) AS data
-FROM instructions FINAL
-WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions WHERE signature = base58Decode({signature:String}))
+FROM instructions_with_accounts
+WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions_by_signature
+    WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8)))
 ORDER BY path

@@ -10,4 +10,5 @@
 -- param signature = 4ERAHcJQzJ2uYoHNCavSz8SrSMgN6j99XZTTvMM9K1Y3fq83Vt2hnuB9QRLAbrqHxmziTpJbNSjpDQF4pWc7YKjV: Its first signature
 SELECT slot, tx_index, base64Encode(transaction) AS transaction, base64Encode(meta) AS meta
 FROM transactions_whole
-WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions WHERE signature = base58Decode({signature:String}))
+WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions_by_signature
+    WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8)))

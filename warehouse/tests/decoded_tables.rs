@@ -191,10 +191,13 @@ async fn schema_of_version_2(bed: &Bed) {
         let checksum = hex::encode(Sha256::digest(text.as_bytes()));
         bed.ask(&format!("INSERT INTO schema_migrations (version, name, checksum, phase) VALUES ({version}, '{name}', '{checksum}', 'done')")).await;
     }
-    bed.ask("INSERT INTO transactions (slot, tx_index, fee, success) VALUES (1, 0, 5000, true)")
-        .await;
-    bed.ask("INSERT INTO instructions (slot, tx_index, path) VALUES (1, 0, 0)")
-        .await;
+    for statement in [
+        "INSERT INTO transactions (slot, tx_index, fee, success, signature, account_keys) VALUES (1, 0, 5000, true, unhex('0100000000000000ff'), [unhex('0200000000000000'), unhex('03')])",
+        "INSERT INTO instructions (slot, tx_index, path, accounts) VALUES (1, 0, 0, [unhex('03')])",
+        "INSERT INTO token_transfers (slot, tx_index, path, kind, source, destination, amount) VALUES (1, 0, 0, 'transfer', unhex('03'), NULL, 7)",
+    ] {
+        bed.ask(statement).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -275,6 +278,27 @@ async fn candles_open_and_close_right_and_know_only_the_final_chain() {
             .await,
         "not_tried\t0"
     );
+    // It is found as later ones are.
+    for (sql, answer) in [
+        (
+            "SELECT signature_hash, tx_index FROM transactions_by_signature WHERE slot = 1",
+            "1\t0",
+        ),
+        (
+            "SELECT arraySort(groupArray(account_hash)) FROM transactions_by_account WHERE slot = 1",
+            "[2,3]",
+        ),
+        (
+            "SELECT toUInt8(substring(account, 1, 1) = unhex('03')), side, asset, amount FROM transfers_by_account WHERE slot = 1",
+            "1\tsource\ttoken\t7",
+        ),
+        (
+            "SELECT length(accounts), hex(substring(assumeNotNull(accounts[1]), 1, 2)) FROM instructions_with_accounts WHERE slot = 1",
+            "1\t0300",
+        ),
+    ] {
+        assert_eq!(bed.ask(sql).await, answer, "{sql}");
+    }
     let cpmm = bs58::encode(programs::RAYDIUM_CPMM).into_string();
     assert_eq!(
         bed.ask(&format!("SELECT seen, decoded, unknown, malformed FROM decode_status WHERE program_base58 = '{cpmm}'")).await,

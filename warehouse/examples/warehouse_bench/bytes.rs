@@ -1,20 +1,15 @@
 //! Bytes on disk per transaction: every column of every table, beside a plain schema of the same rows in the same engine.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::Context;
 use bench::report::{Check, Report};
 use clickhouse::{Client, Row};
-use event_log::{EventLog, MemoryLog};
-use event_schema::{Topics, proto::geyser::SlotStatus};
 use local_services::{ClickHouseDoor, DoorOptions};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{
-    decode_proof::recorded,
-    support::{block_of, create_topics, start_sink, status},
-};
+use crate::{decode_proof::recorded, stored::load};
 
 /// Of the warehouse's page: bytes of a non-vote transaction in all tables but the raw one.
 const CORE_BYTES: f64 = 200.0;
@@ -135,59 +130,6 @@ async fn measure(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The recorded blocks through the sink. Gives transactions and votes among them.
-async fn load(found: &recorded::Folder, client: &Client, url: &str) -> anyhow::Result<(u64, u64)> {
-    let (log, topics) = (MemoryLog::new(), Topics::new("heliograph"));
-    create_topics(&log, &topics).await?;
-    let writer = log.writer().await?;
-    let (mut transactions, mut votes) = (0, 0);
-    let mut slots = std::collections::BTreeSet::new();
-    for (name, block) in &found.blocks {
-        // One block lies there in several encodings.
-        if !slots.insert(block.slot) {
-            continue;
-        }
-        let prefix = format!("{name}#");
-        let of_block: Vec<_> = found
-            .transactions
-            .iter()
-            .filter(|recorded| recorded.place.starts_with(&prefix) && !recorded.rewritten)
-            .map(|recorded| recorded.update.clone())
-            .collect();
-        transactions += of_block.len() as u64;
-        votes += of_block.iter().filter(|update| update.is_vote).count() as u64;
-        let mut records = block_of(&topics, block.slot, 1, of_block);
-        records.extend(
-            [SlotStatus::SlotConfirmed, SlotStatus::SlotFinalized]
-                .map(|to| status(&topics, block.slot, 1, to)),
-        );
-        writer.append(records).await?;
-    }
-    let (host, sink) = start_sink(&log, url);
-    let wanted = slots.len() as u64;
-    for _ in 0..600 {
-        let stored = client
-            .query("SELECT count() FROM slot_status FINAL WHERE status = 'finalized'")
-            .fetch_one::<u64>()
-            .await;
-        if stored.is_ok_and(|stored| stored == wanted) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    host.request_drain();
-    sink.await??;
-    let stored: u64 = client
-        .query("SELECT count() FROM transactions")
-        .fetch_one()
-        .await?;
-    anyhow::ensure!(
-        stored == transactions,
-        "{stored} of {transactions} transactions are stored"
-    );
-    Ok((transactions, votes))
-}
-
 /// Bytes of every column, compressed, with its marks. Merged first.
 async fn columns(client: &Client, database: &str) -> anyhow::Result<Vec<Column>> {
     let tables: Vec<String> = client
@@ -235,12 +177,16 @@ async fn plain(client: &Client, ours: &[Column]) -> anyhow::Result<()> {
     let mut tables: Vec<&str> = ours.iter().map(|column| column.table.as_str()).collect();
     tables.dedup();
     for table in tables.into_iter().filter(|table| !BESIDE.contains(table)) {
+        let source = match table {
+            "instructions" => "instructions_with_accounts",
+            table => table,
+        };
         let columns: Vec<(String, String)> = client
             .query(
                 "SELECT name, type FROM system.columns WHERE database = 'heliograph' AND table = ? \
                  AND default_kind NOT IN ('ALIAS', 'MATERIALIZED') ORDER BY position",
             )
-            .bind(table)
+            .bind(source)
             .fetch_all()
             .await?;
         let mut chosen: Vec<String> = columns
@@ -255,7 +201,7 @@ async fn plain(client: &Client, ours: &[Column]) -> anyhow::Result<()> {
             ""
         };
         let sql = format!(
-            "CREATE TABLE plain.{table} ENGINE = MergeTree PARTITION BY intDiv(slot, 432000) ORDER BY slot SETTINGS allow_nullable_key = 1 AS SELECT {} FROM heliograph.{table} AS ours {join} ORDER BY slot",
+            "CREATE TABLE plain.{table} ENGINE = MergeTree PARTITION BY intDiv(slot, 432000) ORDER BY slot SETTINGS allow_nullable_key = 1 AS SELECT {} FROM heliograph.{source} AS ours {join} ORDER BY slot",
             chosen.join(", ")
         );
         client
@@ -271,7 +217,7 @@ fn plain_column(name: &str, kind: &str) -> String {
     let column = format!("ours.{name}");
     let text = match (kind.contains("FixedString"), kind) {
         (true, kind) if kind.starts_with("Array") => {
-            format!("arrayMap(key -> base58Encode(toFixedString(key, 32)), {column})")
+            format!("arrayMap(key -> base58Encode(key), {column})")
         }
         (true, kind) if kind.contains("Nullable") => {
             format!("if(isNull({column}), NULL, base58Encode(assumeNotNull({column})))")

@@ -36,7 +36,7 @@ struct Plain<'r> {
     discriminator: u64,
     #[serde(serialize_with = "bytes")]
     data: &'r [u8],
-    accounts: &'r [[u8; 32]],
+    account_indexes: &'r [u8],
     success: Option<bool>,
     name: &'r str,
     outcome: &'r str,
@@ -192,6 +192,7 @@ async fn create(client: &Client) -> anyhow::Result<()> {
     let scripts = [
         include_str!("../../migrations/0001_core_tables.sql"),
         include_str!("../../migrations/0003_decoded.sql"),
+        include_str!("../../migrations/0007_account_indexes.sql"),
     ];
     for statement in scripts.iter().flat_map(|script| script.split(";\n")) {
         let of_table = [
@@ -227,7 +228,14 @@ async fn insert(
         .with_setting("async_insert", "0")
         .with_setting("max_insert_threads", "1");
     match format {
-        Format::Native => store.insert(&TableBlock::of(rows), None).await?,
+        // As the sink sends it.
+        Format::Native => {
+            let fence = "(SELECT count() FROM system.one) = 1";
+            let token = uuid::Uuid::new_v4().to_string();
+            store
+                .insert_if(fence, &TableBlock::of(rows), &token)
+                .await?;
+        }
         Format::RowBinary | Format::RowBinaryWithTypes => {
             let client = client.with_validation(format == Format::RowBinaryWithTypes);
             let mut insert = client.insert::<Plain<'_>>(TABLE).await?;
@@ -263,7 +271,7 @@ fn plain(row: &InstructionRow) -> Plain<'_> {
         program: row.program,
         discriminator: row.discriminator,
         data: &row.data.0,
-        accounts: &row.accounts,
+        account_indexes: &row.account_indexes,
         success: row.success,
         name: row.name,
         outcome: row.outcome,
@@ -300,12 +308,10 @@ fn json_row(row: &InstructionRow, out: &mut Vec<u8>) {
         let _ = write!(out, ",\"{name}\":");
         text(value, out);
     }
-    out.extend_from_slice(b",\"accounts\":[");
-    for (index, account) in row.accounts.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        text(account, out);
+    out.extend_from_slice(b",\"account_indexes\":[");
+    for (place, index) in row.account_indexes.iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        let _ = write!(out, "{comma}{index}");
     }
     out.extend_from_slice(b"]}\n");
 }

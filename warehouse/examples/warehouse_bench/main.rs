@@ -7,6 +7,8 @@ mod decode;
 #[path = "../../tests/decode_proof/mod.rs"]
 mod decode_proof;
 mod ingest;
+mod queries;
+mod stored;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -43,6 +45,13 @@ enum Name {
         /// Rows per insert
         #[arg(long, default_value_t = 50_000)]
         batch: usize,
+    },
+    /// Answers by signature, by account, of a day and of a pool, over transfers made from the recorded blocks
+    Queries {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        options: queries::Options,
     },
     /// Sink, door and broker are killed again and again: is every row there once, and nothing of abandoned blocks
     Crash {
@@ -81,6 +90,7 @@ fn main() -> anyhow::Result<()> {
             rounds,
             batch,
         } => ingest::run(&data.folder(), (rows, rounds, batch), arguments.json),
+        Name::Queries { data, options } => queries::run(&data.folder(), &options, arguments.json),
         Name::Crash { data, options } => crash::run(&data.folder(), &options, arguments.json),
     }
 }

@@ -28,6 +28,8 @@ const KEPT: &[&str] = &[
     "blocks",
     "transactions",
     "transactions_raw",
+    "transactions_by_signature",
+    "transactions_by_account",
     "account_updates",
     "rewards",
 ];

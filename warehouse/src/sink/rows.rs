@@ -5,6 +5,7 @@
 
 mod balances;
 mod decoded;
+mod lookups;
 mod raw;
 
 use std::collections::HashMap;
@@ -20,8 +21,9 @@ use event_schema::{
 use super::{
     native::{Blob, Seconds, TableBlock, TableRow},
     tables::{
-        AccountUpdateRow, BalanceChangeRow, BlockRow, InstructionRow, Key, RawTransactionRow,
-        RewardRow, RouteRow, SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
+        AccountTransactionRow, AccountTransferRow, AccountUpdateRow, BalanceChangeRow, BlockRow,
+        InstructionRow, Key, RawTransactionRow, RewardRow, RouteRow, SignatureRow, SolTransferRow,
+        SwapRow, TokenTransferRow, TransactionRow,
     },
     tx_error,
 };
@@ -60,6 +62,9 @@ block_rows! {
     swaps: SwapRow,
     routes: RouteRow,
     balance_changes: BalanceChangeRow,
+    signatures: SignatureRow,
+    account_transactions: AccountTransactionRow,
+    account_transfers: AccountTransferRow,
     account_updates: AccountUpdateRow,
     rewards: RewardRow,
 }
@@ -126,8 +131,22 @@ impl BlockRows {
             idls,
         };
         self.instructions.extend(place.instructions());
-        self.token_transfers.extend(place.token_transfers());
-        self.sol_transfers.extend(place.sol_transfers());
+        for row in place.token_transfers() {
+            self.account_transfers
+                .extend(lookups::token_transfer(&row, &trace, meta));
+            self.token_transfers.push(row);
+        }
+        for row in place.sol_transfers() {
+            self.account_transfers.extend(lookups::sol_transfer(&row));
+            self.sol_transfers.push(row);
+        }
+        self.signatures
+            .push(lookups::signature(slot, tx_index, &update.signature));
+        // Votes name nothing but their validator's own accounts, and are most transactions there are.
+        if !update.is_vote {
+            self.account_transactions
+                .extend(lookups::accounts(slot, tx_index, &trace.keys));
+        }
         self.swaps.extend(place.swaps());
         self.routes.extend(place.routes());
         if let Some(meta) = meta {

@@ -77,7 +77,7 @@ table_row! {
         program: Key,
         discriminator: u64,
         data: Blob,
-        accounts: Vec<Key>,
+        account_indexes: Vec<u8>,
         success: Option<bool>,
         name: &'static str,
         outcome: &'static str,
@@ -161,6 +161,38 @@ table_row! {
         evidence: &'static str,
         success: Option<bool>,
         decoder_version: u16,
+    }
+}
+
+table_row! {
+    SignatureRow in "transactions_by_signature" {
+        signature_hash: u64,
+        slot: u64,
+        tx_index: u32,
+    }
+}
+
+table_row! {
+    AccountTransactionRow in "transactions_by_account" {
+        account_hash: u64,
+        slot: u64,
+        tx_index: u32,
+    }
+}
+
+table_row! {
+    AccountTransferRow in "transfers_by_account" {
+        account: Key,
+        slot: u64,
+        tx_index: u32,
+        path: u32,
+        event_index: u16,
+        side: &'static str,
+        asset: &'static str,
+        kind: &'static str,
+        mint: Option<Key>,
+        amount: Option<u64>,
+        success: Option<bool>,
     }
 }
 

@@ -176,6 +176,7 @@ samples! {
     "41-swap-volume-daily",
     "42-storage",
     "43-my-queries",
+    "44-transfers-of-an-account",
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What samples must answer with their defaults, computed from the blocks.
 
 mod assets;
+pub mod lookups;
 
 use std::collections::{BTreeMap, BTreeSet};
 

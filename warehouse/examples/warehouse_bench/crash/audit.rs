@@ -64,6 +64,10 @@ impl Door {
         Ok(bytes.into())
     }
 
+    pub async fn ask_text(&self, sql: &str) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.ask(sql).await?).into_owned())
+    }
+
     pub fn bytes(&self, sql: &str) -> anyhow::Result<Vec<u8>> {
         self.runtime.block_on(self.ask(sql))
     }

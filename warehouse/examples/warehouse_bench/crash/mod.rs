@@ -16,8 +16,10 @@ mod history;
 mod outcome;
 mod publisher;
 mod stage;
+mod trace;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -164,6 +166,10 @@ pub fn measure(folder: &Path, options: &Options) -> anyhow::Result<Outcome> {
     let middle = told.truth.finals.keys().nth(told.truth.finals.len() / 2);
     let asked = [middle.copied().unwrap_or(0), told.last_slot];
     let compared = compare(&door, &expected.door, slots, &asked, &progress)?;
+    let wrong = compared.tables_plain.iter().chain(&compared.tables);
+    let wrong = wrong.flat_map(|one| &one.slots);
+    let wrong: BTreeSet<u64> = wrong.filter_map(|slot| slot.parse().ok()).collect();
+    runtime.block_on(trace::tell(&told.publisher.log, &topics, &door, &wrong))?;
     let signatures = |reading| audit::signatures(&door, reading, &told.truth, &contents, slots);
     Ok(Outcome {
         done: stage.done,

@@ -74,11 +74,7 @@ impl Place<'_> {
                 program,
                 discriminator: u64::from_le_bytes(first),
                 data: Blob(call.data.to_vec()),
-                accounts: call
-                    .accounts
-                    .iter()
-                    .filter_map(|index| self.trace.key(*index))
-                    .collect(),
+                account_indexes: call.accounts.to_vec(),
                 success: self.success,
                 name,
                 outcome,

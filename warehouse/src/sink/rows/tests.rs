@@ -108,6 +108,52 @@ fn transfer() -> SubscribeUpdateTransactionInfo {
 }
 
 #[test]
+fn a_transfer_is_found_by_all_who_take_part() {
+    let mut update = transfer();
+    update.signature = (0..64).collect();
+    let found = rows(&block(100, vec![update.clone()]));
+    let first = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7]);
+    let by_signature = &found.signatures[0];
+    assert_eq!(
+        (
+            by_signature.signature_hash,
+            by_signature.slot,
+            by_signature.tx_index
+        ),
+        (first, 100, 4)
+    );
+    let hashes: Vec<u64> = found
+        .account_transactions
+        .iter()
+        .map(|row| row.account_hash)
+        .collect();
+    assert_eq!(hashes.len(), 5);
+    assert_eq!(
+        hashes[..2],
+        [u64::from_le_bytes([1; 8]), u64::from_le_bytes([2; 8])]
+    );
+    let sides: Vec<_> = found
+        .account_transfers
+        .iter()
+        .map(|row| (row.side, row.account, row.asset, row.mint, row.amount))
+        .collect();
+    let of = |side, key: u8| (side, [key; 32], "token", Some([99; 32]), Some(30));
+    assert_eq!(
+        sides,
+        [
+            of("source", 2),
+            of("destination", 3),
+            of("source_owner", 50),
+            of("destination_owner", 50)
+        ]
+    );
+
+    update.is_vote = true;
+    let vote = rows(&block(100, vec![update]));
+    assert!(vote.account_transactions.is_empty() && vote.signatures.len() == 1);
+}
+
+#[test]
 fn an_inner_transfer_gives_every_row_it_should() {
     let rows = rows(&block(100, vec![transfer()]));
     let transaction = &rows.transactions[0];
