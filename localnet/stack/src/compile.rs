@@ -126,7 +126,12 @@ pub fn warehouse_bench(
     arguments: &[String],
 ) -> anyhow::Result<ExitCode> {
     let targets = ["--lib", "--bins", "--example", "warehouse_bench"];
-    build_release(repository, &["warehouse"], &targets)?;
+    let mut packages = vec!["warehouse"];
+    if arguments.iter().any(|argument| argument == "fresh") {
+        // It drives the whole way.
+        packages.extend(["geyser-plugin", "stream-router"]);
+    }
+    build_release(repository, &packages, &targets)?;
     let program = release("examples/warehouse_bench")?;
     measured(Command::new(program), json, arguments)
 }

@@ -6,6 +6,7 @@ mod crash;
 mod decode;
 #[path = "../../tests/decode_proof/mod.rs"]
 mod decode_proof;
+mod fresh;
 mod ingest;
 mod queries;
 mod stored;
@@ -60,6 +61,13 @@ enum Name {
         #[command(flatten)]
         options: crash::Options,
     },
+    /// From a transaction's callback in the validator until its row is queryable, at a rate, through all the real processes
+    Fresh {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        options: fresh::Options,
+    },
 }
 
 /// What is measured on.
@@ -92,5 +100,6 @@ fn main() -> anyhow::Result<()> {
         } => ingest::run(&data.folder(), (rows, rounds, batch), arguments.json),
         Name::Queries { data, options } => queries::run(&data.folder(), &options, arguments.json),
         Name::Crash { data, options } => crash::run(&data.folder(), &options, arguments.json),
+        Name::Fresh { data, options } => fresh::run(&data.folder(), &options, arguments.json),
     }
 }

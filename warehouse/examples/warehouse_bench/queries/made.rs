@@ -78,7 +78,7 @@ const BASE: &[&str] = &[
      SELECT *, toFixedString(ifNull(source, ''), 32) IN (SELECT account FROM base.busy) AS source_is_busy,
             toFixedString(ifNull(destination, ''), 32) IN (SELECT account FROM base.busy) AS destination_is_busy FROM token_transfers",
     "CREATE TABLE base.transactions ENGINE = MergeTree ORDER BY slot AS
-     SELECT * REPLACE ([] AS account_keys, [] AS log_messages) FROM transactions",
+     SELECT * REPLACE (arraySlice(account_keys, 1, 0) AS account_keys, arraySlice(log_messages, 1, 0) AS log_messages) FROM transactions",
     "CREATE TABLE base.swaps ENGINE = MergeTree ORDER BY slot AS SELECT * FROM swaps",
     "CREATE TABLE base.blocks ENGINE = MergeTree ORDER BY slot AS SELECT * FROM blocks",
 ];
