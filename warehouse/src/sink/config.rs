@@ -16,8 +16,8 @@ pub struct SinkConfig {
     pub clickhouse_user: String,
     pub clickhouse_password: String,
     pub migrations: Migrations,
-    /// How long the first row of a batch may wait for others, in milliseconds. A slot takes 200–400 ms: a quarter second
-    /// keeps rows well under a second old and inserts at four batches a second.
+    /// Batches are begun at most this often, in milliseconds; so long may a row wait for others. A slot takes 200–400 ms: a
+    /// quarter second stores most blocks by themselves, at once, and keeps inserts at four batches a second.
     pub flush_ms: u64,
     /// A batch with this many transactions does not wait. About 20,000 transactions make half a million rows, 100 MB.
     pub batch_transactions: usize,

@@ -12,6 +12,7 @@ mod journal;
 mod metrics;
 mod migrations;
 mod native;
+mod pace;
 mod pipeline;
 mod planner;
 mod rows;
@@ -67,7 +68,7 @@ impl Service for WarehouseSink {
         ),
         (
             "flush_ms",
-            "How long the first row of a batch may wait for others, in milliseconds.",
+            "Batches are begun at most this often, in milliseconds; so long may a row wait for others.",
         ),
         (
             "batch_transactions",

@@ -13,13 +13,16 @@ use service_host::Host;
 
 use super::{
     config::SinkConfig,
-    journal::{Plan, Resume},
+    journal::{Plan, Resume, now_ms},
+    pace::Pace,
     planner::{Extents, Planner, Pushed},
     writer::BatchWriter,
 };
 
 /// Longest wait for records when no batch is open.
 const IDLE: Duration = Duration::from_millis(500);
+/// How often the log is asked for what is left to read: a question per partition, while nothing is read.
+const LAG: Duration = Duration::from_secs(1);
 /// Pause after the log did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -202,11 +205,12 @@ impl Pipeline {
             }
             Err(error) => return Err(error.into()),
         };
-        let flush = Duration::from_millis(self.config.flush_ms);
-        let mut deadline: Option<Instant> = None;
+        let mut pace = Pace::new(Duration::from_millis(self.config.flush_ms));
+        let mut due: Option<Instant> = None;
+        let mut lag_told: Option<Instant> = None;
         loop {
-            let wait = deadline.map_or(IDLE, |deadline| {
-                deadline.saturating_duration_since(Instant::now()).min(IDLE)
+            let wait = due.map_or(IDLE, |due| {
+                due.saturating_duration_since(Instant::now()).min(IDLE)
             });
             let polled = tokio::select! {
                 () = self.host.drain() => None,
@@ -228,19 +232,19 @@ impl Pipeline {
                 self.push(&mut planner, record, done, extents, dead_letters)
                     .await?;
             }
-            if planner.batch().is_empty() {
-                deadline = None;
-            } else {
-                let due = *deadline.get_or_insert_with(|| Instant::now() + flush);
-                if Instant::now() >= due
-                    || planner.batch().transactions() >= self.config.batch_transactions
-                {
-                    self.commit(&mut planner, done, extents).await?;
-                    deadline = None;
-                }
+            let now = Instant::now();
+            due = pace.due(planner.batch(), now, now_ms());
+            let is_full = planner.batch().transactions() >= self.config.batch_transactions;
+            if due.is_some_and(|due| due <= now || is_full) {
+                pace.begin(now);
+                self.commit(&mut planner, done, extents).await?;
+                due = None;
             }
             self.writer.metrics.held_blocks.set(planner.held() as i64);
-            if let Ok(lag) = reader.lag().await {
+            if lag_told.is_none_or(|told| told.elapsed() >= LAG)
+                && let Ok(lag) = reader.lag().await
+            {
+                lag_told = Some(Instant::now());
                 self.writer
                     .metrics
                     .lag_records

@@ -40,6 +40,13 @@ impl BatchWriter {
         planned: bool,
     ) -> Result<(), JournalError> {
         let started = Instant::now();
+        let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
+        // Built while the journal is asked.
+        let building = tokio::task::spawn_blocking(move || {
+            let mut rows = BlockRows::default();
+            blocks.iter().for_each(|block| rows.add(block, &idls));
+            (rows.tables(), Highest::of(&rows))
+        });
         if !planned {
             self.until_done("plan", || self.journal.planned(plan))
                 .await?;
@@ -47,14 +54,9 @@ impl BatchWriter {
         self.until_done("owner", || self.journal.still_ours())
             .await?;
         self.delete(&batch.deletes).await?;
-        let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
-        let (tables, highest) = tokio::task::spawn_blocking(move || {
-            let mut rows = BlockRows::default();
-            blocks.iter().for_each(|block| rows.add(block, &idls));
-            (rows.tables(), Highest::of(&rows))
-        })
-        .await
-        .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
+        let (tables, highest) = building
+            .await
+            .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
         let (statuses, gaps) = (status_rows(&batch), gap_rows(&batch));
         let (statuses, gaps) = (TableBlock::of(&statuses), TableBlock::of(&gaps));
         let beside = tables.iter().chain([&gaps]);
