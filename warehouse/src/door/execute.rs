@@ -19,6 +19,7 @@ use super::{
     config::ReaderLimits,
     error::{Kind, ServerError},
     policy::{Asked, Policy},
+    printed::PrintedStatements,
     request::Call,
     statement::{self, Scan},
     upstream::Upstream,
@@ -36,6 +37,7 @@ pub struct Job {
     pub user: String,
     pub role: Role,
     pub policy: Arc<Policy>,
+    pub printed: Arc<PrintedStatements>,
     pub limits: ReaderLimits,
     /// Longest statement text accepted, in bytes; data of inserts does not count.
     pub text_bytes_max: usize,
@@ -240,12 +242,13 @@ fn permit(place: &Place, job: &mut Job, text: &[u8], scan: &Scan) -> Result<(), 
     }
     // Until the parser has printed it, the log has the client's own words.
     job.outcome.printed.text = String::from_utf8_lossy(text).into_owned();
+    let print = |text: &[u8]| job.printed.of(text, || place.print(text));
     job.outcome.printed = match scan {
         // The parser wants a format behind an INSERT; the text itself may lack it.
         Scan::Insert { head, format, .. } => {
-            place.print(&[&text[..*head], b" FORMAT ", format.as_bytes()].concat())?
+            print(&[&text[..*head], b" FORMAT ", format.as_bytes()].concat())?
         }
-        _ => place.print(text)?,
+        _ => print(text)?,
     };
     if job.call.read_only && matches!(scan, Scan::Insert { .. }) {
         return Err(ServerError::new(

@@ -20,6 +20,7 @@ mod format;
 mod metrics;
 mod native_block;
 mod policy;
+mod printed;
 mod query_log;
 mod quota;
 mod request;
@@ -167,6 +168,7 @@ impl Service for WarehouseDoor {
         let door = Arc::new(server::Door {
             backend,
             policy: Arc::new(Policy::new(&surface, &config.query_log.database)),
+            printed: Arc::default(),
             users: config.users,
             quotas: quota::Quotas::new(&config.quotas),
             log,

@@ -23,6 +23,7 @@ use super::{
     execute::{Answer, Job, Outcome, Place, execute},
     metrics::DoorMetrics,
     policy::Policy,
+    printed::PrintedStatements,
     query_log::{Entry, QueryLog},
     quota::Quotas,
     request::{Call, form_fields, query_pairs},
@@ -41,6 +42,7 @@ const PIECES_AHEAD: usize = 4;
 pub struct Door {
     pub backend: Backend,
     pub policy: Arc<Policy>,
+    pub printed: Arc<PrintedStatements>,
     pub users: Vec<User>,
     pub limits: Limits,
     pub quotas: Quotas,
@@ -270,6 +272,7 @@ async fn admitted(
         user: user.name.clone(),
         role: user.role,
         policy: door.policy.clone(),
+        printed: door.printed.clone(),
         reword: admission.rewording(&limits),
         limits,
         text_bytes_max: door.limits.text_bytes,
