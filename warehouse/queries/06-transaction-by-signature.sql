@@ -14,9 +14,12 @@
 -- column instructions: Instructions, inner ones too
 -- column log_messages: What its programs said
 -- param signature = 4ERAHcJQzJ2uYoHNCavSz8SrSMgN6j99XZTTvMM9K1Y3fq83Vt2hnuB9QRLAbrqHxmziTpJbNSjpDQF4pWc7YKjV: Its first signature
-SELECT slot, tx_index, block_time, slot IN (SELECT slot FROM finalized_slots) AS final, base58Encode(assumeNotNull(fee_payer)) AS fee_payer, success, error,
-    fee, compute_units, instructions, log_messages
-FROM transactions FINAL
-WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions_by_signature
+WITH places AS (
+    SELECT slot, tx_index FROM transactions_by_signature
     WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8)))
-    AND signature = base58Decode({signature:String})
+SELECT slot, tx_index, block_time,
+    slot IN (SELECT slot FROM finalized_slots WHERE slot IN (SELECT slot FROM places)) AS final,
+    base58Encode(assumeNotNull(fee_payer)) AS fee_payer, success, error, fee, compute_units, instructions, log_messages
+FROM transactions
+WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM places) AND signature = base58Decode({signature:String})
+LIMIT 1 BY slot, tx_index

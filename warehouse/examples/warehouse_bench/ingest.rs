@@ -208,6 +208,11 @@ async fn create(client: &Client) -> anyhow::Result<()> {
                 .with_context(|| statement.clone())?;
         }
     }
+    // No format writes it any more, and the crate would ask for it.
+    client
+        .query(&format!("ALTER TABLE {TABLE} DROP COLUMN accounts"))
+        .execute()
+        .await?;
     client
         .query(&format!(
             "ALTER TABLE {TABLE} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1"

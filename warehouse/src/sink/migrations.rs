@@ -55,6 +55,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "lookups",
         sql: include_str!("../../migrations/0008_lookups.sql"),
     },
+    Migration {
+        version: 9,
+        name: "faster_trades",
+        sql: include_str!("../../migrations/0009_faster_trades.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations
