@@ -14,12 +14,11 @@
 -- column instructions: Instructions, inner ones too
 -- column log_messages: What its programs said
 -- param signature = 4ERAHcJQzJ2uYoHNCavSz8SrSMgN6j99XZTTvMM9K1Y3fq83Vt2hnuB9QRLAbrqHxmziTpJbNSjpDQF4pWc7YKjV: Its first signature
-WITH places AS (
-    SELECT slot, tx_index FROM transactions_by_signature
-    WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8)))
+WITH (SELECT groupArray((slot, tx_index)) FROM transactions_by_signature
+    WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8))) AS places
 SELECT slot, tx_index, block_time,
-    slot IN (SELECT slot FROM finalized_slots WHERE slot IN (SELECT slot FROM places)) AS final,
+    slot IN (SELECT slot FROM slot_status FINAL WHERE status = 'finalized' AND has(arrayMap(place -> place.1, places), slot)) AS final,
     base58Encode(assumeNotNull(fee_payer)) AS fee_payer, success, error, fee, compute_units, instructions, log_messages
 FROM transactions
-WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM places) AND signature = base58Decode({signature:String})
+WHERE has(places, (slot, tx_index)) AND signature = base58Decode({signature:String})
 LIMIT 1 BY slot, tx_index

@@ -199,7 +199,7 @@ fn run(place: &mut Place, job: &mut Job) -> Result<Last, ServerError> {
     match place {
         Place::Upstream(upstream) => upstream.run(job, text, scan, body, started),
         Place::Engine(engine, handle) => {
-            prepare(handle, job)?;
+            prepare(engine, handle, job)?;
             match scan {
                 Scan::Insert {
                     head,
@@ -318,12 +318,14 @@ fn read_statement(
 }
 
 /// Database, settings and limits of the call. Whatever is set makes the session one that is not given back.
-fn prepare(handle: &mut Handle, job: &mut Job) -> Result<(), ServerError> {
+fn prepare(engine: &Engine, handle: &mut Handle, job: &mut Job) -> Result<(), ServerError> {
+    // A session that nothing was changed in is in the engine's own database.
+    let is_there = |database: &str| !handle.changed && database == engine.database();
     if let Some(database) = job
         .call
         .database
         .as_deref()
-        .filter(|database| !database.is_empty())
+        .filter(|database| !database.is_empty() && !is_there(database))
     {
         command(handle, &format!("USE {}", quote_identifier(database)))?;
     }

@@ -137,6 +137,11 @@ impl Engine {
         &self.timezone
     }
 
+    /// In which every session begins.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The data directory.
     pub fn folder(&self) -> &Path {
         &self.folder

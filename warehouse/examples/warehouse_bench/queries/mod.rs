@@ -165,21 +165,22 @@ async fn ask(
     };
     let sample = |name: &str| Sample::find(name).with_context(|| format!("sample {name}"));
     let signature = sample("transaction-by-signature")?;
+    // The transaction alone, as `getTransaction` looks for it.
+    let alone = "WITH (SELECT groupArray((slot, tx_index)) FROM transactions_by_signature \
+                 WHERE signature_hash = reinterpretAsUInt64(substring(base58Decode({signature:String}), 1, 8))) AS places \
+                 SELECT slot, tx_index, block_time, base58Encode(assumeNotNull(fee_payer)), success, error, fee, compute_units, instructions \
+                 FROM transactions WHERE has(places, (slot, tx_index)) AND signature = base58Decode({signature:String})";
     let account = sample("transfers-of-an-account")?;
     let day = sample("token-volume-daily")?;
     let hot = made.hot_accounts(client).await?;
     let hot = hot.iter().cycle().take(questions as usize).cloned();
     let named = |name: &'static str| move |value: String| vec![(name, value)];
+    let signatures = made.signatures(client, questions).await?;
+    let by_signature = || signatures.iter().cloned().map(named("signature"));
     let mut times = vec![
+        asking.all("by_signature", alone, by_signature()).await?,
         asking
-            .all(
-                "by_signature",
-                signature.sql,
-                made.signatures(client, questions)
-                    .await?
-                    .into_iter()
-                    .map(named("signature")),
-            )
+            .all("and_whether_it_is_final", signature.sql, by_signature())
             .await?,
         asking
             .all(

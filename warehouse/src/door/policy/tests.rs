@@ -72,6 +72,10 @@ fn each_role_has_its_statements() {
         (Writer, "SELECT * FROM merge('a', 'b')"),
         (Writer, "SET readonly = 0"),
         (Admin, "KILL QUERY WHERE 1 ASYNC"),
+        (
+            Writer,
+            "INSERT INTO t (a) SELECT * FROM input('a UInt8') WHERE (SELECT 1) = 1 FORMAT Native",
+        ),
         (Admin, "SYSTEM STOP MERGES"),
         (Writer, "SHOW PROCESSLIST"),
         (Admin, "SHOW CREATE USER x"),
