@@ -400,24 +400,32 @@ fn insert(
     call: &Call,
     head: &[u8],
     format: &str,
-    mut rows: impl Read,
+    rows: impl Read,
 ) -> Result<Progress, ServerError> {
     let of_engine = |problem: String| ServerError::of_engine(&problem);
     let mut stream = handle
         .connection
         .insert(head, format, &call.params)
         .map_err(of_engine)?;
+    // Dropping the stream on an error cancels the insert.
+    pieces(rows, |piece| stream.append(piece).map_err(of_engine))?;
+    stream.finish().map_err(of_engine)
+}
+
+fn pieces(
+    mut rows: impl Read,
+    mut take: impl FnMut(&[u8]) -> Result<(), ServerError>,
+) -> Result<(), ServerError> {
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     loop {
         piece.clear();
-        // Dropping the stream on an error cancels the insert.
         rows.by_ref()
             .take(PIECE_BYTES as u64)
             .read_to_end(&mut piece)
             .map_err(unreadable)?;
         if piece.is_empty() {
-            return stream.finish().map_err(of_engine);
+            return Ok(());
         }
-        stream.append(&piece).map_err(of_engine)?;
+        take(&piece)?;
     }
 }

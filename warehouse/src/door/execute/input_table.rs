@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use super::{PIECE_BYTES, unreadable};
+use super::pieces;
 use crate::{
     door::{
         error::{Kind, ServerError},
@@ -50,7 +50,7 @@ pub fn insert(
         .progress())
 }
 
-fn kept(mut rows: impl Read, folder: &Path) -> Result<File, ServerError> {
+fn kept(rows: impl Read, folder: &Path) -> Result<File, ServerError> {
     let failed = |error| {
         ServerError::new(
             Kind::Engine,
@@ -58,16 +58,6 @@ fn kept(mut rows: impl Read, folder: &Path) -> Result<File, ServerError> {
         )
     };
     let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
-    let mut piece = Vec::with_capacity(PIECE_BYTES);
-    loop {
-        piece.clear();
-        rows.by_ref()
-            .take(PIECE_BYTES as u64)
-            .read_to_end(&mut piece)
-            .map_err(unreadable)?;
-        if piece.is_empty() {
-            return Ok(file);
-        }
-        file.write_all(&piece).map_err(failed)?;
-    }
+    pieces(rows, |piece| file.write_all(piece).map_err(failed))?;
+    Ok(file)
 }
