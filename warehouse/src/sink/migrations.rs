@@ -106,6 +106,16 @@ pub enum MigrationError {
     },
 }
 
+impl MigrationError {
+    /// Whether the cause may go by itself. A script that broke off is repeated from its first statement.
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Self::Store(problem) | Self::Broke { problem, .. } => problem.retry_helps(),
+            Self::Edited { .. } | Self::Pending { .. } | Self::FromTheFuture { .. } => false,
+        }
+    }
+}
+
 impl Migration {
     pub fn checksum(&self) -> String {
         hex::encode(Sha256::digest(self.sql.as_bytes()))
@@ -273,6 +283,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_door_that_dies_meanwhile_is_waited_for() {
+        let broke = |problem| MigrationError::Broke {
+            version: 6,
+            name: "x",
+            statement: 5,
+            problem,
+        };
+        let (url, problem) = (String::new(), String::new());
+        let away = StoreError::Unavailable {
+            url: url.clone(),
+            problem: problem.clone(),
+        };
+        assert!(broke(away).retry_helps());
+        assert!(!broke(StoreError::Refused { url, problem }).retry_helps());
+        assert!(!MigrationError::FromTheFuture { version: 9 }.retry_helps());
     }
 
     #[test]

@@ -153,7 +153,7 @@ async fn prepare(store: &Store, config: &SinkConfig, host: &Host) -> anyhow::Res
     loop {
         match migrate(store, config).await {
             Ok(go_on) => return Ok(go_on),
-            Err(MigrationError::Store(error)) if error.retry_helps() => {
+            Err(error) if error.retry_helps() => {
                 if !told {
                     tracing::warn!(%error, "waiting for ClickHouse");
                     told = true;

@@ -21,6 +21,8 @@ use super::{
 
 /// Longest wait for records when no batch is open.
 const IDLE: Duration = Duration::from_millis(500);
+/// How often a sink that stores nothing asks whether it is still the owner.
+const OWNER: Duration = Duration::from_secs(5);
 /// How often the log is asked for what is left to read: a question per partition, while nothing is read.
 const LAG: Duration = Duration::from_secs(1);
 /// Pause after the log did not answer.
@@ -208,6 +210,7 @@ impl Pipeline {
         let mut pace = Pace::new(Duration::from_millis(self.config.flush_ms));
         let mut due: Option<Instant> = None;
         let mut lag_told: Option<Instant> = None;
+        let mut owner_asked = Instant::now();
         loop {
             let wait = due.map_or(IDLE, |due| {
                 due.saturating_duration_since(Instant::now()).min(IDLE)
@@ -239,6 +242,12 @@ impl Pipeline {
                 pace.begin(now);
                 self.commit(&mut planner, done, extents).await?;
                 due = None;
+                owner_asked = Instant::now();
+            } else if owner_asked.elapsed() >= OWNER {
+                self.writer
+                    .until_done("owner", || self.writer.journal.still_ours())
+                    .await?;
+                owner_asked = Instant::now();
             }
             self.writer.metrics.held_blocks.set(planner.held() as i64);
             if lag_told.is_none_or(|told| told.elapsed() >= LAG)
