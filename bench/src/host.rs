@@ -23,13 +23,14 @@ use std::{
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     ReplicaBlockInfoV4, ReplicaBlockInfoVersions, ReplicaEntryInfoV2, ReplicaEntryInfoVersions,
-    ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions, Result as PluginResult, SlotStatus,
+    ReplicaTransactionInfoVersions, Result as PluginResult, SlotStatus,
 };
 
 use crate::{
     block_file::Block,
     entries::{self, Entry},
     plugin_library::LoadedPlugin,
+    replica,
 };
 
 /// Blocks that may wait for a thread of a source; the host blocks when it is full. A validator's queues have no bound, but
@@ -243,21 +244,11 @@ fn notify_transactions(
             let due = Duration::from_secs_f64(index as f64 / f64::from(rate));
             thread::sleep(due.saturating_sub(begin.elapsed()));
         }
-        // A recorded transaction passed `sanitize`, so it has a first signature.
-        let Some(signature) = recorded.transaction.signatures.first() else {
+        let Some(info) = replica::transaction(recorded, index) else {
             continue;
         };
-        let answer = plugin.get().notify_transaction(
-            ReplicaTransactionInfoVersions::V0_0_3(&ReplicaTransactionInfoV3 {
-                signature,
-                message_hash: &recorded.message_hash,
-                is_vote: recorded.is_vote,
-                transaction: &recorded.transaction,
-                transaction_status_meta: &recorded.meta,
-                index,
-            }),
-            block.slot,
-        );
+        let info = ReplicaTransactionInfoVersions::V0_0_3(&info);
+        let answer = plugin.get().notify_transaction(info, block.slot);
         refusals.note("notify_transaction", block.slot, answer);
         delivered(index + 1);
     }

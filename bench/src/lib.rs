@@ -19,6 +19,7 @@ pub mod plugin_bench;
 pub mod plugin_crash;
 pub mod plugin_library;
 pub mod replay;
+pub mod replica;
 pub mod report;
 pub mod resume_bench;
 pub mod router_bench;

@@ -1,5 +1,5 @@
--- Trades and candles as before, sixteen times as fast: prices are divided as integers, which the engine's decimals do digit by
--- digit; ranks of quote mints are found per key, not per row; and places in the chain are compared as one number.
+-- Trades and candles as before, and faster: prices are divided as integers, which the engine's decimals do digit by digit;
+-- ranks of quote mints are found per key, not per row; and places in the chain are compared as one number.
 
 CREATE OR REPLACE VIEW trades
 COMMENT 'Final swaps of successful transactions as base and quote: quote is USDC, else USDT, else SOL, else the mint whose key is greater. price: raw quote units per raw base unit, 18 digits; price_e18: the same times 10^18; place: slot, tx_index, path and event_index as one number'

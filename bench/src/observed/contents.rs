@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use agave_geyser_plugin_interface::geyser_plugin_interface::ReplicaTransactionInfoV3;
 use bytes::Bytes;
 use event_schema::{
     Kind,
@@ -26,6 +25,7 @@ use crate::plugin_bench::{
     mix::{ACCOUNTS_PER_TRANSACTION, Accounts},
     workload::Workload,
 };
+use crate::replica;
 
 /// Seconds since the Unix epoch at slot 0; slots are 400 ms.
 const GENESIS_SECONDS: i64 = 1_700_000_000;
@@ -164,14 +164,7 @@ impl Contents {
 fn recorded(workload: &Workload) -> Vec<SubscribeUpdateTransactionInfo> {
     let all = workload.blocks.iter().flat_map(|b| &b.block.transactions);
     all.filter_map(|recorded| {
-        let info = ReplicaTransactionInfoV3 {
-            signature: recorded.transaction.signatures.first()?,
-            message_hash: &recorded.message_hash,
-            is_vote: recorded.is_vote,
-            transaction: &recorded.transaction,
-            transaction_status_meta: &recorded.meta,
-            index: 0,
-        };
+        let info = replica::transaction(recorded, 0)?;
         match baseline::transaction_update(&info, 0) {
             UpdateOneof::Transaction(update) => update.transaction,
             _ => None,

@@ -19,10 +19,11 @@ use agave_geyser_plugin_interface::geyser_plugin_interface::{
     GeyserPlugin, ReplicaAccountInfoV3, ReplicaAccountInfoVersions, ReplicaBlockInfoV4,
     ReplicaBlockInfoVersions, ReplicaContactInfoV0_0_1, ReplicaContactInfoVersions,
     ReplicaDeshredTransactionInfoV2, ReplicaDeshredTransactionInfoVersions, ReplicaEntryInfoV2,
-    ReplicaEntryInfoVersions, ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions,
-    Result as PluginResult, SlotStatus,
+    ReplicaEntryInfoVersions, ReplicaTransactionInfoVersions, Result as PluginResult, SlotStatus,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::replica;
 
 use super::{
     mix::{ACCOUNTS_PER_TRANSACTION, Kind},
@@ -338,20 +339,12 @@ impl<'a, P: Probe> Caller<'a, P> {
             });
         }
         let recorded = &block.block.transactions[index];
-        let Some(signature) = recorded.transaction.signatures.first() else {
+        let Some(info) = replica::transaction(recorded, index) else {
             return;
         };
         if shared.touched {
             touch::transaction(&recorded.transaction, &recorded.meta);
         }
-        let info = ReplicaTransactionInfoV3 {
-            signature,
-            message_hash: &recorded.message_hash,
-            is_vote: recorded.is_vote,
-            transaction: &recorded.transaction,
-            transaction_status_meta: &recorded.meta,
-            index,
-        };
         let kind = if recorded.is_vote {
             Kind::VoteTransaction
         } else {

@@ -183,11 +183,7 @@ async fn redecode_piece(
         );
     }
     let staged = TableBlock {
-        statement: TableBlock::of(&rows.transactions).statement.replacen(
-            "transactions",
-            STAGING,
-            1,
-        ),
+        table: STAGING,
         ..TableBlock::of(&rows.transactions)
     };
     store.insert(&staged, None).await?;

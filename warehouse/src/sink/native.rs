@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::engine::quote_text;
+
 /// A value of a column.
 pub trait NativeValue: Sized + 'static {
     /// The type written into the block.
@@ -30,15 +32,6 @@ pub trait TableRow: Sized {
         Self::write_columns(rows, &mut out);
         out
     }
-
-    /// The statement that takes [`TableRow::block`].
-    fn insert_statement() -> String {
-        format!(
-            "INSERT INTO {} ({}) FORMAT Native",
-            Self::TABLE,
-            Self::COLUMNS.join(", ")
-        )
-    }
 }
 
 /// Rows of one table as they are sent.
@@ -46,28 +39,36 @@ pub trait TableRow: Sized {
 pub struct TableBlock {
     pub table: &'static str,
     pub rows: usize,
-    pub statement: String,
+    pub columns: &'static [&'static str],
     /// Names and types of the columns, as SQL.
     pub structure: String,
     pub bytes: Bytes,
 }
 
 impl TableBlock {
+    /// The statement that takes [`Self::bytes`].
+    pub fn statement(&self) -> String {
+        format!("{} FORMAT Native", self.target())
+    }
+
     /// A statement that stores the rows only where `condition` holds when it begins.
     pub fn statement_if(&self, condition: &str) -> String {
-        let structure = self.structure.replace('\\', "\\\\").replace('\'', "\\'");
-        self.statement.replacen(
-            " FORMAT Native",
-            &format!(" SELECT * FROM input('{structure}') WHERE {condition} FORMAT Native"),
-            1,
+        format!(
+            "{} SELECT * FROM input({}) WHERE {condition} FORMAT Native",
+            self.target(),
+            quote_text(&self.structure)
         )
+    }
+
+    fn target(&self) -> String {
+        format!("INSERT INTO {} ({})", self.table, self.columns.join(", "))
     }
 
     pub fn of<R: TableRow>(rows: &[R]) -> Self {
         Self {
             table: R::TABLE,
             rows: rows.len(),
-            statement: R::insert_statement(),
+            columns: R::COLUMNS,
             structure: R::structure(),
             bytes: R::block(rows).into(),
         }
@@ -330,7 +331,7 @@ mod tests {
         expected.extend(b"\x01x\x02yz");
         assert_eq!(Sample::block(&rows), expected);
         assert_eq!(
-            Sample::insert_statement(),
+            TableBlock::of(&rows).statement(),
             "INSERT INTO sample (a, b, c) FORMAT Native"
         );
         assert_eq!(

@@ -200,6 +200,14 @@ impl BlockRows {
     }
 }
 
+/// The first eight bytes, little-endian, zero-filled.
+fn first_eight(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let known = bytes.len().min(8);
+    first[..known].copy_from_slice(&bytes[..known]);
+    u64::from_le_bytes(first)
+}
+
 /// -1 for legacy messages, which carry no version.
 fn version(message: &Message) -> i8 {
     match (message.versioned, message.config.is_some()) {

@@ -110,7 +110,7 @@ impl Store {
 
     /// Inserts the block whole. Again under the same token, it changes nothing; `None`: the table keeps the newest row by key.
     pub async fn insert(&self, block: &TableBlock, token: Option<&str>) -> Result<(), StoreError> {
-        self.send(block, &block.statement, token).await
+        self.send(block, &block.statement(), token).await
     }
 
     /// The same, but stores nothing, and says so to nobody, where `condition` does not hold when ClickHouse begins.

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agave_geyser_plugin_interface::geyser_plugin_interface::ReplicaTransactionInfoV3;
 use bench::{
     block_file::{self, Block, Content},
     plugin_bench::baseline,
+    replica,
 };
 use event_schema::proto::{
     Message as _,
@@ -117,13 +117,8 @@ impl Folder {
 
     fn block(&mut self, place: &str, block: &Block) {
         for (index, recorded) in block.transactions.iter().enumerate() {
-            let info = ReplicaTransactionInfoV3 {
-                signature: &recorded.transaction.signatures[0],
-                message_hash: &recorded.message_hash,
-                is_vote: recorded.is_vote,
-                transaction: &recorded.transaction,
-                transaction_status_meta: &recorded.meta,
-                index,
+            let Some(info) = replica::transaction(recorded, index) else {
+                continue;
             };
             if let UpdateOneof::Transaction(update) =
                 baseline::transaction_update(&info, block.slot)

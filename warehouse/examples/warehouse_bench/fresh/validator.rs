@@ -10,12 +10,12 @@ use std::{
 
 use agave_geyser_plugin_interface::geyser_plugin_interface::{
     ReplicaBlockInfoV4, ReplicaBlockInfoVersions, ReplicaEntryInfoV2, ReplicaEntryInfoVersions,
-    ReplicaTransactionInfoV3, ReplicaTransactionInfoVersions, SlotStatus,
+    ReplicaTransactionInfoVersions, SlotStatus,
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bench::{
     block_file::RecordedTransaction, entries::TICKS, fanout_bench::stamp::Clock,
-    plugin_library::LoadedPlugin,
+    plugin_library::LoadedPlugin, replica,
 };
 use sha2::{Digest, Sha256};
 use solana_transaction_status::RewardsAndNumPartitions;
@@ -144,15 +144,8 @@ impl Run<'_, '_> {
         if let Some(signature) = recorded.transaction.signatures.first_mut() {
             *signature = Schedule::signature(number).into();
         }
-        let recorded = &self.validator.pool[place];
-        let info = ReplicaTransactionInfoV3 {
-            signature: &recorded.transaction.signatures[0],
-            message_hash: &recorded.message_hash,
-            is_vote: recorded.is_vote,
-            transaction: &recorded.transaction,
-            transaction_status_meta: &recorded.meta,
-            index: index as usize,
-        };
+        let info = replica::transaction(&self.validator.pool[place], index as usize)
+            .context("a recorded transaction without a signature")?;
         let info = ReplicaTransactionInfoVersions::V0_0_3(&info);
         let plugin = self.validator.plugin.get();
         let entered = self.validator.clock.now();

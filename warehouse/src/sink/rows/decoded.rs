@@ -1,5 +1,6 @@
 //! What the decoders found in one transaction, as rows.
 
+use super::first_eight;
 use crate::{
     decode::{
         Decoded, Effect, Index, Key, Reading, TokenFlow, Trace,
@@ -47,9 +48,6 @@ impl Place<'_> {
         let calls = self.trace.calls.iter().zip(&self.decoded.readings);
         calls.filter_map(|(call, reading)| {
             let program = call.program?;
-            let mut first = [0; 8];
-            let known = call.data.len().min(8);
-            first[..known].copy_from_slice(&call.data[..known]);
             let through_idl = match reading {
                 Reading::Foreign => self.idls.read(&program, call.data),
                 _ => None,
@@ -72,7 +70,7 @@ impl Place<'_> {
                 path: call.path,
                 stack_height: call.stack_height,
                 program,
-                discriminator: u64::from_le_bytes(first),
+                discriminator: first_eight(call.data),
                 data: Blob(call.data.to_vec()),
                 account_indexes: call.accounts.to_vec(),
                 success: self.success,

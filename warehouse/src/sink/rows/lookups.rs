@@ -3,6 +3,7 @@
 
 use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
+use super::first_eight;
 use crate::{
     decode::{Index, Key, Trace, key_of_base58},
     sink::tables::{
@@ -10,17 +11,9 @@ use crate::{
     },
 };
 
-/// The first eight bytes, little-endian: what random bytes are told apart by.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    let known = bytes.len().min(8);
-    first[..known].copy_from_slice(&bytes[..known]);
-    u64::from_le_bytes(first)
-}
-
 pub fn signature(slot: u64, tx_index: u32, signature: &[u8]) -> SignatureRow {
     SignatureRow {
-        signature_hash: hash(signature),
+        signature_hash: first_eight(signature),
         slot,
         tx_index,
     }
@@ -33,7 +26,7 @@ pub fn accounts<'k>(
     keys: &'k [Key],
 ) -> impl Iterator<Item = AccountTransactionRow> + use<'k> {
     keys.iter().map(move |key| AccountTransactionRow {
-        account_hash: hash(key),
+        account_hash: first_eight(key),
         slot,
         tx_index,
     })
