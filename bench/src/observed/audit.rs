@@ -67,6 +67,8 @@ struct Seen {
     events: Vec<bool>,
     standings: Vec<Commitment>,
     times: u64,
+    /// Where it came first.
+    offset: i64,
 }
 
 /// See the module.
@@ -155,6 +157,7 @@ impl<'a> Audit<'a> {
         let seen = self.seen.entry(name).or_default();
         if seen.times == 0 {
             seen.events = vec![false; truth.prints.len()];
+            seen.offset = block.first_offset;
             self.waiting_blocks -= u64::from(truth.required);
         }
         seen.times += 1;
@@ -163,12 +166,13 @@ impl<'a> Audit<'a> {
             let lacks = (0..).zip(&seen.events).filter(|(_, came)| !**came);
             let lacks: Vec<usize> = lacks.map(|(place, _)| place).take(8).collect();
             let (times, sources) = (seen.times, &block.seal.sources);
+            let (first, here) = (seen.offset, block.first_offset);
             let foreign = (0..).zip(&prints);
             let foreign = foreign.filter(|(_, (_, print))| !truth.prints.contains(print));
             let foreign: Vec<usize> = foreign.map(|(place, _)| place).take(8).collect();
             self.fault(format!(
                 "{name}: lacks its events {lacks:?} of {}, has others at {foreign:?} of {} accounts, {} transactions, {} \
-                 entries; time {times}, from {sources:?}",
+                 entries; time {times}, from {sources:?}, at offset {here}, first at {first}",
                 truth.prints.len(),
                 block.accounts.len(),
                 block.transactions.len(),

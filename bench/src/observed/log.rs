@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const POLL_RECORDS: usize = 20_000;
 /// After everything has come, what should not come is waited for as long.
 const AFTERMATH: Duration = Duration::from_millis(1_500);
+/// Of the router's log, when it was at fault.
+const FAULT_LINES: usize = 200;
 
 /// The topics of one router, on one broker.
 pub struct Stage {
@@ -113,7 +115,7 @@ impl Stage {
         }
     }
 
-    /// As [`Stage::audit`], when only the verdict is wanted. Faults are told on standard error.
+    /// As [`Stage::audit`], when only the verdict is wanted. Faults are told on standard error, with what the router said.
     pub async fn findings(
         &self,
         truth: &Truth,
@@ -124,7 +126,11 @@ impl Stage {
         for fault in audit.faults() {
             eprintln!("FAULT {fault}");
         }
-        Ok(audit.findings())
+        let findings = audit.findings();
+        if findings.wrong_rows() > 0 {
+            eprintln!("{}", router.history(FAULT_LINES));
+        }
+        Ok(findings)
     }
 
     /// Waits until a reader of committed records has seen so many events. Returns how many there were before `limit`.

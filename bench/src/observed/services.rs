@@ -146,6 +146,14 @@ impl Router {
         self.child.log_tail(20)
     }
 
+    /// What all its lives said, the last lines.
+    pub fn history(&self, lines: usize) -> String {
+        let log = fs::read_to_string(&self.child.spec().log).unwrap_or_default();
+        let mut last: Vec<&str> = log.lines().rev().take(lines).collect();
+        last.reverse();
+        last.join("\n")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }

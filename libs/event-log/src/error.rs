@@ -70,6 +70,14 @@ pub enum Error {
     #[error("the transaction was aborted ({reason})")]
     Aborted { reason: String },
 
+    #[error(
+        "whether the last transaction of `{transactional_id}` was committed is not known ({reason}). Make a new writer and read the log"
+    )]
+    Undecided {
+        transactional_id: String,
+        reason: String,
+    },
+
     #[error("Kafka refused ({doing}): {reason}")]
     Refused { doing: String, reason: String },
 }
@@ -85,6 +93,7 @@ impl Error {
             | Error::PartitionCount { .. }
             | Error::OffsetOutOfRange { .. }
             | Error::Config { .. }
+            | Error::Undecided { .. }
             | Error::Refused { .. } => Action::Stop,
         }
     }

@@ -1,5 +1,6 @@
 //! One contract, two logs: every function in `suite` runs against the log in memory and against a real broker.
 
+mod commit_outcome;
 mod suite;
 
 use std::sync::Arc;

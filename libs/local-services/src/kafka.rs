@@ -21,6 +21,8 @@ pub struct KafkaOptions {
     pub dir: Option<PathBuf>,
     /// Port of the brokers' listener; `None`: a free one.
     pub port: Option<u16>,
+    /// Port that clients are told to connect to, for something that stands between; `None`: its own.
+    pub advertised_port: Option<u16>,
     /// Java heap in MiB.
     pub heap_mb: u32,
 }
@@ -30,6 +32,7 @@ impl Default for KafkaOptions {
         Self {
             dir: None,
             port: None,
+            advertised_port: None,
             heap_mb: 384,
         }
     }
@@ -59,7 +62,12 @@ impl Kafka {
         let port = options.port.unwrap_or_else(free_port);
         let properties = dir.join("server.properties");
         let data = dir.join("data");
-        std::fs::write(&properties, server_properties(port, free_port(), &data))
+        let ports = Ports {
+            listener: port,
+            advertised: options.advertised_port.unwrap_or(port),
+            controller: free_port(),
+        };
+        std::fs::write(&properties, server_properties(&ports, &data))
             .with_context(|| format!("Kafka: {}", properties.display()))?;
         if !data.join("meta.properties").exists() {
             format_storage(&jars, &properties)?;
@@ -144,16 +152,27 @@ impl Drop for Kafka {
     }
 }
 
-fn server_properties(port: u16, controller_port: u16, data: &Path) -> String {
+struct Ports {
+    listener: u16,
+    advertised: u16,
+    controller: u16,
+}
+
+fn server_properties(ports: &Ports, data: &Path) -> String {
+    let Ports {
+        listener,
+        advertised,
+        controller,
+    } = ports;
     format!(
         "process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{listener},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1

@@ -160,26 +160,40 @@ impl Transactions {
         self.step("beginning a transaction", |client, _| {
             client.begin_transaction()
         })?;
-        let committed = self.append(records).and_then(|positions| {
-            self.step("committing a transaction", |client, left| {
-                client.commit_transaction(left)
-            })?;
-            Ok(positions)
-        });
-        match committed {
-            Ok(positions) => Ok(positions),
-            Err(fatal @ (Error::Fenced { .. } | Error::Refused { .. })) => Err(fatal),
-            Err(error) => {
-                self.step("aborting a transaction", |client, left| {
-                    client.abort_transaction(left)
-                })?;
-                Err(match error {
-                    too_large @ Error::TooLarge { .. } => too_large,
-                    other => Error::Aborted {
-                        reason: other.to_string(),
-                    },
-                })
-            }
+        let positions = match self.append(records) {
+            Ok(positions) => positions,
+            Err(fatal @ (Error::Fenced { .. } | Error::Refused { .. })) => return Err(fatal),
+            Err(error) => return Err(self.abort(error)?),
+        };
+        self.step("committing a transaction", |client, left| {
+            client.commit_transaction(left)
+        })
+        .map_err(|error| self.undecided(error))?;
+        Ok(positions)
+    }
+
+    /// Nothing of it was committed; after this, nothing will be.
+    fn abort(&self, cause: Error) -> Result<Error> {
+        self.step("aborting a transaction", |client, left| {
+            client.abort_transaction(left)
+        })?;
+        Ok(match cause {
+            too_large @ Error::TooLarge { .. } => too_large,
+            other => Error::Aborted {
+                reason: other.to_string(),
+            },
+        })
+    }
+
+    /// The broker decides before it answers, and the answer may be lost or be an error of what came after. The client then
+    /// often offers to abort, and says that it did, whatever the broker decided.
+    fn undecided(&self, error: Error) -> Error {
+        match error {
+            fenced @ Error::Fenced { .. } => fenced,
+            other => Error::Undecided {
+                transactional_id: self.id.clone(),
+                reason: other.to_string(),
+            },
         }
     }
 

@@ -79,7 +79,7 @@ pub async fn read_to_end(reader: &mut dyn LogReader) -> Vec<Record> {
     records
 }
 
-async fn reader(
+pub async fn reader(
     log: &dyn EventLog,
     name: &str,
     start: Start,
@@ -299,7 +299,7 @@ async fn a_poll_waits_wakes_and_can_be_cancelled(log: &dyn EventLog) {
 
 /// Exactly these records come, and then the end. A commit returns when it is decided; the broker makes it visible a
 /// moment later.
-async fn only(reader: &mut dyn LogReader, expected: &[&str]) {
+pub async fn only(reader: &mut dyn LogReader, expected: &[&str]) {
     assert_eq!(read(reader, expected.len()).await, expected);
     assert!(read_to_end(reader).await.is_empty());
 }
