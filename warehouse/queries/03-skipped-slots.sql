@@ -11,5 +11,5 @@
 -- param last_slot = 121: Last slot of it
 SELECT parent_slot + 1 AS first_skipped, slot - 1 AS last_skipped, slot - parent_slot - 1 AS skipped, slot AS next_block
 FROM blocks FINAL
-WHERE slot > parent_slot + 1 AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE slot > parent_slot + 1 AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ORDER BY slot

@@ -18,7 +18,7 @@ SELECT slot, tx_index, block_time, base58Encode(signature) AS signature, ifNull(
 FROM transactions FINAL
 WHERE (slot, tx_index) IN (SELECT slot, tx_index FROM transactions_by_account
     WHERE account_hash = reinterpretAsUInt64(substring(base58Decode({address:String}), 1, 8))
-        AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+        AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
     ORDER BY slot DESC, tx_index DESC LIMIT {rows:UInt32})
     AND has(account_keys, toFixedString(base58Decode({address:String}), 32))
 ORDER BY slot DESC, tx_index DESC

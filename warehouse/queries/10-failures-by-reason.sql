@@ -17,7 +17,7 @@ FROM
 (
     SELECT slot, tx_index, error, error_custom, fee, signature, bitShiftLeft(toUInt32(error_instruction), 16) AS path
     FROM transactions FINAL
-    WHERE success = false AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+    WHERE success = false AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ) AS f
 LEFT JOIN (SELECT slot, tx_index, path, program, 1 AS known FROM instructions FINAL WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64}) AS i
     ON i.slot = f.slot AND i.tx_index = f.tx_index AND i.path = f.path

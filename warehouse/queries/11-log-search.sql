@@ -14,6 +14,6 @@
 SELECT slot, tx_index, base58Encode(signature) AS signature, success,
     arrayFilter(line -> position(line, {text:String}) > 0, log_messages) AS lines
 FROM transactions FINAL
-WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots) AND notEmpty(lines)
+WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64}) AND notEmpty(lines)
 ORDER BY slot DESC, tx_index DESC
 LIMIT {rows:UInt32}

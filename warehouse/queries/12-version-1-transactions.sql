@@ -13,5 +13,5 @@
 -- param last_slot = 121: Last slot of it
 SELECT slot, tx_index, base58Encode(signature) AS signature, success, priority_fee, unit_limit, compute_units
 FROM transactions FINAL
-WHERE version = 1 AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE version = 1 AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ORDER BY slot, tx_index

@@ -14,6 +14,6 @@
 SELECT slot, count() AS transactions, sum(compute_units) AS used, countIf(compute_units IS NULL) AS used_unknown,
     sum(toUInt64(unit_limit)) AS requested, sumIf(compute_units, unit_limit IS NOT NULL) AS used_of_requested, max(compute_units) AS largest
 FROM transactions FINAL
-WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 GROUP BY slot
 ORDER BY slot DESC

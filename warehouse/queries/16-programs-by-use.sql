@@ -13,7 +13,7 @@
 SELECT base58Encode(program) AS program, count() AS calls, countIf(inner_index = 0) AS outer_calls,
     uniqExact(slot, tx_index) AS transactions, countIf(success = false) AS failed_calls
 FROM instructions AS i FINAL
-WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 GROUP BY i.program
 ORDER BY calls DESC, program
 LIMIT {rows:UInt32}

@@ -11,6 +11,6 @@
 -- param last_slot = 121: Last slot of it
 SELECT name, outcome, count() AS calls, countIf(success = false) AS failed
 FROM instructions FINAL
-WHERE program = base58Decode({program:String}) AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE program = base58Decode({program:String}) AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 GROUP BY name, outcome
 ORDER BY calls DESC, name

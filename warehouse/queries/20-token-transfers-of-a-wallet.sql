@@ -23,6 +23,6 @@ SELECT slot, tx_index, path, kind, base58Encode(mint) AS mint,
     amount, fee, base58Encode(source) AS from_account, base58Encode(destination) AS to_account
 FROM token_transfers FINAL
 WHERE success = true AND kind != 'sync_native' AND (has(own, source) OR has(own, destination)) AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64}
-    AND slot IN (SELECT slot FROM finalized_slots)
+    AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ORDER BY slot DESC, tx_index DESC, path DESC
 LIMIT {rows:UInt32}

@@ -18,6 +18,6 @@
 SELECT slot, tx_index, path, kind, base58Encode(t.source) AS source, base58Encode(t.destination) AS destination, lamports, stated
 FROM sol_transfers AS t FINAL
 WHERE success = true AND (t.source = base58Decode({wallet:String}) OR t.destination = base58Decode({wallet:String}))
-    AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+    AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ORDER BY slot DESC, tx_index DESC, path DESC
 LIMIT {rows:UInt32}

@@ -18,7 +18,7 @@ FROM
     SELECT mint, amount, kind LIKE 'mint_to%' AS mints
     FROM token_transfers FINAL
     WHERE success = true AND (kind LIKE 'mint_to%' OR kind LIKE '%burn%') AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64}
-        AND slot IN (SELECT slot FROM finalized_slots)
+        AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ) AS t
 GROUP BY t.mint
 ORDER BY mints + burns DESC, mint

@@ -12,5 +12,5 @@
 -- param last_slot = 121: Last slot of it
 SELECT slot, tx_index, base58Encode(c.mint) AS mint, delta, post AS balance
 FROM balance_changes AS c FINAL
-WHERE account = base58Decode({account:String}) AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots)
+WHERE account = base58Decode({account:String}) AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64} AND slot IN (SELECT slot FROM finalized_slots WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})
 ORDER BY slot, tx_index, account_index, mint

@@ -15,5 +15,6 @@ pub mod decode;
 pub mod door;
 pub mod engine;
 pub mod history;
+mod in_work;
 pub mod sink;
 pub mod sql;

@@ -14,7 +14,7 @@ use axum::{Json, Router, extract::State, routing::post};
 use chain_blocks::{ChainBlock, file};
 use event_log::{EventLog, MemoryLog};
 use event_schema::{
-    Topics,
+    Slot, Topics,
     proto::{Message as _, geyser::SlotStatus},
 };
 use local_services::{ClickHouseDoor, DoorOptions};
@@ -223,6 +223,56 @@ async fn a_node_fills_an_empty_warehouse_and_repairs_a_damaged_one() {
     .await;
     assert!(well && told["left"] == 0, "{text}");
     assert_eq!(contents(&door).await, whole);
+}
+
+/// Below the sink's bound all rows are shown as final, except of slots that somebody began to write and did not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_broke_off_is_in_no_final_view_until_it_is_whole() {
+    // The stream is far beyond these slots, in every partition.
+    let mut stream: Vec<ChainBlock> = recorded().into_iter().take(8).collect();
+    for (block, slot) in stream.iter_mut().zip(1_000..) {
+        block.slot = Slot(slot);
+    }
+    let door = door(&stream).await;
+    let url = node(&[]).await;
+    let backfill = [&["backfill", "--rpc", &url][..], &SPAN].concat();
+    let (well, told, text) = run(&door, &backfill).await;
+    assert!(
+        well && told["stored"] == 24 && told["withheld"] == 0,
+        "{text}"
+    );
+    let count = |condition: &str| {
+        format!(
+            "SELECT (SELECT decided_below FROM heliograph.finality) > {LAST}, (SELECT count() FROM heliograph.slots_withheld), \
+             count(), uniqExact(slot) FROM heliograph.transactions_finalized WHERE {condition}"
+        )
+    };
+    let all = format!("slot <= {LAST}");
+    let whole = ask(&door.url(), &count(&all)).await;
+    assert!(whole.starts_with("1\t0\t129\t"), "{whole}");
+
+    // As a run leaves it that was killed while it replaced two slots.
+    let begun = [
+        "INSERT INTO slots_in_work VALUES ('history-killed-1', 95, 96, false, now64(3))",
+        "DELETE FROM transactions WHERE slot = 95 AND tx_index = 0",
+    ];
+    for statement in begun {
+        execute(&door, statement).await;
+    }
+    let shown = ask(&door.url(), &count("slot IN (95, 96)")).await;
+    assert_eq!(shown, "1\t2\t0\t0");
+    // A run that does not touch them says so.
+    let elsewhere = ["backfill", "--rpc", &url, "--from", "100", "--to", "101"];
+    let (_, told, text) = run(&door, &elsewhere).await;
+    assert_eq!(told["withheld"], 1, "{text}");
+    assert!(text.contains("no view of final rows shows them"), "{text}");
+
+    let (well, told, text) = run(&door, &backfill).await;
+    assert!(
+        well && told["replaced"] == 1 && told["withheld"] == 0,
+        "{text}"
+    );
+    assert_eq!(ask(&door.url(), &count(&all)).await, whole);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

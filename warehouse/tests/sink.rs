@@ -220,6 +220,27 @@ struct Processes {
     sink: Child,
 }
 
+/// At every moment: final rows are of final slots, and of whole ones.
+async fn watch_final_rows(url: String, transactions: u64) {
+    let sql = format!(
+        "SELECT (SELECT count() FROM transactions_finalized WHERE slot NOT IN (SELECT slot FROM finalized_slots)), \
+         (SELECT count() FROM (SELECT slot FROM transactions_finalized GROUP BY slot HAVING count() != {transactions}))"
+    );
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let request = reqwest::Client::new().post(&url).body(sql.clone());
+        // The door is killed now and then, and has no tables at first.
+        let Ok(response) = request.send().await else {
+            continue;
+        };
+        if response.status() == 200
+            && let Ok(text) = response.text().await
+        {
+            assert_eq!(text, "0\t0\n");
+        }
+    }
+}
+
 /// Random kills of the real processes while blocks are published, then a count.
 #[test]
 fn kills_lose_and_double_nothing() {
@@ -285,6 +306,7 @@ fn kills_lose_and_double_nothing() {
         seed ^= seed << 17;
         seed % below
     };
+    let watcher = runtime.spawn(watch_final_rows(url.clone(), TRANSACTIONS));
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_millis(300 + random(700)));
         if random(3) == 0 {
@@ -348,6 +370,12 @@ fn kills_lose_and_double_nothing() {
         assert_eq!(
             ask(&url, "SELECT count() FROM transactions_finalized").await,
             expected.to_string()
+        );
+        watcher.abort();
+        let seen = watcher.await;
+        assert!(
+            seen.is_err_and(|ended| ended.is_cancelled()),
+            "the watcher found something"
         );
         assert_eq!(
             ask(

@@ -19,6 +19,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use clickhouse::Client;
 
+use crate::sink::Store;
+
 #[derive(Parser, Debug)]
 #[command(
     name = "warehouse-archive",
@@ -111,6 +113,10 @@ impl Server {
             .with_password(&self.password)
             .with_database(&self.database)
     }
+
+    pub fn store(&self) -> Store {
+        Store::new(&self.url, &self.database, &self.user, &self.password)
+    }
 }
 
 /// What the engine says of rows, independent of their order and of the format: how many, and a sum over hashes of each
@@ -160,7 +166,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Verb::Restore {
             folder,
             into_existing,
-        } => runtime.block_on(restore::restore(&client, folder, *into_existing))?,
+        } => {
+            let store = options.server.store();
+            runtime.block_on(restore::restore(&client, &store, folder, *into_existing))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

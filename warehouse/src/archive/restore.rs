@@ -9,12 +9,19 @@ use super::{
     content,
     manifest::{Manifest, ParquetFile, Table},
 };
-use crate::engine::quote_identifier;
+use crate::{engine::quote_identifier, in_work::InWork, sink::Store};
 
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 1 << 20;
+/// What names of restores in `slots_in_work` begin with.
+const WORK: &str = "restore-";
 
-pub async fn restore(client: &Client, folder: &Path, into_existing: bool) -> anyhow::Result<()> {
+pub async fn restore(
+    client: &Client,
+    store: &Store,
+    folder: &Path,
+    into_existing: bool,
+) -> anyhow::Result<()> {
     let manifest = Manifest::read(folder)?;
     manifest.verify_files(folder)?;
     for table in &manifest.tables {
@@ -31,13 +38,38 @@ pub async fn restore(client: &Client, folder: &Path, into_existing: bool) -> any
             );
         }
     }
+    let range = (manifest.from_slot, manifest.to_slot);
+    let withholds = knows_work(client).await?;
+    if withholds {
+        let name = format!("{WORK}{}", uuid::Uuid::new_v4().simple());
+        InWork::begin_range(store, name, range).await?;
+    }
     for table in &manifest.tables {
         for file in &table.files {
             restore_file(client, folder, table, file).await?;
         }
         println!("{}: {} rows are as they were", table.name, table.rows);
     }
+    if withholds {
+        end_work(store, range).await?;
+    }
     Ok(())
+}
+
+/// Schemas of earlier releases do not; archives are restored into the schema they were made with.
+async fn knows_work(client: &Client) -> anyhow::Result<bool> {
+    let sql = "SELECT count() > 0 FROM system.tables WHERE database = currentDatabase() AND name = 'slots_in_work'";
+    Ok(client.query(sql).fetch_one().await?)
+}
+
+/// Also of earlier tries that broke off.
+async fn end_work(store: &Store, (from, to): (u64, u64)) -> anyhow::Result<()> {
+    let statement = format!(
+        "INSERT INTO slots_in_work (work, first_slot, last_slot, ended, recorded_at) SETTINGS insert_deduplicate = 0 \
+         SELECT work, first_slot, last_slot, true, now64(3, 'UTC') FROM slots_in_work FINAL \
+         WHERE NOT ended AND startsWith(work, '{WORK}') AND first_slot >= {from} AND last_slot <= {to}"
+    );
+    Ok(store.execute(&statement).await?)
 }
 
 /// A restore into other columns would lose or invent values.

@@ -18,9 +18,11 @@ use super::{
     progress::Progress,
     shelf::{self, Range, Shelf, Standing},
     source::{self, Given},
+    withheld,
 };
 use crate::{
     decode::idl::Idls,
+    in_work::InWork,
     sink::{BlockRows, Millis, SlotStatusRow, Store, StoreError, TableBlock},
 };
 
@@ -38,6 +40,8 @@ pub struct Filler<'s> {
     idls: Arc<Idls>,
     /// Distinguishes the tokens of this run: what another run stored and somebody deleted is no repetition.
     run: String,
+    /// Batches that were stored.
+    pieces: u64,
     batch: Vec<Given>,
     transactions: usize,
     pub done: Tally,
@@ -60,6 +64,7 @@ impl<'s> Filler<'s> {
             store,
             idls: Arc::new(idls),
             run: uuid::Uuid::new_v4().simple().to_string(),
+            pieces: 0,
             batch: Vec::new(),
             transactions: 0,
             done: Tally::default(),
@@ -120,6 +125,10 @@ impl<'s> Filler<'s> {
                 }
             }
         }
+        self.pieces += 1;
+        let name = format!("history-{}-{}", self.run, self.pieces);
+        let slots = news.iter().map(|given| given.block.slot.0);
+        let work = InWork::begin(self.store, name, slots).await?;
         self.forget(&leave).await?;
         let statuses = statuses(
             &shelf,
@@ -129,7 +138,8 @@ impl<'s> Filler<'s> {
         let token = format!("history-{}-status-{}", self.run, first_slot(&statuses));
         self.store
             .insert(&TableBlock::of(&statuses), Some(&token))
-            .await
+            .await?;
+        work.end(self.store).await
     }
 
     /// Deletes every row of these slots but their statuses.
@@ -309,7 +319,8 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
         anyhow::bail!("name where the blocks come from: --rpc URL, --file PATH or --archive PATH");
     }
     filler.flush().await?;
-    Ok(outcome(range, left, &filler.done, &failed))
+    let withheld = withheld::end_what_is_whole(store).await?;
+    Ok(outcome(range, left, &filler.done, &failed, withheld))
 }
 
 /// Fetches these slots and stores them, in order. What could not be had is given back.
@@ -336,7 +347,13 @@ pub async fn fetch_all(
     Ok(failed)
 }
 
-fn outcome(range: Range, left: u64, done: &Tally, failed: &[(u64, String)]) -> Outcome {
+fn outcome(
+    range: Range,
+    left: u64,
+    done: &Tally,
+    failed: &[(u64, String)],
+    withheld: u64,
+) -> Outcome {
     let mut text = format!(
         "slots {} to {}: {} blocks with {} transactions stored ({} of them in place of what was there), {} marked as final, {} were there",
         range.from,
@@ -349,6 +366,11 @@ fn outcome(range: Range, left: u64, done: &Tally, failed: &[(u64, String)]) -> O
     );
     if left > 0 {
         text += &format!("; the last {left} slots are left to the stream");
+    }
+    if withheld > 0 {
+        text += &format!(
+            "\n{withheld} slots that a run began to store are not whole, and no view of final rows shows them: SELECT * FROM slots_in_work FINAL WHERE NOT ended, and backfill them"
+        );
     }
     for (slot, reason) in &done.refused {
         text += &format!("\nslot {slot}: refused: {reason}");
@@ -372,6 +394,7 @@ fn outcome(range: Range, left: u64, done: &Tally, failed: &[(u64, String)]) -> O
             "known": done.known,
             "transactions": done.transactions,
             "left_to_the_stream": left,
+            "withheld": withheld,
             "refused": told(&done.refused),
             "failed": told(failed),
         }),

@@ -21,6 +21,7 @@ mod redecode;
 mod shelf;
 mod source;
 mod verify;
+mod withheld;
 
 use std::{
     path::{Path, PathBuf},
@@ -33,10 +34,7 @@ use chain_blocks::rpc::{Nodes, NodesConfig};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::{
-    archive::Server,
-    sink::{Store, load_idls},
-};
+use crate::{archive::Server, sink::load_idls};
 use shelf::Range;
 
 /// Slots below the newest stored one that the sink may still be writing: its partitions run apart by a few batches.
@@ -194,13 +192,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let server = &options.server;
-    let store = Store::new(
-        &server.url,
-        &server.database,
-        &server.user,
-        &server.password,
-    );
+    let store = options.server.store();
     let idls = |folder: &Option<PathBuf>| load_idls(folder.as_deref().unwrap_or(Path::new("")));
     let outcome = runtime.block_on(async {
         shelf::ready(&store).await?;

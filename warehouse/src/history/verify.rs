@@ -8,7 +8,7 @@ use super::{
     LEFT_TO_THE_STREAM, Outcome, Verify,
     audit::{Finding, audit},
     fill::{Filler, fetch_all},
-    shelf, source,
+    shelf, source, withheld,
 };
 use crate::{
     decode::idl::Idls,
@@ -130,6 +130,7 @@ async fn repair(
     let mut filler = Filler::new(store, idls);
     let mut failed = fetch_all(nodes, &wanted, options.rpc.concurrency.into(), &mut filler).await?;
     filler.flush().await?;
+    withheld::end_what_is_whole(store).await?;
     failed.append(&mut filler.done.refused);
     Ok(failed)
 }

@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
+use event_schema::{Blockhash, Slot};
+
 use super::{
+    decided::Told,
     native::Seconds,
     planner::Extents,
     store::{Store, StoreError},
@@ -18,6 +21,8 @@ use super::{
 const LOOK: Duration = Duration::from_millis(50);
 /// Looks after which waiting is told.
 const QUIET_LOOKS: u32 = 40;
+/// Batches that stay in the journal.
+const KEPT: u64 = 8_192;
 /// What [`Journal::fence`] reads, in every statement that has one.
 const FENCE: &str = "(SELECT argMax(owner, (generation, owner)) FROM sink_owners)";
 
@@ -37,6 +42,8 @@ pub struct Resume {
     pub extents: Extents,
     /// A later batch that was planned; its rows may be stored in part.
     pub unfinished: Option<Plan>,
+    /// What was decided after the last one that is done.
+    pub told: Told,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -147,12 +154,12 @@ impl Journal {
     }
 
     pub async fn resume(&self) -> Result<Resume, JournalError> {
-        let rows = self.store.rows("SELECT batch_id, phase, partitions FROM sink_batches ORDER BY batch_id DESC, recorded_at DESC LIMIT 16").await?;
+        let rows = self.store.rows("SELECT batch_id, phase, partitions, decided_below, final_to FROM sink_batches ORDER BY batch_id DESC, recorded_at DESC LIMIT 16").await?;
         let mut resume = Resume::default();
         let damaged = |problem: &str| JournalError::Damaged(problem.to_owned());
         for row in &rows {
-            let [id, phase, partitions] = row.as_slice() else {
-                return Err(damaged("a row has not three columns"));
+            let [id, phase, partitions, below, final_to] = row.as_slice() else {
+                return Err(damaged("a row has not five columns"));
             };
             let id: u64 = id.parse().map_err(|_| damaged("batch_id is no number"))?;
             let extents: Extents = serde_json::from_str(partitions)
@@ -161,10 +168,18 @@ impl Journal {
                 if resume.unfinished.as_ref().is_some_and(|plan| plan.id <= id) {
                     resume.unfinished = None;
                 }
+                let told = Told {
+                    below: below
+                        .parse()
+                        .map_err(|_| damaged("decided_below is no number"))?,
+                    final_to: serde_json::from_str(final_to)
+                        .map_err(|error| damaged(&format!("final_to of batch {id}: {error}")))?,
+                };
                 return Ok(Resume {
                     done: id,
                     extents,
                     unfinished: resume.unfinished,
+                    told,
                 });
             }
             // Rows come newest first: the newest plan of the highest number is the one that may have begun to store rows.
@@ -179,12 +194,43 @@ impl Journal {
         }
     }
 
-    pub async fn planned(&self, plan: &Plan) -> Result<(), JournalError> {
-        self.write(plan, "planned", Done::default()).await
+    /// Blocks from the slot `from` on that are stored and may still be abandoned.
+    pub async fn open_blocks(&self, from: u64) -> Result<Vec<(Slot, Blockhash)>, JournalError> {
+        let statement = format!(
+            "SELECT slot, hex(blockhash) FROM slot_status FINAL WHERE slot >= {from} AND status = 'confirmed'"
+        );
+        let rows = self.store.rows(&statement).await?;
+        let block = |row: &Vec<String>| match row.as_slice() {
+            [slot, blockhash] => {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(blockhash, &mut bytes).ok()?;
+                Some((Slot(slot.parse().ok()?), Blockhash(bytes)))
+            }
+            _ => None,
+        };
+        let blocks: Option<Vec<_>> = rows.iter().map(block).collect();
+        blocks.ok_or_else(|| JournalError::Damaged("slot_status names no blocks".to_owned()))
     }
 
-    pub async fn done(&self, plan: &Plan, done: Done) -> Result<(), JournalError> {
-        self.write(plan, "done", done).await
+    pub async fn planned(&self, plan: &Plan, told: &Told) -> Result<(), JournalError> {
+        self.write(plan, "planned", Done::default(), told).await
+    }
+
+    pub async fn done(&self, plan: &Plan, done: Done, told: &Told) -> Result<(), JournalError> {
+        self.write(plan, "done", done, told).await?;
+        if plan.id.is_multiple_of(KEPT / 8) {
+            self.forget(plan.id.saturating_sub(KEPT)).await?;
+        }
+        Ok(())
+    }
+
+    /// Only the newest batches tell anything. A year of them would be read with every question for what is final.
+    async fn forget(&self, below: u64) -> Result<(), JournalError> {
+        let statement = format!(
+            "DELETE FROM sink_batches WHERE batch_id < {below} AND {}",
+            self.fence()
+        );
+        Ok(self.store.execute(&statement).await?)
     }
 
     /// Writes nothing when another sink has taken over, which [`Self::still_ours`] then says.
@@ -193,9 +239,11 @@ impl Journal {
         plan: &Plan,
         phase: &'static str,
         done: Done,
+        told: &Told,
     ) -> Result<(), JournalError> {
-        let partitions = serde_json::to_string(&plan.extents)
-            .map_err(|error| JournalError::Damaged(error.to_string()))?;
+        let json = |error: serde_json::Error| JournalError::Damaged(error.to_string());
+        let final_to = serde_json::to_string(&told.final_to).map_err(json)?;
+        let partitions = serde_json::to_string(&plan.extents).map_err(json)?;
         let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".into());
         let slot = or_null(done.highest_slot.map(|slot| slot.to_string()));
         let time = or_null(
@@ -203,12 +251,13 @@ impl Journal {
                 .map(|Seconds(time)| format!("toDateTime({time}, 'UTC')")),
         );
         let statement = format!(
-            "INSERT INTO sink_batches (batch_id, phase, owner, partitions, rows, highest_slot, highest_block_time, recorded_at) \
+            "INSERT INTO sink_batches (batch_id, phase, owner, partitions, rows, highest_slot, highest_block_time, decided_below, final_to, recorded_at) \
              SETTINGS insert_deduplicate = 0 \
-             SELECT {}, '{phase}', '{}', '{partitions}', {}, {slot}, {time}, fromUnixTimestamp64Milli({}, 'UTC') WHERE {}",
+             SELECT {}, '{phase}', '{}', '{partitions}', {}, {slot}, {time}, {}, '{final_to}', fromUnixTimestamp64Milli({}, 'UTC') WHERE {}",
             plan.id,
             self.owner,
             done.rows,
+            told.below,
             now_ms(),
             self.fence(),
         );

@@ -13,6 +13,7 @@ pub struct SinkMetrics {
     pub lag_records: IntGauge,
     pub confirmed_slot: IntGauge,
     pub finalized_slot: IntGauge,
+    pub decided_below_slot: IntGauge,
 }
 
 impl SinkMetrics {
@@ -75,6 +76,10 @@ impl SinkMetrics {
             finalized_slot: gauge(
                 "heliograph_warehouse_finalized_slot",
                 "Highest finalized slot recorded",
+            )?,
+            decided_below_slot: gauge(
+                "heliograph_warehouse_decided_below_slot",
+                "Slots below it are final; far behind the highest finalized one, questions for final rows are slow",
             )?,
         })
     }

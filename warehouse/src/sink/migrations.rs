@@ -60,6 +60,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "faster_trades",
         sql: include_str!("../../migrations/0009_faster_trades.sql"),
     },
+    Migration {
+        version: 10,
+        name: "decided",
+        sql: include_str!("../../migrations/0010_decided.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

@@ -7,6 +7,7 @@
 //! What it deliberately does not do: it knows no fork choice, scales no amounts, and never asks the chain for anything.
 
 mod config;
+mod decided;
 mod idl_folder;
 mod journal;
 mod metrics;

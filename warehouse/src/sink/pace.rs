@@ -69,6 +69,7 @@ mod tests {
             slot: Slot(1),
             blockhash: Blockhash([1; 32]),
             commitment: Commitment::Finalized,
+            partition: 0,
             offset: 1,
             timestamp_ms: WRITTEN,
         };

@@ -13,9 +13,10 @@ use service_host::Host;
 
 use super::{
     config::SinkConfig,
-    journal::{Plan, Resume, now_ms},
+    decided::Decided,
+    journal::{Plan, now_ms},
     pace::Pace,
-    planner::{Extents, Planner, Pushed},
+    planner::{Batch, Extents, Planner, Pushed},
     writer::BatchWriter,
 };
 
@@ -34,6 +35,13 @@ pub struct Pipeline {
     pub config: SinkConfig,
     pub writer: BatchWriter,
     pub host: Host,
+}
+
+/// Where the sink stands after its last batch.
+struct Place {
+    done: u64,
+    extents: Extents,
+    decided: Decided,
 }
 
 /// Why reading ended without an error.
@@ -60,14 +68,27 @@ impl Pipeline {
             unfinished = resume.unfinished.is_some(),
             "resuming"
         );
-        let Some((mut done, mut extents)) = self.replay(resume, partitions).await? else {
-            return Ok(());
+        let open = self
+            .writer
+            .until_done("open blocks", || {
+                self.writer.journal.open_blocks(resume.told.below)
+            })
+            .await?;
+        let mut place = Place {
+            done: resume.done,
+            extents: resume.extents,
+            decided: Decided::new(partitions, resume.told, open),
         };
+        if let Some(plan) = resume.unfinished
+            && !self.replay(plan, &mut place, partitions).await?
+        {
+            return Ok(());
+        }
         self.host.ready("log", true);
         self.host.started();
         loop {
             match self
-                .follow(&mut done, &mut extents, partitions, dead_letters.as_ref())
+                .follow(&mut place, partitions, dead_letters.as_ref())
                 .await?
             {
                 Ended::Drained => return Ok(()),
@@ -136,24 +157,17 @@ impl Pipeline {
     }
 
     /// Repeats a batch that was planned and may be stored in part: the same records, so the same rows under the same tokens.
-    /// `None`: asked to drain before it was done.
-    async fn replay(
-        &self,
-        resume: Resume,
-        partitions: u32,
-    ) -> anyhow::Result<Option<(u64, Extents)>> {
-        let Some(plan) = resume.unfinished else {
-            return Ok(Some((resume.done, resume.extents)));
-        };
+    /// `false`: asked to drain before it was done.
+    async fn replay(&self, plan: Plan, place: &mut Place, partitions: u32) -> anyhow::Result<bool> {
         tracing::info!(batch = plan.id, "repeating the unfinished batch");
-        let mut planner = Planner::new(&resume.extents);
+        let mut planner = Planner::new(&place.extents);
         let mut reader = loop {
-            match self.reader(&resume.extents, partitions).await {
+            match self.reader(&place.extents, partitions).await {
                 Ok(reader) => break reader,
                 Err(error) if error.action() == Action::Retry => {
                     tracing::warn!(%error, "the log cannot be read");
                     if self.drained_within(PAUSE).await {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -166,7 +180,7 @@ impl Pipeline {
         };
         while reader.positions().iter().any(wanted) {
             if self.host.draining() {
-                return Ok(None);
+                return Ok(false);
             }
             let records = match reader.poll(self.config.poll_records, IDLE).await {
                 Ok(records) => records,
@@ -187,19 +201,18 @@ impl Pipeline {
             }
         }
         let batch = planner.take_batch();
-        self.writer.commit(&plan, batch, true).await?;
-        Ok(Some((plan.id, plan.extents)))
+        self.store(place, plan, batch, true).await?;
+        Ok(true)
     }
 
     async fn follow(
         &mut self,
-        done: &mut u64,
-        extents: &mut Extents,
+        place: &mut Place,
         partitions: u32,
         dead_letters: &dyn LogWriter,
     ) -> anyhow::Result<Ended> {
-        let mut planner = Planner::new(extents);
-        let mut reader = match self.reader(extents, partitions).await {
+        let mut planner = Planner::new(&place.extents);
+        let mut reader = match self.reader(&place.extents, partitions).await {
             Ok(reader) => reader,
             Err(error) if error.action() == Action::Retry => {
                 tracing::warn!(%error, "the log cannot be read");
@@ -220,7 +233,7 @@ impl Pipeline {
                 polled = reader.poll(self.config.poll_records, wait) => Some(polled),
             };
             let Some(polled) = polled else {
-                self.commit(&mut planner, done, extents).await?;
+                self.commit(&mut planner, place).await?;
                 return Ok(Ended::Drained);
             };
             let records = match polled {
@@ -232,15 +245,14 @@ impl Pipeline {
                 Err(error) => return Err(error.into()),
             };
             for record in &records {
-                self.push(&mut planner, record, done, extents, dead_letters)
-                    .await?;
+                self.push(&mut planner, record, place, dead_letters).await?;
             }
             let now = Instant::now();
             due = pace.due(planner.batch(), now, now_ms());
             let is_full = planner.batch().transactions() >= self.config.batch_transactions;
             if due.is_some_and(|due| due <= now || is_full) {
                 pace.begin(now);
-                self.commit(&mut planner, done, extents).await?;
+                self.commit(&mut planner, place).await?;
                 due = None;
                 owner_asked = Instant::now();
             } else if owner_asked.elapsed() >= OWNER {
@@ -266,14 +278,13 @@ impl Pipeline {
         &self,
         planner: &mut Planner,
         record: &Record,
-        done: &mut u64,
-        extents: &mut Extents,
+        place: &mut Place,
         dead_letters: &dyn LogWriter,
     ) -> anyhow::Result<()> {
         loop {
             match planner.push(record) {
                 Pushed::Taken => return Ok(()),
-                Pushed::CommitFirst => self.commit(planner, done, extents).await?,
+                Pushed::CommitFirst => self.commit(planner, place).await?,
                 Pushed::Damaged(reason) => {
                     tracing::warn!(position = %record.position, reason, "a record was put aside");
                     self.put_aside(record, &reason, dead_letters).await?;
@@ -304,23 +315,31 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn commit(
-        &self,
-        planner: &mut Planner,
-        done: &mut u64,
-        extents: &mut Extents,
-    ) -> anyhow::Result<()> {
+    async fn commit(&self, planner: &mut Planner, place: &mut Place) -> anyhow::Result<()> {
         if planner.batch().is_empty() {
             return Ok(());
         }
         let plan = Plan {
-            id: *done + 1,
+            id: place.done + 1,
             extents: planner.extents(),
         };
         let batch = planner.take_batch();
-        self.writer.commit(&plan, batch, false).await?;
-        *done = plan.id;
-        *extents = plan.extents;
+        self.store(place, plan, batch, false).await
+    }
+
+    /// `planned`: its plan is in the journal already.
+    async fn store(
+        &self,
+        place: &mut Place,
+        plan: Plan,
+        batch: Batch,
+        planned: bool,
+    ) -> anyhow::Result<()> {
+        let before = (!planned).then(|| place.decided.before(&batch));
+        let after = place.decided.after(&batch);
+        self.writer.commit(&plan, batch, before, after).await?;
+        place.done = plan.id;
+        place.extents = plan.extents;
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ pub struct StatusChange {
     pub slot: Slot,
     pub blockhash: Blockhash,
     pub commitment: Commitment,
+    pub partition: u32,
     pub offset: i64,
     /// When the router wrote it, Unix milliseconds.
     pub timestamp_ms: i64,
@@ -182,6 +183,7 @@ impl Planner {
                         slot,
                         blockhash,
                         commitment,
+                        partition: number,
                         offset,
                         timestamp_ms: record.timestamp_ms,
                     },

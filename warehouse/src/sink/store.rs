@@ -40,7 +40,7 @@ impl StoreError {
 /// Codes that the same request will meet again: wrong types, missing tables or columns, syntax, rights.
 const PERMANENT: &[u32] = &[
     6, 16, 20, 26, 27, 33, 36, 41, 43, 44, 46, 47, 48, 50, 53, 60, 62, 70, 80, 81, 115, 117, 124,
-    164, 192, 193, 349, 497, 516,
+    164, 184, 192, 193, 349, 497, 516,
 ];
 
 impl Store {

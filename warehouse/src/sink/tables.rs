@@ -104,6 +104,7 @@ table_row! {
         fee: Option<u64>,
         success: Option<bool>,
         decoder_version: u16,
+        block_time: Option<Seconds>,
     }
 }
 

@@ -11,6 +11,7 @@ use futures::future::try_join_all;
 use crate::decode::idl::Idls;
 
 use super::{
+    decided::Told,
     journal::{Done, Journal, JournalError, Plan, now_ms},
     metrics::SinkMetrics,
     native::{Millis, Seconds, TableBlock},
@@ -32,12 +33,14 @@ pub struct BatchWriter {
 }
 
 impl BatchWriter {
-    /// Returns when the batch is stored whole. `planned`: its plan is in the journal already.
+    /// Returns when the batch is stored whole. `before` and `after`: what is decided while it is being stored, and then;
+    /// without `before`, its plan is in the journal already.
     pub async fn commit(
         &self,
         plan: &Plan,
         batch: Batch,
-        planned: bool,
+        before: Option<Told>,
+        after: Told,
     ) -> Result<(), JournalError> {
         let started = Instant::now();
         let (blocks, idls) = (batch.blocks.clone(), Arc::clone(&self.idls));
@@ -47,8 +50,8 @@ impl BatchWriter {
             blocks.iter().for_each(|block| rows.add(block, &idls));
             (rows.tables(), Highest::of(&rows))
         });
-        if !planned {
-            self.until_done("plan", || self.journal.planned(plan))
+        if let Some(before) = before {
+            self.until_done("plan", || self.journal.planned(plan, &before))
                 .await?;
         }
         self.until_done("owner", || self.journal.still_ours())
@@ -73,8 +76,10 @@ impl BatchWriter {
             highest_slot: highest.slot,
             highest_block_time: highest.block_time,
         };
-        self.until_done("done", || self.journal.done(plan, done))
+        self.until_done("done", || self.journal.done(plan, done, &after))
             .await?;
+        let below = i64::try_from(after.below).unwrap_or(i64::MAX);
+        self.metrics.decided_below_slot.set(below);
         self.observe(&batch, done, started);
         Ok(())
     }

@@ -108,6 +108,7 @@ impl Place<'_> {
                 fee: movement.fee,
                 success: self.success,
                 decoder_version: program.version,
+                block_time: self.block_time,
             })
         })
     }
