@@ -59,6 +59,15 @@ pub async fn make(client: &Client, transfers: u64) -> anyhow::Result<Made> {
         }
     }
     let slots = copies * count;
+    // As a sink leaves it that has stored all this.
+    run(
+        client,
+        &format!(
+            "INSERT INTO sink_batches (batch_id, phase, recorded_at, decided_below) VALUES (1, 'done', now64(3), {})",
+            FIRST + slots
+        ),
+    )
+    .await?;
     let days = slots * 2 / 5 / 86_400;
     Ok(Made {
         slots,
@@ -140,6 +149,7 @@ impl Copies {
                 "copy, source_is_busy, destination_is_busy",
                 &[
                     &slot_as,
+                    &time_as,
                     &key("source", "source_is_busy"),
                     &key("destination", "destination_is_busy"),
                 ],
