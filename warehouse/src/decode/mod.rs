@@ -5,6 +5,8 @@
 //!                 calls in order,  system, token, stake, …            ─▶ lamport_flow same for lamports; amounts of closes
 //!                 with their depth                                    ─▶ swap         pool, mints and amounts of each swap
 //!                                                                     ─▶ fees         what was paid for priority, and as tips
+//!
+//! account ─▶ mint, metaplex, program_state: what it says of a mint or a program; some instructions say parts of it
 //! ```
 //!
 //! A reader is a function of one instruction: its data and its accounts. It answers with a name and its [`Effect`]s, or says
@@ -24,6 +26,9 @@ pub mod lamport_flow;
 pub mod loader;
 pub mod log;
 pub mod memo;
+pub mod metaplex;
+pub mod mint;
+pub mod program_state;
 pub mod programs;
 pub mod stake;
 pub mod swap;
@@ -127,6 +132,10 @@ pub enum Effect {
     Swap(swap::Shape),
     /// What a program says of its own swap, told by a call to itself.
     SwapEvent(swap::Event),
+    /// What the instruction makes of a mint.
+    Mint(Box<mint::MintStatement>),
+    /// What it makes of a program.
+    Program(program_state::ProgramStatement),
 }
 
 /// Lamports from one account to another.

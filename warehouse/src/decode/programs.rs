@@ -42,6 +42,8 @@ pub const SECP256K1: Key = key("KeccakSecp256k11111111111111111111111111111");
 pub const SECP256R1: Key = key("Secp256r1SigVerify1111111111111111111111111");
 pub const WRAPPED_SOL: Key = key("So11111111111111111111111111111111111111112");
 pub const WRAPPED_SOL_2022: Key = key("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXejP");
+/// Has no reader of instructions; its accounts are read.
+pub const METAPLEX_METADATA: Key = key("metaqbxxUerdq28cj1RbAWkYQm3ybzjb6a8bt518x1s");
 
 pub const JUPITER: Key = key("JUP6LkbZbjS1jKKwapdHNy74zcZ3tLUZoi5QNyVTaV4");
 pub const RAYDIUM_AMM: Key = key("675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8");
@@ -63,8 +65,8 @@ macro_rules! programs {
 
 programs! {
     SYSTEM, "system", 1, system::read;
-    TOKEN, "token", 1, token::read;
-    TOKEN_2022, "token_2022", 1, token::read;
+    TOKEN, "token", 2, token::read;
+    TOKEN_2022, "token_2022", 2, token::read;
     ASSOCIATED_TOKEN, "associated_token", 1, associated_token::read;
     MEMO_1, "memo_1", 1, memo::read;
     MEMO_3, "memo_3", 1, memo::read;
@@ -73,17 +75,17 @@ programs! {
     VOTE, "vote", 1, vote::read;
     COMPUTE_BUDGET, "compute_budget", 1, compute_budget::read;
     ADDRESS_LOOKUP_TABLE, "address_lookup_table", 1, address_lookup_table::read;
-    LOADER_UPGRADEABLE, "loader_upgradeable", 1, loader::read;
-    JUPITER, "jupiter", 1, swap::jupiter::read;
-    RAYDIUM_AMM, "raydium_amm", 1, swap::raydium_amm::read;
-    RAYDIUM_CPMM, "raydium_cpmm", 1, swap::raydium_cpmm::read;
-    RAYDIUM_CLMM, "raydium_clmm", 1, swap::raydium_clmm::read;
-    WHIRLPOOL, "whirlpool", 1, swap::whirlpool::read;
-    METEORA_DLMM, "meteora_dlmm", 1, swap::meteora_dlmm::read;
-    METEORA_DAMM_1, "meteora_damm_1", 1, swap::meteora_damm::read_1;
-    METEORA_DAMM_2, "meteora_damm_2", 1, swap::meteora_damm::read_2;
-    PUMP_FUN, "pump_fun", 1, swap::pump_fun::read;
-    PUMP_SWAP, "pump_swap", 1, swap::pump_swap::read;
+    LOADER_UPGRADEABLE, "loader_upgradeable", 2, loader::read;
+    JUPITER, "jupiter", 2, swap::jupiter::read;
+    RAYDIUM_AMM, "raydium_amm", 2, swap::raydium_amm::read;
+    RAYDIUM_CPMM, "raydium_cpmm", 2, swap::raydium_cpmm::read;
+    RAYDIUM_CLMM, "raydium_clmm", 2, swap::raydium_clmm::read;
+    WHIRLPOOL, "whirlpool", 2, swap::whirlpool::read;
+    METEORA_DLMM, "meteora_dlmm", 2, swap::meteora_dlmm::read;
+    METEORA_DAMM_1, "meteora_damm_1", 2, swap::meteora_damm::read_1;
+    METEORA_DAMM_2, "meteora_damm_2", 2, swap::meteora_damm::read_2;
+    PUMP_FUN, "pump_fun", 2, swap::pump_fun::read;
+    PUMP_SWAP, "pump_swap", 2, swap::pump_swap::read;
 }
 
 static BY_ID: LazyLock<HashMap<Key, &'static Program>> = LazyLock::new(|| {

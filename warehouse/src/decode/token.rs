@@ -5,7 +5,9 @@
 //! guessed as zero; [`super::token_flow`] finds from the balances what can be found.
 
 use super::{
-    Effect, Instruction, Known, LamportMovement, TokenFlow, TokenMovement, Unread, bytes::Reader,
+    Effect, Instruction, Known, LamportMovement, TokenFlow, TokenMovement, Unread,
+    bytes::Reader,
+    mint::{MintState, MintStatement},
     programs, token_extension,
 };
 
@@ -77,11 +79,54 @@ pub(super) fn known(movement: TokenMovement) -> Result<Known, Unread> {
     Known::with(movement.kind, Effect::Tokens(movement))
 }
 
+/// An instruction on the mint that is its first account, which says this of it.
+pub(super) fn of_mint(
+    instruction: &Instruction<'_>,
+    name: &'static str,
+    state: MintState,
+) -> Result<Known, Unread> {
+    let statement = MintStatement {
+        name,
+        mint: instruction.account(0)?,
+        metadata_authority: None,
+        state,
+    };
+    Known::with(name, Effect::Mint(Box::new(statement)))
+}
+
+fn initialize_mint(
+    instruction: &Instruction<'_>,
+    data: &mut Reader<'_>,
+    name: &'static str,
+) -> Result<Known, Unread> {
+    let state = MintState {
+        decimals: Some(data.u8()?),
+        mint_authority: Some(Some(data.key()?)),
+        freeze_authority: Some(data.optional_key()?),
+        ..MintState::default()
+    };
+    of_mint(instruction, name, state)
+}
+
+/// Authorities of token accounts, and those of extensions that are not told of, say nothing of a mint.
+fn set_authority(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Result<Known, Unread> {
+    let (kind, authority) = (data.u8()?, data.optional_key()?);
+    let mut state = MintState::default();
+    match kind {
+        0 => state.mint_authority = Some(authority),
+        1 => state.freeze_authority = Some(authority),
+        6 => state.close_authority = Some(authority),
+        8 => state.permanent_delegate = Some(authority),
+        _ => return Known::named("set_authority"),
+    }
+    of_mint(instruction, "set_authority", state)
+}
+
 fn single(instruction: &Instruction<'_>) -> Result<Known, Unread> {
     let mover = Mover(instruction);
     let mut data = Reader::new(instruction.data);
     match data.u8()? {
-        0 => Known::named("initialize_mint"),
+        0 => initialize_mint(instruction, &mut data, "initialize_mint"),
         1 => open(instruction, "initialize_account"),
         2 => Known::named("initialize_multisig"),
         3 => known(TokenMovement {
@@ -94,7 +139,7 @@ fn single(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         }),
         4 => Known::named("approve"),
         5 => Known::named("revoke"),
-        6 => Known::named("set_authority"),
+        6 => set_authority(instruction, &mut data),
         7 => known(TokenMovement {
             amount: Some(data.u64()?),
             ..mover.movement(
@@ -146,7 +191,7 @@ fn single(instruction: &Instruction<'_>) -> Result<Known, Unread> {
         )?),
         18 => open(instruction, "initialize_account3"),
         19 => Known::named("initialize_multisig2"),
-        20 => Known::named("initialize_mint2"),
+        20 => initialize_mint(instruction, &mut data, "initialize_mint2"),
         21 => Known::named("get_account_data_size"),
         22 => Known::named("initialize_immutable_owner"),
         23 => Known::named("amount_to_ui_amount"),

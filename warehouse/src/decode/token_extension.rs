@@ -4,7 +4,8 @@
 use super::{
     Effect, Instruction, Known, TokenFlow, TokenMovement, Unread,
     bytes::Reader,
-    token::{Mover, known},
+    mint::{MintState, MintStatement, TransferFee},
+    token::{Mover, known, of_mint},
 };
 
 /// `data`: what follows the tag.
@@ -14,7 +15,14 @@ pub(super) fn read(
     mut data: Reader<'_>,
 ) -> Result<Known, Unread> {
     match tag {
-        25 => Known::named("initialize_mint_close_authority"),
+        25 => of_mint(
+            instruction,
+            "initialize_mint_close_authority",
+            MintState {
+                close_authority: Some(data.optional_key()?),
+                ..MintState::default()
+            },
+        ),
         26 => transfer_fee(instruction, &mut data),
         27 => confidential_transfer(instruction, &mut data),
         28 => pick(
@@ -42,11 +50,15 @@ pub(super) fn read(
             ],
         ),
         34 => pick(&mut data, &["enable_cpi_guard", "disable_cpi_guard"]),
-        35 => Known::named("initialize_permanent_delegate"),
-        36 => pick(
-            &mut data,
-            &["initialize_transfer_hook", "update_transfer_hook"],
+        35 => of_mint(
+            instruction,
+            "initialize_permanent_delegate",
+            MintState {
+                permanent_delegate: Some(data.nonzero_key()?),
+                ..MintState::default()
+            },
         ),
+        36 => transfer_hook(instruction, &mut data),
         37 => confidential_transfer_fee(instruction, &mut data),
         39 => pick(
             &mut data,
@@ -73,7 +85,7 @@ pub(super) fn read(
             &["initialize_pausable_config", "pause", "resume"],
         ),
         46 => permissioned_burn(instruction, &mut data),
-        _ => interface(instruction.data),
+        _ => interface(instruction),
     }
 }
 
@@ -85,7 +97,11 @@ fn pick(data: &mut Reader<'_>, names: &[&'static str]) -> Result<Known, Unread> 
 fn transfer_fee(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Result<Known, Unread> {
     let mover = Mover(instruction);
     match data.u8()? {
-        0 => Known::named("initialize_transfer_fee_config"),
+        0 => {
+            // Who may change the fee, and who may take what is withheld.
+            (data.optional_key()?, data.optional_key()?);
+            set_fee(instruction, data, "initialize_transfer_fee_config")
+        }
         1 => known(TokenMovement {
             amount: Some(data.u64()?),
             decimals: Some(data.u8()?),
@@ -111,9 +127,43 @@ fn transfer_fee(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Result<
             TokenFlow::Harvest,
             [Some(0), None, None, None],
         )?),
-        5 => Known::named("set_transfer_fee"),
+        5 => set_fee(instruction, data, "set_transfer_fee"),
         _ => Err(Unread::Unknown),
     }
+}
+
+fn set_fee(
+    instruction: &Instruction<'_>,
+    data: &mut Reader<'_>,
+    name: &'static str,
+) -> Result<Known, Unread> {
+    let fee = TransferFee {
+        basis_points: data.u16()?,
+        maximum: data.u64()?,
+        epoch: None,
+    };
+    let state = MintState {
+        transfer_fee: Some(Some(fee)),
+        ..MintState::default()
+    };
+    of_mint(instruction, name, state)
+}
+
+fn transfer_hook(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Result<Known, Unread> {
+    let name = match data.u8()? {
+        0 => {
+            // Who may change the hook.
+            data.key()?;
+            "initialize_transfer_hook"
+        }
+        1 => "update_transfer_hook",
+        _ => return Err(Unread::Unknown),
+    };
+    let state = MintState {
+        transfer_hook: Some(data.nonzero_key()?),
+        ..MintState::default()
+    };
+    of_mint(instruction, name, state)
 }
 
 /// The kinds are older than the names, and stay as they are stored.
@@ -257,16 +307,28 @@ fn confidential(
     })
 }
 
-/// Instructions of the metadata and group interfaces, which Token-2022 implements: eight bytes name them.
-fn interface(data: &[u8]) -> Result<Known, Unread> {
-    let Some(name) = data.first_chunk::<8>() else {
+/// Instructions of the metadata and group interfaces, which Token-2022 implements: eight bytes name them. The account with
+/// the metadata is the mint itself.
+fn interface(instruction: &Instruction<'_>) -> Result<Known, Unread> {
+    let Some((name, rest)) = instruction.data.split_first_chunk::<8>() else {
         return Err(Unread::Unknown);
     };
+    let mut rest = Reader::new(rest);
     Known::named(match name {
-        [210, 225, 30, 162, 88, 184, 77, 141] => "initialize_token_metadata",
-        [221, 233, 49, 45, 181, 202, 220, 200] => "update_token_metadata_field",
+        [210, 225, 30, 162, 88, 184, 77, 141] => {
+            return initialize_metadata(instruction, &mut rest);
+        }
+        [221, 233, 49, 45, 181, 202, 220, 200] => {
+            return update_metadata_field(instruction, &mut rest);
+        }
         [234, 18, 32, 56, 89, 141, 37, 181] => "remove_token_metadata_key",
-        [215, 228, 166, 228, 84, 100, 86, 123] => "update_token_metadata_authority",
+        [215, 228, 166, 228, 84, 100, 86, 123] => {
+            let state = MintState {
+                metadata_authority: Some(rest.nonzero_key()?),
+                ..MintState::default()
+            };
+            return of_mint(instruction, "update_token_metadata_authority", state);
+        }
         [250, 166, 180, 250, 13, 12, 184, 70] => "emit_token_metadata",
         [121, 113, 108, 39, 54, 51, 0, 4] => "initialize_token_group",
         [108, 37, 171, 143, 248, 30, 18, 110] => "update_token_group_max_size",
@@ -274,4 +336,40 @@ fn interface(data: &[u8]) -> Result<Known, Unread> {
         [152, 32, 222, 176, 223, 237, 116, 134] => "initialize_token_group_member",
         _ => return Err(Unread::Unknown),
     })
+}
+
+fn initialize_metadata(
+    instruction: &Instruction<'_>,
+    data: &mut Reader<'_>,
+) -> Result<Known, Unread> {
+    let name = "initialize_token_metadata";
+    let statement = MintStatement {
+        name,
+        mint: instruction.account(0)?,
+        metadata_authority: Some(instruction.account(1)?),
+        state: MintState {
+            name: Some(data.text()?),
+            symbol: Some(data.text()?),
+            uri: Some(data.text()?),
+            ..MintState::default()
+        },
+    };
+    Known::with(name, Effect::Mint(Box::new(statement)))
+}
+
+/// Fields that a project adds of its own are not told.
+fn update_metadata_field(
+    instruction: &Instruction<'_>,
+    data: &mut Reader<'_>,
+) -> Result<Known, Unread> {
+    let name = "update_token_metadata_field";
+    let mut state = MintState::default();
+    match data.u8()? {
+        0 => state.name = Some(data.text()?),
+        1 => state.symbol = Some(data.text()?),
+        2 => state.uri = Some(data.text()?),
+        3 => return Known::named(name),
+        _ => return Err(Unread::Malformed),
+    }
+    of_mint(instruction, name, state)
 }

@@ -11,6 +11,8 @@ use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
 use super::{Index, Key, TokenFlow, TokenMovement, Trace, key_of_base58, programs};
 
+const WRAPPED_SOL_DECIMALS: u8 = 9;
+
 /// A movement and the call that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<M> {
@@ -70,34 +72,56 @@ struct Account {
     opened: bool,
 }
 
-/// Mints of the token accounts a transaction lists, opens, or names with their mint.
+/// What a transaction tells of the mints it deals with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mints {
+    /// Mints of the token accounts that it lists, opens, or names with their mint.
+    pub of_account: BTreeMap<Index, Key>,
+    pub decimals: BTreeMap<Key, u8>,
+}
+
+/// Listed balances say a mint's decimals, and so does an instruction that the program held against the mint: one of a
+/// transaction that succeeded. Those of wrapped lamports never change.
 pub fn mints(
     trace: &Trace<'_>,
     meta: Option<&TransactionStatusMeta>,
     movements: &[Placed<TokenMovement>],
-) -> BTreeMap<Index, Key> {
-    let named = movements.iter().flat_map(|placed| {
+) -> Mints {
+    let mut mints = Mints::default();
+    let succeeded = meta.is_some_and(|meta| meta.err.is_none());
+    for placed in movements {
         let movement = placed.movement;
-        let mint = movement.mint.and_then(|mint| trace.key(mint));
-        [movement.source, movement.destination]
-            .into_iter()
-            .flatten()
-            .filter_map(move |account| Some((account, mint?)))
+        let Some(mint) = movement.mint.and_then(|mint| trace.key(mint)) else {
+            continue;
+        };
+        let accounts = [movement.source, movement.destination];
+        for account in accounts.into_iter().flatten() {
+            mints.of_account.insert(account, mint);
+        }
+        if let Some(decimals) = movement.decimals.filter(|_| succeeded) {
+            mints.decimals.insert(mint, decimals);
+        }
+    }
+    for mint in [programs::WRAPPED_SOL, programs::WRAPPED_SOL_2022] {
+        mints.decimals.insert(mint, WRAPPED_SOL_DECIMALS);
+    }
+    let listed = meta.into_iter().flat_map(|meta| {
+        meta.pre_token_balances
+            .iter()
+            .chain(&meta.post_token_balances)
     });
-    let listed = meta
-        .into_iter()
-        .flat_map(|meta| {
-            meta.pre_token_balances
-                .iter()
-                .chain(&meta.post_token_balances)
-        })
-        .filter_map(|balance| {
-            Some((
-                Index::try_from(balance.account_index).ok()?,
-                key_of_base58(&balance.mint)?,
-            ))
-        });
-    named.chain(listed).collect()
+    for balance in listed {
+        let Some(mint) = key_of_base58(&balance.mint) else {
+            continue;
+        };
+        if let Ok(account) = Index::try_from(balance.account_index) {
+            mints.of_account.insert(account, mint);
+        }
+        if let Some(decimals) = decimals(balance) {
+            mints.decimals.insert(mint, decimals);
+        }
+    }
+    mints
 }
 
 /// Fills what the balances tell, and judges. `unread`: why there may be movements beyond these, if there may.
@@ -305,6 +329,10 @@ fn set_amount(movements: &mut [Placed<TokenMovement>], nth: usize, amount: i128)
     if let Some(placed) = movements.get_mut(nth) {
         placed.movement.amount = u64::try_from(amount).ok();
     }
+}
+
+pub fn decimals(balance: &TokenBalance) -> Option<u8> {
+    u8::try_from(balance.ui_token_amount.as_ref()?.decimals).ok()
 }
 
 /// The raw amount; the floating one beside it is never read.

@@ -9,7 +9,7 @@ use super::{
     fees::{self, Fees},
     lamport_flow, log, programs,
     swap::{self, Swap},
-    token_flow::{self, Identity, Placed},
+    token_flow::{self, Identity, Mints, Placed},
 };
 
 /// See the module.
@@ -22,6 +22,8 @@ pub struct Decoded {
     pub swaps: Vec<Swap>,
     /// Mints of token accounts, as far as the transaction names them.
     pub mints: BTreeMap<Index, Key>,
+    /// Decimals of mints, as far as it tells them.
+    pub decimals: BTreeMap<Key, u8>,
     pub token_identity: Identity,
     pub fees: Fees,
 }
@@ -42,7 +44,10 @@ pub fn decode(
     });
     let unread = unread(trace, meta, &readings);
     let token_identity = token_flow::settle(trace, meta, &mut tokens, unread);
-    let mints = token_flow::mints(trace, meta, &tokens);
+    let Mints {
+        of_account: mints,
+        decimals,
+    } = token_flow::mints(trace, meta, &tokens);
     lamport_flow::settle(meta, &mut lamports, &tokens, &mints);
     let logs = meta.map_or(&[][..], |meta| &meta.log_messages);
     let written = log::written(&trace.calls, logs);
@@ -54,6 +59,7 @@ pub fn decode(
         lamports,
         swaps,
         mints,
+        decimals,
         token_identity,
         fees,
     }

@@ -33,6 +33,8 @@ const KEPT: &[&str] = &[
     "account_updates",
     "rewards",
 ];
+/// Tables of which decoding makes some rows, and accounts the others.
+const PARTLY_DECODED: &[&str] = &["mint_states", "program_states"];
 
 #[derive(Row, Deserialize)]
 struct RawRow {
@@ -192,9 +194,14 @@ async fn redecode_piece(
         .iter()
         .filter(|block| !KEPT.contains(&block.table))
     {
+        let decoded = if PARTLY_DECODED.contains(&block.table) {
+            " AND source = 'instruction'"
+        } else {
+            ""
+        };
         store
             .execute(&format!(
-                "DELETE FROM {} WHERE slot IN ({within})",
+                "DELETE FROM {} WHERE slot IN ({within}){decoded}",
                 block.table
             ))
             .await?;

@@ -65,6 +65,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "decided",
         sql: include_str!("../../migrations/0010_decided.sql"),
     },
+    Migration {
+        version: 11,
+        name: "metadata",
+        sql: include_str!("../../migrations/0011_metadata.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

@@ -7,6 +7,7 @@ mod balances;
 mod decoded;
 mod lookups;
 mod raw;
+mod states;
 
 use std::collections::HashMap;
 
@@ -22,14 +23,15 @@ use super::{
     native::{Blob, Seconds, TableBlock, TableRow},
     tables::{
         AccountTransactionRow, AccountTransferRow, AccountUpdateRow, BalanceChangeRow, BlockRow,
-        InstructionRow, Key, RawTransactionRow, RewardRow, RouteRow, SignatureRow, SolTransferRow,
-        SwapRow, TokenTransferRow, TransactionRow,
+        InstructionRow, Key, MintStateRow, ProgramStateRow, RawTransactionRow, RewardRow, RouteRow,
+        SignatureRow, SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
     },
     tx_error,
 };
 use crate::decode::{Trace, decode, idl::Idls, key_of_base58};
 
 use decoded::Place;
+use states::Write;
 
 /// Declares the tables with rows of a block.
 macro_rules! block_rows {
@@ -66,6 +68,8 @@ block_rows! {
     account_transactions: AccountTransactionRow,
     account_transfers: AccountTransferRow,
     account_updates: AccountUpdateRow,
+    mint_states: MintStateRow,
+    program_states: ProgramStateRow,
     rewards: RewardRow,
 }
 
@@ -86,12 +90,9 @@ impl BlockRows {
             self.raw_transactions.push(raw::row(slot, index, update));
             self.add_transaction(slot, index, update, time, idls);
         }
-        self.account_updates.extend(
-            block
-                .accounts
-                .iter()
-                .filter_map(|update| account_update(slot, update, &index_of_signature)),
-        );
+        for update in &block.accounts {
+            self.add_account(slot, update, &index_of_signature);
+        }
         let rewards = block
             .meta
             .rewards
@@ -100,6 +101,27 @@ impl BlockRows {
             .zip(0_u32..);
         self.rewards
             .extend(rewards.map(|(reward, index)| reward_row(slot, index, reward)));
+    }
+
+    fn add_account(
+        &mut self,
+        slot: u64,
+        update: &SubscribeUpdateAccount,
+        index_of_signature: &HashMap<&[u8], u32>,
+    ) {
+        let Some(account) = &update.account else {
+            return;
+        };
+        let signature = account.txn_signature.as_deref();
+        let tx_index = signature.and_then(|signature| index_of_signature.get(signature).copied());
+        let write = Write {
+            slot,
+            tx_index,
+            account,
+        };
+        self.mint_states.extend(write.mint());
+        self.program_states.extend(write.program());
+        self.account_updates.extend(account_update(&write));
     }
 
     /// Everything of a transaction but its raw form.
@@ -149,6 +171,8 @@ impl BlockRows {
         }
         self.swaps.extend(place.swaps());
         self.routes.extend(place.routes());
+        self.mint_states.extend(place.mints());
+        self.program_states.extend(place.programs());
         if let Some(meta) = meta {
             self.balance_changes
                 .extend(balances::changes(slot, tx_index, &trace.keys, meta));
@@ -241,21 +265,13 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn account_update(
-    slot: u64,
-    update: &SubscribeUpdateAccount,
-    index_of_signature: &HashMap<&[u8], u32>,
-) -> Option<AccountUpdateRow> {
-    let account = update.account.as_ref()?;
+fn account_update(write: &Write<'_>) -> Option<AccountUpdateRow> {
+    let account = write.account;
     Some(AccountUpdateRow {
-        slot,
+        slot: write.slot,
         account: key(&account.pubkey)?,
         write_version: account.write_version,
-        tx_index: account
-            .txn_signature
-            .as_ref()
-            .and_then(|signature| index_of_signature.get(signature.as_slice()))
-            .copied(),
+        tx_index: write.tx_index,
         lamports: account.lamports,
         owner: key(&account.owner)?,
         executable: account.executable,

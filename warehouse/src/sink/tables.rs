@@ -138,6 +138,8 @@ table_row! {
         user: Option<Key>,
         mint_in: Option<Key>,
         mint_out: Option<Key>,
+        decimals_in: Option<u8>,
+        decimals_out: Option<u8>,
         amount_in: Option<u64>,
         amount_out: Option<u64>,
         evidence: &'static str,
@@ -157,6 +159,8 @@ table_row! {
         user: Option<Key>,
         mint_in: Option<Key>,
         mint_out: Option<Key>,
+        decimals_in: Option<u8>,
+        decimals_out: Option<u8>,
         amount_in: Option<u64>,
         amount_out: Option<u64>,
         evidence: &'static str,
@@ -223,6 +227,59 @@ table_row! {
         executable: bool,
         rent_epoch: u64,
         data: Blob,
+    }
+}
+
+table_row! {
+    MintStateRow in "mint_states" {
+        mint: Key,
+        slot: u64,
+        tx_index: Option<u32>,
+        path: Option<u32>,
+        event_index: u16,
+        write_version: Option<u64>,
+        source: &'static str,
+        instruction: &'static str,
+        states: Vec<&'static str>,
+        program: Option<Key>,
+        decimals: Option<u8>,
+        supply: Option<u64>,
+        mint_authority: Option<Key>,
+        freeze_authority: Option<Key>,
+        close_authority: Option<Key>,
+        permanent_delegate: Option<Key>,
+        transfer_hook: Option<Key>,
+        transfer_fee_basis_points: Option<u16>,
+        transfer_fee_maximum: Option<u64>,
+        transfer_fee_epoch: Option<u64>,
+        extensions: Vec<u16>,
+        name: Option<String>,
+        symbol: Option<String>,
+        uri: Option<String>,
+        metadata_authority: Option<Key>,
+        metadata_mutable: Option<bool>,
+        decoder_version: u16,
+    }
+}
+
+table_row! {
+    ProgramStateRow in "program_states" {
+        account: Key,
+        slot: u64,
+        tx_index: Option<u32>,
+        path: Option<u32>,
+        write_version: Option<u64>,
+        source: &'static str,
+        instruction: &'static str,
+        states: Vec<&'static str>,
+        loader: Key,
+        program: Option<Key>,
+        programdata: Option<Key>,
+        deployed_slot: Option<u64>,
+        upgrade_authority: Option<Key>,
+        data_length: Option<u64>,
+        closed: Option<bool>,
+        decoder_version: u16,
     }
 }
 

@@ -4,7 +4,10 @@ use serde_json::Value;
 use solana_message::{AccountKeys, compiled_instruction::CompiledInstruction};
 use solana_pubkey::Pubkey;
 use solana_transaction_status::parse_instruction;
-use warehouse::decode::{Decoded, Effect, Index, Reading, TokenFlow, Trace};
+use warehouse::decode::{
+    Decoded, Effect, Index, Key, Reading, TokenFlow, Trace,
+    mint::{MintState, Said},
+};
 
 use super::Tally;
 
@@ -138,10 +141,54 @@ fn differs(trace: &Trace<'_>, reading: &Reading, parsed: &Value) -> Option<Strin
                         ))
             }
             Effect::Swap(_) | Effect::SwapEvent(_) => true,
+            Effect::Mint(statement) => {
+                account(Some(statement.mint), &["mint", "metadata"])
+                    && mint_agrees(&statement.state, info)
+            }
+            Effect::Program(statement) => {
+                let authority = statement
+                    .upgrade_authority
+                    .map(|authority| authority.and_then(key));
+                account(statement.program, &["programAccount"])
+                    && account(
+                        Some(statement.programdata),
+                        &["programDataAccount", "account"],
+                    )
+                    && authority.is_none_or(|authority| {
+                        let told = info["newAuthority"].as_str().or(info["authority"].as_str());
+                        authority.is_none() || told == authority.as_deref()
+                    })
+                    && statement.data_length == info["maxDataLen"].as_u64()
+            }
         };
         if !same {
             return Some(format!("{effect:?}"));
         }
     }
     None
+}
+
+/// Whatever the statement says of a mint, `jsonParsed` says too.
+fn mint_agrees(state: &MintState, info: &Value) -> bool {
+    let key = |said: Said<Key>, names: &[&str]| {
+        let told = names.iter().find_map(|name| info[*name].as_str());
+        said.is_none_or(|said| told == said.map(|key| bs58::encode(key).into_string()).as_deref())
+    };
+    let text = |said: &Option<String>, name: &str| {
+        let told = info[name].as_str().or(info["value"].as_str());
+        said.as_deref().is_none_or(|said| told == Some(said))
+    };
+    let fee = state.transfer_fee.flatten().is_none_or(|fee| {
+        info["transferFeeBasisPoints"] == fee.basis_points && info["maximumFee"] == fee.maximum
+    });
+    fee && state.decimals.map(u64::from) == info["decimals"].as_u64()
+        && key(state.mint_authority, &["mintAuthority", "newAuthority"])
+        && key(state.freeze_authority, &["freezeAuthority", "newAuthority"])
+        && key(state.close_authority, &["newAuthority"])
+        && key(state.permanent_delegate, &["delegate", "newAuthority"])
+        && key(state.transfer_hook, &["programId"])
+        && key(state.metadata_authority, &["newAuthority"])
+        && text(&state.name, "name")
+        && text(&state.symbol, "symbol")
+        && text(&state.uri, "uri")
 }

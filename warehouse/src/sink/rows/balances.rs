@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use event_schema::proto::confirmed_block::{TokenBalance, TransactionStatusMeta};
 
 use crate::{
-    decode::{key_of_base58, token_flow::amount},
+    decode::{
+        key_of_base58,
+        token_flow::{amount, decimals},
+    },
     sink::tables::{BalanceChangeRow, Key},
 };
 
@@ -111,10 +114,7 @@ fn tokens(
             account: *keys.get(usize::try_from(index).ok()?)?,
             mint: Some(key_of_base58(mint)?),
             owner: key_of_base58(&either.owner),
-            decimals: either
-                .ui_token_amount
-                .as_ref()
-                .and_then(|amount| u8::try_from(amount.decimals).ok()),
+            decimals: decimals(either),
             pre,
             post,
             delta: i128::from(post.unwrap_or(0)) - i128::from(pre.unwrap_or(0)),

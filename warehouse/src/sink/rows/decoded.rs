@@ -27,16 +27,20 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn key(&self, index: Option<Index>) -> Option<Key> {
+    pub(super) fn key(&self, index: Option<Index>) -> Option<Key> {
         index.and_then(|index| self.trace.key(index))
     }
 
-    fn path(&self, call: usize) -> u32 {
+    fn decimals(&self, mint: Option<Key>) -> Option<u8> {
+        self.decoded.decimals.get(&mint?).copied()
+    }
+
+    pub(super) fn path(&self, call: usize) -> u32 {
         self.trace.calls.get(call).map_or(0, |call| call.path)
     }
 
     /// Every call that was decoded belongs to a known program.
-    fn program(&self, call: usize) -> Option<&'static Program> {
+    pub(super) fn program(&self, call: usize) -> Option<&'static Program> {
         self.trace
             .calls
             .get(call)
@@ -89,6 +93,10 @@ impl Place<'_> {
             let (movement, program) = (placed.movement, self.program(placed.call)?);
             // A plain transfer names no mint; the balances of either side do, when the transaction lists them.
             let of_account = |index: Option<Index>| self.decoded.mints.get(&index?).copied();
+            let mint = self
+                .key(movement.mint)
+                .or_else(|| of_account(movement.source))
+                .or_else(|| of_account(movement.destination));
             Some(TokenTransferRow {
                 slot: self.slot,
                 tx_index: self.tx_index,
@@ -96,15 +104,12 @@ impl Place<'_> {
                 event_index: placed.event_index,
                 kind: movement.kind,
                 program: program.id,
-                mint: self
-                    .key(movement.mint)
-                    .or_else(|| of_account(movement.source))
-                    .or_else(|| of_account(movement.destination)),
+                mint,
                 source: self.key(movement.source),
                 destination: self.key(movement.destination),
                 authority: self.key(movement.authority),
                 amount: movement.amount,
-                decimals: movement.decimals,
+                decimals: movement.decimals.or_else(|| self.decimals(mint)),
                 fee: movement.fee,
                 success: self.success,
                 decoder_version: program.version,
@@ -155,6 +160,8 @@ impl Place<'_> {
                 user: self.trace.key(swap.shape.user),
                 mint_in: swap.mint_in,
                 mint_out: swap.mint_out,
+                decimals_in: self.decimals(swap.mint_in),
+                decimals_out: self.decimals(swap.mint_out),
                 amount_in: swap.amount_in,
                 amount_out: swap.amount_out,
                 evidence: swap.evidence.word(),
@@ -179,6 +186,8 @@ impl Place<'_> {
                 user: self.trace.key(swap.shape.user),
                 mint_in: swap.mint_in,
                 mint_out: swap.mint_out,
+                decimals_in: self.decimals(swap.mint_in),
+                decimals_out: self.decimals(swap.mint_out),
                 amount_in: swap.amount_in,
                 amount_out: swap.amount_out,
                 evidence: swap.evidence.word(),
