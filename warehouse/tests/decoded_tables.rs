@@ -473,6 +473,15 @@ async fn recorded_blocks_give_the_rows_that_the_decoders_say() {
             "SELECT countIf(token_identity = 'broken' OR lamport_identity = 'broken') FROM transactions",
             0,
         ),
+        // No pair without decimals, whatever was seen of its mints, and they are those of the balances.
+        (
+            "SELECT countIf(mint_in IS NOT NULL AND decimals_in IS NULL OR mint_out IS NOT NULL AND decimals_out IS NULL) FROM (SELECT mint_in, mint_out, decimals_in, decimals_out FROM swaps_finalized UNION ALL SELECT mint_in, mint_out, decimals_in, decimals_out FROM routes_finalized)",
+            0,
+        ),
+        (
+            "SELECT countIf(b.decimals != t.decimals) FROM token_transfers AS t INNER JOIN (SELECT DISTINCT mint, decimals FROM balance_changes WHERE mint IS NOT NULL) AS b ON b.mint = t.mint WHERE t.success = true",
+            0,
+        ),
         // What came in or went out is there to be summed, and every trade has its candle.
         (
             "SELECT toInt64(sum(trades)) - (SELECT count() FROM trades) FROM candles_1m",

@@ -161,22 +161,37 @@ pub fn block_of(
     fork: u8,
     transactions: Vec<SubscribeUpdateTransactionInfo>,
 ) -> Vec<NewRecord> {
-    let count = transactions.len() as u64;
-    let mut values = vec![(
-        Kind::Account,
+    let account = SubscribeUpdateAccountInfo {
+        pubkey: vec![1; 32],
+        lamports: slot,
+        owner: vec![0; 32],
+        data: b"\n\n".to_vec(),
+        write_version: slot,
+        ..SubscribeUpdateAccountInfo::default()
+    };
+    block_with(topics, slot, fork, vec![account], transactions)
+}
+
+/// All records of a published block with these writes and transactions.
+pub fn block_with(
+    topics: &Topics,
+    slot: u64,
+    fork: u8,
+    accounts: Vec<SubscribeUpdateAccountInfo>,
+    transactions: Vec<SubscribeUpdateTransactionInfo>,
+) -> Vec<NewRecord> {
+    let counts = (transactions.len() as u64, accounts.len() as u64);
+    let write = |account| {
         update(UpdateOneof::Account(SubscribeUpdateAccount {
             slot,
-            account: Some(SubscribeUpdateAccountInfo {
-                pubkey: vec![1; 32],
-                lamports: slot,
-                owner: vec![0; 32],
-                data: b"\n\n".to_vec(),
-                write_version: slot,
-                ..SubscribeUpdateAccountInfo::default()
-            }),
+            account: Some(account),
             ..SubscribeUpdateAccount::default()
-        })),
-    )];
+        }))
+    };
+    let writes = accounts
+        .into_iter()
+        .map(|account| (Kind::Account, write(account)));
+    let mut values: Vec<_> = writes.collect();
     values.extend(transactions.into_iter().map(|transaction| {
         (
             Kind::Transaction,
@@ -202,8 +217,8 @@ pub fn block_of(
         blockhash: blockhash(slot, fork).0.to_vec(),
         parent_slot: slot.saturating_sub(1),
         parent_blockhash: vec![0; 32],
-        transactions: count,
-        accounts: 1,
+        transactions: counts.0,
+        accounts: counts.1,
         ..CanonicalSeal::default()
     };
     values.push((Kind::Seal, seal.encode_to_vec()));
