@@ -298,6 +298,7 @@ async fn readers_are_answered() {
     sample_answers::fees(&bed).await;
     sample_answers::tokens_and_balances(&bed).await;
     sample_answers::trades(&bed).await;
+    sample_answers::mints_and_programs(&bed).await;
     sample_answers::lookups::agree(&bed).await;
     let door = bed.door.url();
     tokio::task::spawn_blocking(move || from_a_terminal(&door))

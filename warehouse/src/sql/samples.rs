@@ -177,6 +177,9 @@ samples! {
     "42-storage",
     "43-my-queries",
     "44-transfers-of-an-account",
+    "45-mint",
+    "46-upgraded-programs",
+    "47-swap-volume-in-tokens",
 }
 
 #[cfg(test)]

@@ -211,3 +211,59 @@ pub async fn trades(bed: &Bed) {
     )
     .await;
 }
+
+/// Of the made accounts and instructions, and never of the abandoned block.
+pub async fn mints_and_programs(bed: &Bed) {
+    let of = |key| bs58::encode(key).into_string();
+    let columns = [
+        "name",
+        "symbol",
+        "metadata_source",
+        "decimals",
+        "supply",
+        "supply_whole",
+        "mint_authority",
+        "permanent_delegate",
+        "slot",
+    ];
+    let expected = format!(
+        "USD Coin USDC metaplex 6 7500000000 7500 {} \\N {}",
+        of([61; 32]),
+        made::TRADES
+    );
+    bed.expect("mint", &columns, &[expected]).await;
+    let columns = [
+        "slot",
+        "tx_index",
+        "instruction",
+        "program",
+        "name",
+        "authority",
+        "authority_stated",
+    ];
+    let program = of(made::PROGRAM);
+    let expected = [
+        format!("120 8 upgrade {program} whirlpool {} 1", of(made::TRADER)),
+        format!("120 9 set_authority {program} whirlpool \\N 1"),
+    ];
+    bed.expect("upgraded-programs", &columns, &expected).await;
+    let columns = [
+        "protocol",
+        "symbol_in",
+        "symbol_out",
+        "swaps",
+        "volume_in",
+        "volume_out",
+        "unknown",
+    ];
+    let expected = [
+        "raydium_amm USDC \\N 5 2865 19 0",
+        "raydium_amm \\N USDC 1 10 1530 0",
+    ];
+    bed.expect(
+        "swap-volume-in-tokens",
+        &columns,
+        &expected.map(str::to_owned),
+    )
+    .await;
+}

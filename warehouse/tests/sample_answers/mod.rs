@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chain_blocks::ChainBlock;
 
-pub use assets::{tokens_and_balances, trades};
+pub use assets::{mints_and_programs, tokens_and_balances, trades};
 
 use crate::{
     Bed,

@@ -9,7 +9,9 @@ use event_schema::{
             Reward, Rewards, TokenBalance, Transaction, TransactionStatusMeta, UiTokenAmount,
             UnixTimestamp,
         },
-        geyser::{SubscribeUpdateBlockMeta, SubscribeUpdateTransactionInfo},
+        geyser::{
+            SubscribeUpdateAccountInfo, SubscribeUpdateBlockMeta, SubscribeUpdateTransactionInfo,
+        },
     },
 };
 use warehouse::decode::{Key, programs};
@@ -24,6 +26,9 @@ pub const TRADER: Key = [21; 32];
 const OTHER: Key = [22; 32];
 /// The token account that is closed.
 pub const CLOSED: Key = [24; 32];
+/// A program, and the account with its code.
+pub const PROGRAM: Key = programs::WHIRLPOOL;
+pub const CODE: Key = [25; 32];
 /// Is credited the fees of every made block.
 pub const LEADER: Key = [23; 32];
 
@@ -107,7 +112,11 @@ fn transaction(
             mint: bs58::encode(held.mint).into_string(),
             owner: bs58::encode(held.owner).into_string(),
             ui_token_amount: Some(UiTokenAmount {
-                decimals: 6,
+                decimals: if held.mint == programs::WRAPPED_SOL {
+                    9
+                } else {
+                    6
+                },
                 amount: amount.to_string(),
                 ..UiTokenAmount::default()
             }),
@@ -299,7 +308,8 @@ fn block(
     }
 }
 
-/// One buys, another buys, the first buys again and sells; a route; a stake; a token account that is filled, emptied and closed.
+/// One buys, another buys, the first buys again and sells; a route; a stake; a token account that is filled, emptied and closed; a
+/// program that is upgraded for the last time.
 pub fn trades() -> ChainBlock {
     let parts = [
         (TRADER, swap(TRADER, 10_000_000_000, 1_500_000_000, true)),
@@ -310,6 +320,8 @@ pub fn trades() -> ChainBlock {
         (TRADER, delegation()),
         (OTHER, giving()),
         (OTHER, closing()),
+        (TRADER, upgrade()),
+        (TRADER, renunciation()),
     ];
     let transactions = (0..)
         .zip(parts)
@@ -323,6 +335,71 @@ fn delegation() -> (Call, Vec<Held>) {
         Call::new(programs::STAKE, &accounts, 2_u32.to_le_bytes().to_vec()),
         Vec::new(),
     )
+}
+
+fn upgrade() -> (Call, Vec<Held>) {
+    let [rent, clock] = [[51; 32], [52; 32]];
+    let accounts = [CODE, PROGRAM, [53; 32], TRADER, rent, clock, TRADER];
+    let data = 3_u32.to_le_bytes().to_vec();
+    (
+        Call::new(programs::LOADER_UPGRADEABLE, &accounts, data),
+        Vec::new(),
+    )
+}
+
+fn renunciation() -> (Call, Vec<Held>) {
+    let data = 4_u32.to_le_bytes().to_vec();
+    (
+        Call::new(programs::LOADER_UPGRADEABLE, &[CODE, TRADER], data),
+        Vec::new(),
+    )
+}
+
+/// Writes of a block beside that of [`WATCHED`]: the mint of USDC, and what Metaplex's program says of it. An abandoned block says
+/// otherwise.
+pub fn writes(slot: u64) -> Vec<SubscribeUpdateAccountInfo> {
+    let (supply, name) = match slot {
+        TRADES => (7_500_000_000_u64, "USD Coin"),
+        ABANDONED => (1, "Not it"),
+        _ => return Vec::new(),
+    };
+    let mint = [
+        &1_u32.to_le_bytes()[..],
+        &[61; 32],
+        &supply.to_le_bytes(),
+        &[6, 1],
+        &1_u32.to_le_bytes(),
+        &[62; 32],
+    ]
+    .concat();
+    let text = |text: &str, filled_to: usize| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize(filled_to, 0);
+        [&(filled_to as u32).to_le_bytes()[..], &bytes].concat()
+    };
+    let metadata = [
+        &[4][..],
+        &[63; 32],
+        &USDC,
+        &text(name, 32),
+        &text("USDC", 10),
+        &text("", 200),
+        // No royalties, no creators, not sold, mutable.
+        &[0, 0, 0, 0, 1],
+    ]
+    .concat();
+    let write = |pubkey: Key, owner: Key, data, place| SubscribeUpdateAccountInfo {
+        pubkey: pubkey.to_vec(),
+        lamports: 1,
+        owner: owner.to_vec(),
+        data,
+        write_version: slot * 10 + place,
+        ..SubscribeUpdateAccountInfo::default()
+    };
+    vec![
+        write(USDC, programs::TOKEN, mint, 1),
+        write([64; 32], programs::METAPLEX_METADATA, metadata, 2),
+    ]
 }
 
 fn giving() -> (Call, Vec<Held>) {

@@ -92,7 +92,7 @@ fn record(
     }
 }
 
-/// All records of a published block, and one write of an account that holds the slot's number in lamports.
+/// All records of a published block, and writes of accounts: one that holds the slot's number in lamports, and the made ones.
 pub fn records(topics: &Topics, block: &ChainBlock) -> Vec<NewRecord> {
     let slot = block.slot.0;
     let write = SubscribeUpdateAccountInfo {
@@ -103,11 +103,17 @@ pub fn records(topics: &Topics, block: &ChainBlock) -> Vec<NewRecord> {
         write_version: slot,
         ..SubscribeUpdateAccountInfo::default()
     };
-    let account = SubscribeUpdateAccount {
-        slot,
-        account: Some(write),
-        ..SubscribeUpdateAccount::default()
-    };
+    let mut writes = vec![write];
+    writes.extend(made::writes(slot));
+    let accounts = writes.len() as u64;
+    let writes = writes.into_iter().map(|account| {
+        let value = UpdateOneof::Account(SubscribeUpdateAccount {
+            slot,
+            account: Some(account),
+            ..SubscribeUpdateAccount::default()
+        });
+        (Kind::Account, update(value))
+    });
     let transactions = block.transactions.iter().map(|transaction| {
         let transaction = Some(transaction.clone());
         let value = UpdateOneof::Transaction(SubscribeUpdateTransaction { slot, transaction });
@@ -121,20 +127,17 @@ pub fn records(topics: &Topics, block: &ChainBlock) -> Vec<NewRecord> {
             .parent_blockhash
             .map_or(vec![0; 32], |hash| hash.0.to_vec()),
         transactions: block.transactions.len() as u64,
-        accounts: 1,
+        accounts,
         sources: vec!["validator/0".into()],
         ..CanonicalSeal::default()
     };
-    let values = [(Kind::Account, update(UpdateOneof::Account(account)))]
-        .into_iter()
-        .chain(transactions)
-        .chain([
-            (
-                Kind::BlockMeta,
-                update(UpdateOneof::BlockMeta(block.meta.clone())),
-            ),
-            (Kind::Seal, seal.encode_to_vec()),
-        ]);
+    let values = writes.chain(transactions).chain([
+        (
+            Kind::BlockMeta,
+            update(UpdateOneof::BlockMeta(block.meta.clone())),
+        ),
+        (Kind::Seal, seal.encode_to_vec()),
+    ]);
     values
         .zip(0..)
         .map(|((kind, value), index)| {
