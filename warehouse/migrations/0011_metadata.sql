@@ -70,7 +70,7 @@ ALTER TABLE routes
     ADD COLUMN IF NOT EXISTS decimals_in Nullable(UInt8) COMMENT 'Decimals of mint_in, as the transaction tells them; NULL where it does not' AFTER mint_out,
     ADD COLUMN IF NOT EXISTS decimals_out Nullable(UInt8) COMMENT 'Decimals of mint_out, as the transaction tells them; NULL where it does not' AFTER decimals_in;
 
-ALTER TABLE token_transfers COMMENT COLUMN IF EXISTS decimals 'Of the mint: as the instruction states, else as the transaction''s token balances do; NULL where neither tells';
+ALTER TABLE token_transfers COMMENT COLUMN IF EXISTS decimals 'Of the mint: as the instruction states, else as the transaction tells otherwise, by its token balances or another instruction; NULL where nothing does';
 
 CREATE OR REPLACE VIEW swaps_finalized
 COMMENT 'swaps, final and deduplicated'
