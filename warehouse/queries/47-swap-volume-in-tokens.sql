@@ -26,7 +26,7 @@ FROM
     WHERE success = true AND slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64}
     GROUP BY protocol, mint_in, mint_out
 ) AS v
-LEFT JOIN (SELECT toNullable(mint) AS mint, symbol FROM mints) AS i ON i.mint = v.mint_in
-LEFT JOIN (SELECT toNullable(mint) AS mint, symbol FROM mints) AS o ON o.mint = v.mint_out
+LEFT JOIN (SELECT toNullable(mint) AS mint, symbol FROM mints WHERE mint IN (SELECT arrayJoin([mint_in, mint_out]) FROM swaps WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})) AS i ON i.mint = v.mint_in
+LEFT JOIN (SELECT toNullable(mint) AS mint, symbol FROM mints WHERE mint IN (SELECT arrayJoin([mint_in, mint_out]) FROM swaps WHERE slot BETWEEN {first_slot:UInt64} AND {last_slot:UInt64})) AS o ON o.mint = v.mint_out
 ORDER BY swaps DESC, mint_in, mint_out, protocol
 LIMIT {rows:UInt32}

@@ -99,6 +99,138 @@ fn a_batch_gives_each_part_its_accounts() {
     assert_eq!(read(TOKEN, &data, &[1, 2]), Err(Unread::Malformed));
 }
 
+fn of_mint(program: Key, data: &[u8]) -> mint::MintStatement {
+    match read(program, data, &[9, 8, 7]).unwrap().effects.remove(0) {
+        Effect::Mint(statement) => *statement,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn instructions_say_parts_of_a_mint() {
+    let text = |text: &str| [&(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let made = of_mint(TOKEN, &[&[0, 6][..], &[1; 32], &[0]].concat());
+    assert_eq!((made.name, made.mint), ("initialize_mint", 9));
+    assert_eq!((made.state.decimals, made.state.supply), (Some(6), None));
+    assert_eq!(
+        (made.state.mint_authority, made.state.freeze_authority),
+        (Some(Some([1; 32])), Some(None))
+    );
+    for (kind, column) in [
+        (0, "mint_authority"),
+        (1, "freeze_authority"),
+        (6, "close_authority"),
+        (8, "permanent_delegate"),
+    ] {
+        for authority in [vec![0], [&[1][..], &[5; 32]].concat()] {
+            let set = of_mint(TOKEN_2022, &[&[6, kind][..], &authority].concat());
+            assert_eq!(set.state.says(), [column]);
+        }
+    }
+    // Of a token account.
+    assert_eq!(read(TOKEN, &[6, 2, 0], &[9, 8]).unwrap().effects, []);
+    let fee = [
+        &[26, 0, 0, 0][..],
+        &250_u16.to_le_bytes(),
+        &7_u64.to_le_bytes(),
+    ]
+    .concat();
+    let later = [&[26, 5][..], &250_u16.to_le_bytes(), &7_u64.to_le_bytes()].concat();
+    for data in [fee, later] {
+        let fee = of_mint(TOKEN_2022, &data)
+            .state
+            .transfer_fee
+            .flatten()
+            .unwrap();
+        assert_eq!((fee.basis_points, fee.maximum, fee.epoch), (250, 7, None));
+    }
+    for (data, said) in [
+        ([&[36, 0][..], &[1; 32], &[3; 32]].concat(), Some([3; 32])),
+        ([&[36, 1][..], &[0; 32]].concat(), None),
+    ] {
+        assert_eq!(of_mint(TOKEN_2022, &data).state.transfer_hook, Some(said));
+    }
+    let names = [text("A Coin"), text("AC"), text("https://x")].concat();
+    let named = of_mint(
+        TOKEN_2022,
+        &[&[210, 225, 30, 162, 88, 184, 77, 141][..], &names].concat(),
+    );
+    assert_eq!((named.mint, named.metadata_authority), (9, Some(8)));
+    assert_eq!(
+        (named.state.name.as_deref(), named.state.uri.as_deref()),
+        (Some("A Coin"), Some("https://x"))
+    );
+    let field = |field: u8| {
+        [
+            &[221, 233, 49, 45, 181, 202, 220, 200, field][..],
+            &text("B"),
+        ]
+        .concat()
+    };
+    assert_eq!(
+        of_mint(TOKEN_2022, &field(1)).state.symbol.as_deref(),
+        Some("B")
+    );
+    assert_eq!(read(TOKEN_2022, &field(3), &[9, 8]).unwrap().effects, []);
+}
+
+#[test]
+fn instructions_say_parts_of_a_program() {
+    let said = |data: &[u8], accounts: &[Index]| {
+        let known = read(programs::LOADER_UPGRADEABLE, data, accounts).unwrap();
+        known.effects.into_iter().find_map(|effect| match effect {
+            Effect::Program(statement) => Some(statement),
+            _ => None,
+        })
+    };
+    let deployed = said(
+        &[&[2, 0, 0, 0][..], &500_u64.to_le_bytes()].concat(),
+        &[0, 1, 2, 3, 4, 5, 6, 7],
+    );
+    let deployed = deployed.unwrap();
+    assert_eq!((deployed.program, deployed.programdata), (Some(2), 1));
+    assert_eq!((deployed.data_length, deployed.deploys), (Some(500), true));
+    let upgraded = said(&[3, 0, 0, 0], &[0, 1, 2, 3, 4, 5, 6]).unwrap();
+    assert_eq!((upgraded.program, upgraded.programdata), (Some(1), 0));
+    assert_eq!(upgraded.upgrade_authority, Some(Some(6)));
+    let renounced = said(&[4, 0, 0, 0], &[0, 1]).unwrap();
+    assert_eq!(
+        (renounced.program, renounced.upgrade_authority),
+        (None, Some(None))
+    );
+    let closed = said(&[5, 0, 0, 0], &[0, 1, 2, 3]).unwrap();
+    assert_eq!((closed.program, closed.closed), (Some(3), Some(true)));
+    assert_eq!(said(&[5, 0, 0, 0], &[0, 1, 2]), None, "a buffer");
+}
+
+#[test]
+fn decimals_are_those_of_balances_or_of_what_the_program_checked() {
+    let checked = [&[12][..], &5_u64.to_le_bytes(), &[9]].concat();
+    let of = |fails: bool, listed: bool| {
+        let (mut message, mut meta) = alone(TOKEN, &checked, MINT, [100, 0], [95, 5]);
+        message.instructions[0].accounts = vec![1, 3, 2, 0];
+        // Other decimals than the instruction's, to tell them apart.
+        for balance in meta
+            .pre_token_balances
+            .iter_mut()
+            .chain(&mut meta.post_token_balances)
+        {
+            balance.ui_token_amount.as_mut().unwrap().decimals = 6;
+        }
+        if !listed {
+            meta.pre_token_balances.clear();
+            meta.post_token_balances.clear();
+        }
+        meta.err = fails.then(TransactionError::default);
+        let decimals = decoded(&message, &meta).decimals;
+        assert_eq!(decimals.get(&WRAPPED_SOL), Some(&9));
+        decimals.get(&MINT).copied()
+    };
+    assert_eq!((of(false, true), of(true, true)), (Some(6), Some(6)));
+    // What a failed instruction claims is no fact.
+    assert_eq!((of(false, false), of(true, false)), (Some(9), None));
+}
+
 #[test]
 fn what_cannot_be_read_says_why() {
     assert_eq!(read(TOKEN, &[3, 1, 2], &[1, 2, 3]), Err(Unread::Malformed));

@@ -99,7 +99,8 @@ fn transfer_fee(instruction: &Instruction<'_>, data: &mut Reader<'_>) -> Result<
     match data.u8()? {
         0 => {
             // Who may change the fee, and who may take what is withheld.
-            (data.optional_key()?, data.optional_key()?);
+            data.optional_key()?;
+            data.optional_key()?;
             set_fee(instruction, data, "initialize_transfer_fee_config")
         }
         1 => known(TokenMovement {

@@ -201,6 +201,7 @@ fn an_inner_transfer_gives_every_row_it_should() {
         Some([99; 32]),
         "a plain transfer's mint comes from the balances"
     );
+    assert_eq!(moved.decimals, Some(6), "and so do its decimals");
     let deltas: Vec<_> = rows
         .balance_changes
         .iter()
@@ -254,6 +255,109 @@ fn unknown_is_never_zero() {
     }
     let rows_of_lost_key = rows(&block(100, vec![lost_key]));
     assert_eq!(rows_of_lost_key.transactions[0].instructions_unresolved, 1);
+}
+
+/// A transaction that makes a mint by one batch: first its decimals and authorities, then nobody may freeze.
+fn creation() -> SubscribeUpdateTransactionInfo {
+    let mut update = transfer();
+    let message = update
+        .transaction
+        .as_mut()
+        .unwrap()
+        .message
+        .as_mut()
+        .unwrap();
+    let made = [&[20, 4][..], &[7; 32], &[1], &[8; 32]].concat();
+    let frozen_no_more = [6, 1, 0];
+    message.instructions = vec![CompiledInstruction {
+        program_id_index: 3,
+        accounts: vec![1, 1, 0],
+        data: [
+            &[255, 1, made.len() as u8][..],
+            &made,
+            &[2, 3],
+            &frozen_no_more,
+        ]
+        .concat(),
+    }];
+    update.meta.as_mut().unwrap().inner_instructions.clear();
+    update
+}
+
+#[test]
+fn a_mint_is_told_by_the_instructions_that_make_it() {
+    let told = rows(&block(100, vec![creation()]));
+    let [made, frozen_no_more] = told.mint_states.as_slice() else {
+        panic!("{:?}", told.mint_states);
+    };
+    assert_eq!(
+        (made.mint, made.instruction, made.event_index, made.decimals),
+        ([2; 32], "initialize_mint2", 0, Some(4))
+    );
+    assert_eq!(
+        (
+            made.mint_authority,
+            made.freeze_authority,
+            made.write_version
+        ),
+        (Some([7; 32]), Some([8; 32]), None)
+    );
+    assert_eq!(
+        made.states,
+        ["decimals", "mint_authority", "freeze_authority"]
+    );
+    assert_eq!(
+        (
+            frozen_no_more.event_index,
+            frozen_no_more.freeze_authority,
+            frozen_no_more.states.as_slice()
+        ),
+        (1, None, &["freeze_authority"][..]),
+        "that there is none is said"
+    );
+    // What failed, and what nobody knows the end of, says nothing.
+    for status in [true, false] {
+        let mut update = creation();
+        if status {
+            update.meta.as_mut().unwrap().err = Some(TransactionError { err: vec![0] });
+        } else {
+            update.meta = None;
+        }
+        assert!(rows(&block(100, vec![update])).mint_states.is_empty());
+    }
+}
+
+#[test]
+fn writes_say_which_transaction_made_them() {
+    let mut block = block(100, vec![transfer()]);
+    let mint = [&[0; 36][..], &5_u64.to_le_bytes(), &[2, 1], &[0; 36]].concat();
+    for signature in [Some(vec![9; 64]), None] {
+        block.accounts.push(SubscribeUpdateAccount {
+            account: Some(event_schema::proto::geyser::SubscribeUpdateAccountInfo {
+                pubkey: vec![2; 32],
+                owner: crate::decode::programs::TOKEN.to_vec(),
+                data: mint.clone(),
+                write_version: 70,
+                txn_signature: signature,
+                ..Default::default()
+            }),
+            ..SubscribeUpdateAccount::default()
+        });
+    }
+    let told = rows(&block);
+    let places: Vec<_> = told
+        .mint_states
+        .iter()
+        .map(|row| (row.source, row.tx_index, row.write_version, row.supply))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("account", Some(4), Some(70), Some(5)),
+            ("account", None, Some(70), Some(5))
+        ]
+    );
+    assert_eq!(told.account_updates.len(), 2);
 }
 
 #[test]
