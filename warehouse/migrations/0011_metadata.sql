@@ -10,9 +10,9 @@ CREATE TABLE IF NOT EXISTS mint_states
     event_index UInt16 COMMENT 'Place within a batch instruction, else 0' CODEC(T64, ZSTD(1)),
     write_version Nullable(UInt64) COMMENT 'Order of writes within the validator that observed it; NULL for instructions' CODEC(Delta, ZSTD(1)),
     source LowCardinality(String) COMMENT 'account: the mint''s account after a write; metaplex: its account of Metaplex''s Token Metadata program after a write; instruction: one of a transaction that succeeded',
-    instruction LowCardinality(String) COMMENT 'Its name, as in instructions.name; empty for accounts',
+    instruction LowCardinality(String) COMMENT 'Its name, as in instructions.name, or create_metadata_account, _v2, _v3 and create of Metaplex''s program; empty for accounts',
     states Array(LowCardinality(String)) COMMENT 'Columns that this row states; NULL in one of them means that there is none, NULL elsewhere that it is not told. transfer_fee stands for the three of that name' CODEC(ZSTD(1)),
-    program LowCardinality(Nullable(FixedString(32))) COMMENT 'Token or Token-2022, raw; NULL in rows of Metaplex',
+    program LowCardinality(Nullable(FixedString(32))) COMMENT 'Token or Token-2022, raw; NULL where Metaplex''s program states it',
     decimals Nullable(UInt8) COMMENT 'Decimals',
     supply Nullable(UInt64) COMMENT 'Raw units in existence after the write' CODEC(T64, ZSTD(1)),
     mint_authority LowCardinality(Nullable(FixedString(32))) COMMENT 'May mint, raw',
@@ -136,7 +136,7 @@ AS SELECT
 FROM
 (
     -- After its transaction an account is as its write says, whatever the instructions said before.
-    SELECT *, source != 'metaplex' AS own,
+    SELECT *, program IS NOT NULL AS own,
         (slot, ifNull(tx_index, 4294967295), source != 'instruction', ifNull(write_version, 0), ifNull(path, 0), event_index) AS place
     FROM mint_states
 ) AS t

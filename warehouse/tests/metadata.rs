@@ -267,6 +267,34 @@ async fn a_recorded_creation_tells_the_mint_by_its_instructions() {
     sink.await.unwrap().unwrap();
 }
 
+/// Mints of the Token program, which have their names by Metaplex's program: as the arguments say that Pump.fun was called with. One
+/// is of Token-2022; failed creations name none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recorded_creations_name_their_mints_through_metaplex() {
+    let Some(folder) = recorded::data_folder() else {
+        eprintln!("SKIPPED: HELIOGRAPH_DATA is not set; no recorded mint was named");
+        return;
+    };
+    let all = recorded::read(&folder).transactions.into_iter();
+    let creations = all.filter(|one| {
+        one.place.starts_with("mainnet-pumpfun-create-") && !one.place.contains("2eVpZNvQYPMB")
+    });
+    let mut updates: Vec<_> = creations.map(|one| one.update).collect();
+    for (update, index) in updates.iter_mut().zip(0..) {
+        update.index = index;
+    }
+    let bed = Bed::start().await;
+    let (host, sink) = start_sink(&bed.log, &bed.door.url());
+    bed.confirm(20, Vec::new(), updates).await;
+    bed.expect(
+        "SELECT groupArray((name, symbol, decimals, metadata_source, mint_authority IS NULL AND has(known, 'mint_authority'))) FROM (SELECT * FROM mints ORDER BY name)",
+        "[('LEGO ROBOT DOG','LEDOG',6,'metaplex',1),('MOO DOG','MOODOG',6,'metaplex',1),('NYXORA','NYXORA',6,'mint',1),('Vincent le Gogh','LEGOGH',6,'metaplex',1)]",
+    )
+    .await;
+    host.request_drain();
+    sink.await.unwrap().unwrap();
+}
+
 /// Names and texts of the migrations, in their order.
 fn scripts() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");

@@ -42,7 +42,7 @@ pub const SECP256K1: Key = key("KeccakSecp256k11111111111111111111111111111");
 pub const SECP256R1: Key = key("Secp256r1SigVerify1111111111111111111111111");
 pub const WRAPPED_SOL: Key = key("So11111111111111111111111111111111111111112");
 pub const WRAPPED_SOL_2022: Key = key("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXejP");
-/// Has no reader of instructions; its accounts are read.
+/// Has no reader of its own: what it says of mints is read, and an IDL may name its instructions.
 pub const METAPLEX_METADATA: Key = key("metaqbxxUerdq28cj1RbAWkYQm3ybzjb6a8bt518x1s");
 
 pub const JUPITER: Key = key("JUP6LkbZbjS1jKKwapdHNy74zcZ3tLUZoi5QNyVTaV4");

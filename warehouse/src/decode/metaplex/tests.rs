@@ -60,6 +60,36 @@ proptest! {
     }
 }
 
+proptest! {
+    /// By the arguments of each version, all of which the program has had.
+    #[test]
+    fn creations_are_read(
+        texts in ("[a-zA-Z ]{0,12}", "[A-Z]{0,10}", "[a-z:/.]{0,60}"), creators in prop::option::of(0_u32..4),
+        collection in any::<bool>(), uses in any::<bool>(), mutable in any::<bool>(), cut in any::<prop::sample::Index>(),
+    ) {
+        let creators = creators.map_or(vec![0], |count| [&[1][..], &count.to_le_bytes(), &vec![8; CREATOR_BYTES * count as usize]].concat());
+        let (name, symbol, uri) = &texts;
+        let described = [text(name, 0), text(symbol, 0), text(uri, 0), vec![0, 0], creators].concat();
+        let optional = |there: bool, bytes: usize| if there { vec![1; 1 + bytes] } else { vec![0] };
+        let more = [optional(collection, 33), optional(uses, 17)].concat();
+        let mutable_byte = [mutable.into()];
+        for (data, places) in [
+            ([&[0][..], &described, &mutable_byte].concat(), (1, 4)),
+            ([&[16][..], &described, &more, &mutable_byte].concat(), (1, 4)),
+            ([&[33][..], &described, &more, &mutable_byte, &[0]].concat(), (1, 4)),
+            ([&[42, 0][..], &described, &[0], &mutable_byte, &[2]].concat(), (2, 5)),
+        ] {
+            let accounts = [0, 1, 2, 3, 4, 5];
+            let of = |data: &[u8]| of_instruction(&Instruction { program: &programs::METAPLEX_METADATA, data, accounts: &accounts });
+            let statement = of(&data).unwrap();
+            prop_assert_eq!((statement.mint, statement.metadata_authority), (places.0, Some(places.1)));
+            let state = statement.state;
+            prop_assert_eq!((state.name.as_ref(), state.uri.as_ref(), state.metadata_mutable), (Some(name), Some(uri), Some(mutable)));
+            let _ = of(&data[..cut.index(data.len())]);
+        }
+    }
+}
+
 #[test]
 fn lengths_beyond_the_account_are_refused() {
     let whole = account(["A", "B", "C"], false, Some(1), true);

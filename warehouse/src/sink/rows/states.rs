@@ -116,31 +116,55 @@ impl Place<'_> {
     }
 
     pub fn mints(&self) -> impl Iterator<Item = MintStateRow> {
-        self.statements().filter_map(|(stand, program, effect)| {
+        let of_programs = self.statements().filter_map(|(stand, program, effect)| {
             let Effect::Mint(statement) = effect else {
                 return None;
             };
-            let MintStatement {
-                name,
-                mint,
-                metadata_authority,
-                state,
-            } = statement.as_ref();
-            let mut state = state.clone();
-            if let Some(authority) = metadata_authority {
-                state.metadata_authority = self.key(Some(*authority)).map(Some);
-            }
+            self.mint(stand, Some(program.id), statement)
+        });
+        of_programs.chain(self.described_mints())
+    }
+
+    /// By Metaplex's program, whose instructions are nobody's effects.
+    fn described_mints(&self) -> impl Iterator<Item = MintStateRow> {
+        let calls = self.trace.calls.iter();
+        let calls = calls.filter(|_| self.success == Some(true));
+        calls.filter_map(|call| {
+            let statement = metaplex::of_instruction(&call.instruction()?)?;
             let stand = Stand {
-                instruction: name,
-                ..stand
+                slot: self.slot,
+                tx_index: Some(self.tx_index),
+                path: Some(call.path),
+                event_index: 0,
+                write_version: None,
+                source: "instruction",
+                instruction: "",
+                decoder_version: metaplex::INSTRUCTION_READER_VERSION,
             };
-            Some(mint_row(
-                stand,
-                self.key(Some(*mint))?,
-                Some(program.id),
-                state,
-            ))
+            self.mint(stand, None, &statement)
         })
+    }
+
+    fn mint(
+        &self,
+        stand: Stand,
+        program: Option<Key>,
+        statement: &MintStatement,
+    ) -> Option<MintStateRow> {
+        let mut state = statement.state.clone();
+        if let Some(authority) = statement.metadata_authority {
+            state.metadata_authority = self.key(Some(authority)).map(Some);
+        }
+        let stand = Stand {
+            instruction: statement.name,
+            ..stand
+        };
+        Some(mint_row(
+            stand,
+            self.key(Some(statement.mint))?,
+            program,
+            state,
+        ))
     }
 
     pub fn programs(&self) -> impl Iterator<Item = ProgramStateRow> {
