@@ -49,6 +49,8 @@ pub struct EngineLimits {
     pub mark_cache_mb: u64,
     /// Threads that merge parts.
     pub background_threads: u32,
+    /// Folder of the cold volume, on a slower and larger disk; empty: no cold volume.
+    pub cold_path: PathBuf,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +106,7 @@ impl Default for EngineLimits {
             memory_mb: 3_072,
             mark_cache_mb: 256,
             background_threads: 2,
+            cold_path: PathBuf::new(),
         }
     }
 }
@@ -186,6 +189,7 @@ impl DoorConfig {
                 "Write http://host:8123; for TLS put a proxy on this machine in front of the server",
             ));
         }
+        self.check_cold_path()?;
         self.check_quotas()?;
         if !is_name(&self.database) {
             return Err(ConfigError::new(
@@ -271,6 +275,32 @@ impl DoorConfig {
         Ok(())
     }
 
+    fn check_cold_path(&self) -> Result<(), ConfigError> {
+        let cold = &self.engine.cold_path;
+        let refused =
+            |problem: String, fix: &str| Err(ConfigError::new("engine.cold_path", problem, fix));
+        if cold.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if !self.upstream.url.is_empty() {
+            return refused(
+                "no engine is embedded while upstream.url is set".into(),
+                "Leave it empty, and give the server a storage policy of its own",
+            );
+        }
+        if cold.starts_with(&self.data_dir) || self.data_dir.starts_with(cold) {
+            return refused(
+                format!(
+                    "{} and data_dir {} lie in one another",
+                    cold.display(),
+                    self.data_dir.display()
+                ),
+                "Name a folder of its own, on the disk that is to hold old epochs",
+            );
+        }
+        Ok(())
+    }
+
     fn check_quotas(&self) -> Result<(), ConfigError> {
         for (index, quota) in self.quotas.iter().enumerate() {
             let repeated = self.quotas[..index]
@@ -322,6 +352,25 @@ fn cache_dir() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cold_volume_has_a_folder_of_its_own() {
+        let mut config = DoorConfig::default();
+        for (data_dir, cold_path, url, words) in [
+            ("data", "cold", "http://server:8123", "upstream.url is set"),
+            ("data", "data/cold", "", "lie in one another"),
+            ("cold/data", "cold", "", "lie in one another"),
+        ] {
+            config.data_dir = data_dir.into();
+            config.engine.cold_path = cold_path.into();
+            config.upstream.url = url.into();
+            let error = config.check().unwrap_err();
+            assert_eq!(error.field, "engine.cold_path");
+            assert!(error.problem.contains(words), "{error}");
+        }
+        config.data_dir = "data".into();
+        config.check().unwrap();
+    }
 
     #[test]
     fn defaults_are_accepted_and_open_doors_are_not() {

@@ -82,6 +82,10 @@ impl Service for WarehouseDoor {
         ),
         ("engine.mark_cache_mb", "Cache of index marks, in MiB."),
         ("engine.background_threads", "Threads that merge parts."),
+        (
+            "engine.cold_path",
+            "Folder of the cold volume, which `warehouse-archive retain` moves old epochs to; empty: none. Never take it away once used.",
+        ),
         ("limits.queries", "Statements at a time; further ones wait."),
         (
             "limits.wait_seconds",
@@ -207,6 +211,7 @@ async fn open_engine(
         idle_sessions: IDLE_SESSIONS,
         text_bytes_max: config.limits.text_bytes,
         backup_dir: Some(config.backup.dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+        cold_dir: Some(config.engine.cold_path.clone()).filter(|dir| !dir.as_os_str().is_empty()),
     };
     let (log_config, database) = (config.query_log.clone(), config.database.clone());
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<Opened> {

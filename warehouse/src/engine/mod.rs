@@ -3,6 +3,7 @@
 //! A session ([`Handle`]) runs one statement at a time. One whose settings were changed is not given back to the pool but
 //! closed: opening another costs a third of a millisecond, and no request can inherit another's settings.
 
+pub mod cold;
 pub mod ffi;
 
 use std::{
@@ -35,6 +36,8 @@ pub struct EngineOptions {
     pub text_bytes_max: usize,
     /// Folder that `BACKUP … TO File` may write to; `None`: no backups.
     pub backup_dir: Option<PathBuf>,
+    /// Folder of the cold volume; `None`: there is none.
+    pub cold_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +52,19 @@ pub enum EngineError {
     Statement { statement: String, problem: String },
     #[error("cannot use the folder {path}: {problem}")]
     Directory { path: String, problem: String },
+    #[error("engine.cold_path: {problem}")]
+    Cold { problem: String },
     #[error("the engine is closed")]
     Closed,
+}
+
+impl EngineError {
+    fn folder(path: &Path, error: &std::io::Error) -> Self {
+        Self::Directory {
+            path: path.display().to_string(),
+            problem: error.to_string(),
+        }
+    }
 }
 
 /// See the module.
@@ -94,10 +108,8 @@ impl Drop for OpenCount {
 impl Engine {
     pub fn open(options: &EngineOptions) -> Result<Arc<Self>, EngineError> {
         let library = Library::load(&options.library)?;
-        std::fs::create_dir_all(&options.data_dir).map_err(|error| EngineError::Directory {
-            path: options.data_dir.display().to_string(),
-            problem: error.to_string(),
-        })?;
+        std::fs::create_dir_all(&options.data_dir)
+            .map_err(|error| EngineError::folder(&options.data_dir, &error))?;
         let arguments = arguments(options)?;
         let mut keeper = Connection::open(library, &arguments)
             .ok_or_else(|| EngineError::Open(options.data_dir.display().to_string()))?;
@@ -307,36 +319,40 @@ fn arguments(options: &EngineOptions) -> Result<Vec<String>, EngineError> {
         "--allow_introspection_functions=0".into(),
         "--output_format_pretty_color=0".into(),
     ];
-    if let Some(dir) = &options.backup_dir {
-        arguments.push(format!(
-            "--config-file={}",
-            backup_config(&options.data_dir, dir)?.display()
-        ));
+    if let Some(file) = configuration(options)? {
+        arguments.push(format!("--config-file={}", file.display()));
     }
     Ok(arguments)
 }
 
-/// The one thing the engine takes from a file only: where backups may be written.
-fn backup_config(data_dir: &Path, backup_dir: &Path) -> Result<PathBuf, EngineError> {
-    let failed = |path: &Path, error: std::io::Error| EngineError::Directory {
-        path: path.display().to_string(),
-        problem: error.to_string(),
-    };
-    std::fs::create_dir_all(backup_dir).map_err(|error| failed(backup_dir, error))?;
-    let dir = backup_dir
-        .canonicalize()
-        .map_err(|error| failed(backup_dir, error))?;
-    let escaped = dir
-        .display()
-        .to_string()
-        .replace('&', "&amp;")
-        .replace('<', "&lt;");
-    let file = data_dir.join("door-engine.xml");
-    let text = format!(
-        "<clickhouse><backups><allowed_path>{escaped}</allowed_path></backups></clickhouse>\n"
-    );
-    std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
-    Ok(file)
+/// What the engine takes from a file only: where backups may be written, and the cold volume.
+fn configuration(options: &EngineOptions) -> Result<Option<PathBuf>, EngineError> {
+    let mut parts = Vec::new();
+    if let Some(dir) = &options.backup_dir {
+        std::fs::create_dir_all(dir).map_err(|error| EngineError::folder(dir, &error))?;
+        let dir = dir
+            .canonicalize()
+            .map_err(|error| EngineError::folder(dir, &error))?;
+        parts.push(format!(
+            "<backups><allowed_path>{}</allowed_path></backups>",
+            escape_xml(&dir)
+        ));
+    }
+    if let Some(dir) = cold::open(&options.data_dir, options.cold_dir.as_deref())? {
+        parts.push(cold::storage_configuration(&dir));
+    }
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let file = options.data_dir.join("door-engine.xml");
+    let text = format!("<clickhouse>{}</clickhouse>\n", parts.concat());
+    std::fs::write(&file, text).map_err(|error| EngineError::folder(&file, &error))?;
+    Ok(Some(file))
+}
+
+fn escape_xml(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn run(connection: &mut Connection, sql: &str) -> Result<String, EngineError> {
