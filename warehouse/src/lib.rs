@@ -5,7 +5,7 @@
 //! same statements.
 //!
 //! People ask by [`sql`], a prompt and a one-shot command over the same interface; [`archive`] writes slot ranges to Parquet
-//! files and reads them back.
+//! files and reads them back; [`retention`] drops and moves old epochs by a policy.
 //!
 //! What this crate deliberately does not do: it decides no forks and no commitment (the router did), keeps no books (the
 //! ledger does), and asks no earlier part of the system for anything.
@@ -16,5 +16,6 @@ pub mod door;
 pub mod engine;
 pub mod history;
 mod in_work;
+pub mod retention;
 pub mod sink;
 pub mod sql;

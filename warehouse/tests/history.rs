@@ -276,6 +276,55 @@ async fn what_broke_off_is_in_no_final_view_until_it_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_retention_dropped_stays_away_until_it_is_asked_for() {
+    let door = door(&[]).await;
+    let url = node(&[]).await;
+    let backfill = [&["backfill", "--rpc", &url][..], &SPAN].concat();
+    let (well, _, text) = run(&door, &backfill).await;
+    assert!(well, "{text}");
+    let whole = contents(&door).await;
+    execute(&door, "INSERT INTO retention_journal (table_name, epoch, state) VALUES ('instructions', 0, 'dropping')").await;
+    execute(&door, "ALTER TABLE instructions DROP PARTITION ID '0'").await;
+    let left = contents(&door).await;
+
+    let verify = [&["verify", "--rpc", &url][..], &SPAN].concat();
+    let (well, told, text) = run(&door, &verify).await;
+    assert!(
+        well && told["dropped_by_policy"][0]["tables"][0] == "instructions",
+        "{text}"
+    );
+    let (well, told, text) = run(&door, &backfill).await;
+    assert!(
+        well && told["stored"] == 0 && told["dropped_by_policy"] == 24,
+        "{text}"
+    );
+    let (well, told, text) = run(&door, &[&["redecode"][..], &SPAN].concat()).await;
+    assert!(
+        well && told["slots"] == 0 && told["dropped_by_policy"] == 24,
+        "{text}"
+    );
+    assert_eq!(contents(&door).await, left);
+
+    // A true hole is told; storing its block would bring instructions back, so it is not filled.
+    execute(&door, "DELETE FROM transactions_raw WHERE slot = 99").await;
+    let (well, told, text) = run(&door, &[&verify[..], &["--repair"]].concat()).await;
+    assert!(
+        !well && told["findings"] == 1 && text.contains("restore it from its archive"),
+        "{text}"
+    );
+    assert_eq!(contents(&door).await["instructions"], left["instructions"]);
+
+    let (well, told, text) = run(&door, &[&backfill[..], &["--refetch-dropped"]].concat()).await;
+    assert!(well && told["dropped_by_policy"] == 0, "{text}");
+    assert_eq!(contents(&door).await, whole);
+    let (well, told, text) = run(&door, &verify).await;
+    assert!(
+        well && told["dropped_by_policy"].as_array().unwrap().is_empty(),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_has_lost_is_said_and_files_give_it() {
     let door = door(&[]).await;
     let url = node(&[100]).await;

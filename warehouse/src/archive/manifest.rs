@@ -105,7 +105,17 @@ impl Manifest {
 
     /// Every file is there with its bytes.
     pub fn verify_files(&self, folder: &Path) -> anyhow::Result<()> {
-        for file in self.files() {
+        for table in &self.tables {
+            table.verify_files(folder)?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    /// Every file of the table is there with its bytes.
+    pub fn verify_files(&self, folder: &Path) -> anyhow::Result<()> {
+        for file in &self.files {
             let path = folder.join(&file.path);
             let (bytes, sha256) = digest(&path)?;
             if (bytes, sha256.as_str()) != (file.bytes, file.sha256.as_str()) {
@@ -118,6 +128,18 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// Whether the files hold every slot of these once, in order: no row can lie between two of them.
+    pub fn covers(&self, from_slot: u64, to_slot: u64) -> bool {
+        let mut next = Some(from_slot);
+        for file in &self.files {
+            if next != Some(file.from_slot) || file.to_slot < file.from_slot {
+                return false;
+            }
+            next = file.to_slot.checked_add(1);
+        }
+        self.files.is_empty() || next == to_slot.checked_add(1)
     }
 }
 
@@ -164,6 +186,26 @@ mod tests {
                 }],
             }],
         }
+    }
+
+    #[test]
+    fn files_with_a_hole_between_them_cover_nothing() {
+        let mut table = sample("a").tables.remove(0);
+        assert!(table.covers(1, 2));
+        assert!(!table.covers(0, 2) && !table.covers(1, 3));
+        let next = |from_slot, to_slot| ParquetFile {
+            from_slot,
+            to_slot,
+            ..table.files[0].clone()
+        };
+        let (touching, apart, overlapping) = (next(3, 5), next(4, 5), next(2, 5));
+        for (more, covered) in [(touching, true), (apart, false), (overlapping, false)] {
+            table.files.truncate(1);
+            table.files.push(more);
+            assert_eq!(table.covers(1, 5), covered);
+        }
+        table.files.clear();
+        assert!(table.covers(1, 5));
     }
 
     #[test]

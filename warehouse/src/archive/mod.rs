@@ -5,13 +5,15 @@
 //! the rows are the same and not only the bytes. [`export`] writes, [`restore`] verifies and reads back. Any ClickHouse URL
 //! will do, a door's or a server's; no file lies on the server's machine.
 //!
+//! `retain` drops and moves old epochs by a policy ([`crate::retention`]): what an archive holds may go.
+//!
 //! What it deliberately does not do: tables without a slot (dictionaries, the sink's own books), which the engine's
 //! `BACKUP` holds.
 
 mod export;
-mod manifest;
+pub(crate) mod manifest;
 mod plan;
-mod restore;
+pub(crate) mod restore;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -82,6 +84,8 @@ pub enum Verb {
         #[arg(long)]
         into_existing: bool,
     },
+    /// Drop and move old epochs as a policy file says; without --apply, only say what would be done
+    Retain(crate::retention::Retain),
 }
 
 #[derive(Args, Debug)]
@@ -106,7 +110,7 @@ pub struct Export {
 }
 
 impl Server {
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::default()
             .with_url(&self.url)
             .with_user(&self.user)
@@ -114,7 +118,7 @@ impl Server {
             .with_database(&self.database)
     }
 
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::new(&self.url, &self.database, &self.user, &self.password)
     }
 }
@@ -127,7 +131,7 @@ const CONTENT: &str = "count(), toString(sum(sipHash64(formatRow('RowBinary', *)
 const COLLAPSED: (&str, &str) = ("final", "1");
 
 /// Rows and their checksum in the slots of `table`, duplicates collapsed.
-async fn content(
+pub(crate) async fn content(
     client: &Client,
     table: &str,
     from: u64,
@@ -153,6 +157,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start")?;
     let client = options.server.client();
+    let store = options.server.store();
     match &options.verb {
         Verb::Export(export) => runtime.block_on(export::export(&client, export))?,
         Verb::Verify { folder } => {
@@ -166,9 +171,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Verb::Restore {
             folder,
             into_existing,
-        } => {
-            let store = options.server.store();
-            runtime.block_on(restore::restore(&client, &store, folder, *into_existing))?;
+        } => runtime.block_on(restore::restore(&client, &store, folder, *into_existing))?,
+        Verb::Retain(retain) => {
+            return runtime.block_on(crate::retention::retain(&client, &store, retain));
         }
     }
     Ok(ExitCode::SUCCESS)

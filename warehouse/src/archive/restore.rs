@@ -1,6 +1,6 @@
 //! Files into tables, and the proof that the rows are the archived ones.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use anyhow::{Context, ensure};
 use clickhouse::Client;
@@ -9,7 +9,12 @@ use super::{
     content,
     manifest::{Manifest, ParquetFile, Table},
 };
-use crate::{engine::quote_identifier, in_work::InWork, sink::Store};
+use crate::{
+    engine::quote_identifier,
+    in_work::InWork,
+    retention::{self, Note, NoteState, Place, epoch_of},
+    sink::Store,
+};
 
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -24,9 +29,17 @@ pub async fn restore(
 ) -> anyhow::Result<()> {
     let manifest = Manifest::read(folder)?;
     manifest.verify_files(folder)?;
-    for table in &manifest.tables {
+    let gone = dropped(store, &manifest).await?;
+    // What the policy dropped comes back; what it left is not touched.
+    let stays = |table: &Table| {
+        !into_existing && !gone.is_empty() && !gone.keys().any(|place| place.table == table.name)
+    };
+    for table in manifest.tables.iter().filter(|table| !stays(table)) {
         same_columns(client, table).await?;
-        if !into_existing {
+        let broke_off = gone
+            .iter()
+            .any(|(place, note)| place.table == table.name && note.state == NoteState::Returning);
+        if !into_existing && !broke_off {
             let (rows, _) =
                 content(client, &table.name, manifest.from_slot, manifest.to_slot).await?;
             ensure!(
@@ -45,8 +58,20 @@ pub async fn restore(
         InWork::begin_range(store, name, range).await?;
     }
     for table in &manifest.tables {
+        if stays(table) {
+            println!("{}: is not dropped, and stays as it is", table.name);
+            continue;
+        }
+        // From the first row on nobody is told that the rows are missing on purpose.
+        let notes = || gone.iter().filter(|(place, _)| place.table == table.name);
+        for (place, note) in notes() {
+            retention::advance(store, place, note, NoteState::Returning).await?;
+        }
         for file in &table.files {
             restore_file(client, folder, table, file).await?;
+        }
+        for (place, note) in notes() {
+            retention::advance(store, place, note, NoteState::Returned).await?;
         }
         println!("{}: {} rows are as they were", table.name, table.rows);
     }
@@ -72,8 +97,26 @@ async fn end_work(store: &Store, (from, to): (u64, u64)) -> anyhow::Result<()> {
     Ok(store.execute(&statement).await?)
 }
 
+/// Partitions of the archive's slots that retention dropped and that are not all back.
+async fn dropped(store: &Store, manifest: &Manifest) -> anyhow::Result<BTreeMap<Place, Note>> {
+    if !retention::exists(store).await? {
+        return Ok(BTreeMap::new());
+    }
+    let mut notes = retention::notes(store).await?;
+    let epochs = epoch_of(manifest.from_slot)..=epoch_of(manifest.to_slot);
+    notes.retain(|place, note| {
+        note.state != NoteState::Returned
+            && epochs.contains(&place.epoch)
+            && manifest
+                .tables
+                .iter()
+                .any(|table| table.name == place.table)
+    });
+    Ok(notes)
+}
+
 /// A restore into other columns would lose or invent values.
-async fn same_columns(client: &Client, table: &Table) -> anyhow::Result<()> {
+pub(crate) async fn same_columns(client: &Client, table: &Table) -> anyhow::Result<()> {
     let columns: Vec<(String, String)> = client
         .query(
             "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = ? \

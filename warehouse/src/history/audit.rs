@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::shelf::{Range, Shelf, Standing, Stored, StoredBlock};
+use crate::retention::Dropped;
 
 /// Something that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,24 +74,32 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Why a stored block is not whole; `None`: it is.
-pub fn lacking(stored: &Stored, block: &StoredBlock) -> Option<String> {
-    if stored.transactions != block.transactions {
+/// Why a stored block is not whole; `None`: it is. Of tables that are `gone` on purpose no rows are missed.
+pub fn lacking(
+    stored: &Stored,
+    block: &StoredBlock,
+    gone: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let without_transactions = gone("transactions");
+    if stored.transactions != block.transactions && !without_transactions {
         return Some(format!(
             "{} of {} transactions",
             stored.transactions, block.transactions
         ));
     }
-    if stored.instructions != stored.instructions_stated {
+    if stored.instructions != stored.instructions_stated
+        && !without_transactions
+        && !gone("instructions")
+    {
         return Some(format!(
             "{} instructions, its transactions have {}",
             stored.instructions, stored.instructions_stated
         ));
     }
-    if stored.raw != stored.transactions {
+    if stored.raw != block.transactions && !gone("transactions_raw") {
         return Some(format!(
             "{} of {} transactions in their raw form",
-            stored.raw, stored.transactions
+            stored.raw, block.transactions
         ));
     }
     None
@@ -99,12 +108,18 @@ pub fn lacking(stored: &Stored, block: &StoredBlock) -> Option<String> {
 /// Whether a final block of the slot is stored whole.
 pub fn is_whole(stored: &Stored) -> bool {
     stored.block.as_ref().is_some_and(|block| {
-        lacking(stored, block).is_none() && stored.is_finalized(block.blockhash)
+        lacking(stored, block, |_| false).is_none() && stored.is_finalized(block.blockhash)
     })
 }
 
-/// Everything wrong in `range`. `chain`: the slots of it with finalized blocks, if a node was asked.
-pub fn audit(shelf: &Shelf, chain: Option<&BTreeSet<u64>>, range: Range) -> Vec<Finding> {
+/// Everything wrong in `range`. `chain`: the slots of it with finalized blocks, if a node was asked. `dropped`: what is
+/// missing on purpose.
+pub fn audit(
+    shelf: &Shelf,
+    chain: Option<&BTreeSet<u64>>,
+    range: Range,
+    dropped: &Dropped,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let blocks: BTreeMap<u64, &StoredBlock> = shelf
         .iter()
@@ -115,12 +130,14 @@ pub fn audit(shelf: &Shelf, chain: Option<&BTreeSet<u64>>, range: Range) -> Vec<
         match &stored.block {
             None if !stored.rows => {}
             _ if !on_chain => found.push(Finding::NotOnChain { slot }),
+            None if dropped.is_from("blocks", slot) => {}
             None => found.push(Finding::Incomplete {
                 slot,
                 what: "rows without their block".into(),
             }),
             Some(block) => {
-                found.extend(lacking(stored, block).map(|what| Finding::Incomplete { slot, what }));
+                let what = lacking(stored, block, |table| dropped.is_from(table, slot));
+                found.extend(what.map(|what| Finding::Incomplete { slot, what }));
                 let abandoned = stored
                     .statuses
                     .contains(&(block.blockhash, Standing::Abandoned));
@@ -144,6 +161,13 @@ pub fn audit(shelf: &Shelf, chain: Option<&BTreeSet<u64>>, range: Range) -> Vec<
             .filter(|slot| !blocks.contains_key(slot) && !told.contains(slot));
         found.extend(missing.map(|slot| Finding::Missing { slot: *slot }));
     }
+    found.retain(|finding| {
+        let missed = matches!(
+            finding,
+            Finding::Missing { .. } | Finding::ParentMissing { .. }
+        );
+        !(missed && dropped.is_from("blocks", finding.slot()))
+    });
     found.sort();
     found.sort_by_key(Finding::slot);
     found.dedup();
@@ -237,7 +261,10 @@ pub fn deed(
             }
             Ok(Deed::Replace)
         }
-        Some(block) if block.transactions != transactions || lacking(stored, block).is_some() => {
+        Some(block)
+            if block.transactions != transactions
+                || lacking(stored, block, |_| false).is_some() =>
+        {
             Ok(Deed::Replace)
         }
         Some(_) if stored.is_finalized(blockhash) => Ok(Deed::Nothing),

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     decode::idl::Idls,
     in_work::InWork,
+    retention::{self, Dropped, NoteState},
     sink::{BlockRows, Millis, SlotStatusRow, Store, StoreError, TableBlock},
 };
 
@@ -270,22 +271,35 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
         left = range.to - to;
         range.to = to;
     }
+    let mut dropped = shelf::dropped(store, range).await?;
+    // What is to come back is not passed over; and is missed again once its source is there.
+    let back = match options.refetch_dropped {
+        true => std::mem::take(&mut dropped),
+        false => Dropped::default(),
+    };
+    let mut passed = 0;
     let mut filler = Filler::new(store, idls);
     let mut failed: Vec<(u64, String)> = Vec::new();
     if !options.rpc.urls.is_empty() {
         let nodes = options.rpc.nodes()?;
         let chain = source::listed(&nodes, range).await?;
+        take_back(store, &back).await?;
         let shelf = shelf::look(store, range).await?;
-        let wanted: Vec<u64> = chain
+        let (left_out, wanted): (Vec<u64>, Vec<u64>) =
+            chain.into_iter().partition(|slot| dropped.touches(*slot));
+        passed = left_out.len() as u64;
+        let wanted: Vec<u64> = wanted
             .into_iter()
             .filter(|slot| !shelf.get(slot).is_some_and(is_whole))
             .collect();
         failed = fetch_all(&nodes, &wanted, options.rpc.concurrency.into(), &mut filler).await?;
     } else if !options.files.is_empty() {
         let files = source::files(&options.files, range)?;
+        take_back(store, &back).await?;
         let progress = Progress::new("read", files.len() as u64);
         for (index, path) in files.iter().enumerate() {
             match source::read(path)? {
+                Ok(given) if dropped.touches(given.block.slot.0) => passed += 1,
                 Ok(given) => filler.take(given).await?,
                 Err(reason) => eprintln!("{}: skipped: {reason}", path.display()),
             }
@@ -294,7 +308,9 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
     } else if !options.archives.is_empty() {
         let progress = Progress::new("read", range.slots());
         for path in &options.archives {
-            for block in source::archive(path)? {
+            let blocks = source::archive(path)?;
+            take_back(store, &back).await?;
+            for block in blocks {
                 // What came before the damage is stored.
                 let block = match block {
                     Ok(block) => block,
@@ -307,7 +323,9 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
                 if slot > range.to {
                     break;
                 }
-                if range.contains(slot) {
+                if range.contains(slot) && dropped.touches(slot) {
+                    passed += 1;
+                } else if range.contains(slot) {
                     filler.take(source::of_archive(path, block)).await?;
                     progress.tell(slot - range.from, || {
                         format!("{} stored", filler.done.stored)
@@ -319,8 +337,23 @@ pub async fn backfill(store: &Store, options: &Backfill, idls: Idls) -> anyhow::
         anyhow::bail!("name where the blocks come from: --rpc URL, --file PATH or --archive PATH");
     }
     filler.flush().await?;
-    let withheld = withheld::end_what_is_whole(store).await?;
-    Ok(outcome(range, left, &filler.done, &failed, withheld))
+    let beside = Beside {
+        left,
+        passed,
+        withheld: withheld::end_what_is_whole(store).await?,
+    };
+    Ok(outcome(range, &beside, &filler.done, &failed))
+}
+
+/// From here on these rows are missed again, until they are all fetched.
+async fn take_back(store: &Store, dropped: &Dropped) -> Result<(), StoreError> {
+    for (place, note) in retention::notes(store).await? {
+        let tables = dropped.epochs().find(|(epoch, _)| *epoch == place.epoch);
+        if tables.is_some_and(|(_, tables)| tables.contains(&place.table)) {
+            retention::advance(store, &place, &note, NoteState::Returned).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Fetches these slots and stores them, in order. What could not be had is given back.
@@ -347,13 +380,22 @@ pub async fn fetch_all(
     Ok(failed)
 }
 
-fn outcome(
-    range: Range,
+/// What was not filled, and why.
+struct Beside {
+    /// Slots that the stream stores.
     left: u64,
-    done: &Tally,
-    failed: &[(u64, String)],
+    /// Blocks of epochs that retention dropped.
+    passed: u64,
+    /// Slots that some run began and that are not whole.
     withheld: u64,
-) -> Outcome {
+}
+
+fn outcome(range: Range, beside: &Beside, done: &Tally, failed: &[(u64, String)]) -> Outcome {
+    let Beside {
+        left,
+        passed,
+        withheld,
+    } = beside;
     let mut text = format!(
         "slots {} to {}: {} blocks with {} transactions stored ({} of them in place of what was there), {} marked as final, {} were there",
         range.from,
@@ -364,10 +406,15 @@ fn outcome(
         done.finalized,
         done.known,
     );
-    if left > 0 {
+    if *left > 0 {
         text += &format!("; the last {left} slots are left to the stream");
     }
-    if withheld > 0 {
+    if *passed > 0 {
+        text += &format!(
+            "; {passed} blocks are of epochs dropped by policy and stay away (restore the epochs, or add --refetch-dropped)"
+        );
+    }
+    if *withheld > 0 {
         text += &format!(
             "\n{withheld} slots that a run began to store are not whole, and no view of final rows shows them: SELECT * FROM slots_in_work FINAL WHERE NOT ended, and backfill them"
         );
@@ -395,6 +442,7 @@ fn outcome(
             "transactions": done.transactions,
             "left_to_the_stream": left,
             "withheld": withheld,
+            "dropped_by_policy": passed,
             "refused": told(&done.refused),
             "failed": told(failed),
         }),

@@ -10,6 +10,7 @@
 //! * The stream goes on meanwhile: slots near the sink's newest are left to it ([`LEFT_TO_THE_STREAM`]).
 //! * A block that is stored whole is left alone; one that is not is deleted and stored again. So everything here may be
 //!   repeated, and a run that broke off is ended by the next.
+//! * What retention dropped by policy is not missed, not fetched and not decoded again, unless that is asked for.
 //! * Finalized blocks alone: nothing here decides forks. A block that contradicts a stored finalized one is refused.
 //!
 //! Reading order: `shelf`, `audit` (pure), `source`, `fill`, `verify`, `redecode`.
@@ -38,7 +39,7 @@ use crate::{archive::Server, sink::load_idls};
 use shelf::Range;
 
 /// Slots below the newest stored one that the sink may still be writing: its partitions run apart by a few batches.
-const LEFT_TO_THE_STREAM: u64 = 512;
+pub(crate) const LEFT_TO_THE_STREAM: u64 = 512;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -123,6 +124,9 @@ pub struct Backfill {
     /// Also slots that the stream may still be storing
     #[arg(long)]
     pub beside_the_stream: bool,
+    /// Also blocks of epochs that retention dropped by policy
+    #[arg(long)]
+    pub refetch_dropped: bool,
 }
 
 #[derive(Args, Debug)]

@@ -14,7 +14,11 @@ use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use serde_json::json;
 
-use super::{Outcome, progress::Progress, shelf::Range};
+use super::{
+    Outcome,
+    progress::Progress,
+    shelf::{self, Range},
+};
 use crate::{
     decode::idl::Idls,
     sink::{BlockRows, Seconds, Store, TableBlock},
@@ -56,15 +60,23 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
         range.from, range.to
     );
     let mut slots: Vec<u64> = store.fetch(&slots).await?;
+    // Decoding stores rows in tables that are to be without them.
+    let dropped = shelf::dropped(store, range).await?;
+    let stored = slots.len();
+    slots.retain(|slot| !dropped.touches(*slot));
+    let passed = stored - slots.len();
     slots.extend(broken_off);
     slots.sort_unstable();
     slots.dedup();
     let without = format!(
-        "SELECT count() FROM (SELECT DISTINCT slot FROM transactions WHERE slot BETWEEN {} AND {}) WHERE slot NOT IN (SELECT slot FROM transactions_raw WHERE slot BETWEEN {} AND {})",
+        "SELECT DISTINCT slot FROM transactions WHERE slot BETWEEN {} AND {} AND slot NOT IN (SELECT slot FROM transactions_raw WHERE slot BETWEEN {} AND {})",
         range.from, range.to, range.from, range.to
     );
     let without: Vec<u64> = store.fetch(&without).await?;
-    let without = without.first().copied().unwrap_or_default();
+    let without = without
+        .iter()
+        .filter(|slot| !dropped.touches(**slot))
+        .count();
     let run = uuid::Uuid::new_v4().simple().to_string();
     let progress = Progress::new("decoded", slots.len() as u64);
     let (mut transactions, mut done) = (0, 0);
@@ -90,11 +102,15 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
             "; {without} slots have no raw form and stay as they are (verify --repair fetches them)"
         );
     }
+    if passed > 0 {
+        text += &format!("; {passed} slots are of epochs dropped by policy and stay as they are");
+    }
     Ok(Outcome {
         text,
         json: json!({
             "from": range.from,
             "to": range.to,
+            "dropped_by_policy": passed,
             "slots": slots.len(),
             "transactions": transactions,
             "slots_without_raw_form": without,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clickhouse::Row;
 use serde::Deserialize;
 
-use crate::sink::{BlockRows, Store, StoreError, pending_migration};
+use crate::{
+    retention::{self, Dropped},
+    sink::{BlockRows, Store, StoreError, pending_migration},
+};
 
 /// Slots, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +122,19 @@ pub async fn newest(store: &Store) -> Result<Option<u64>, StoreError> {
         .await?;
     let text = rows.first().and_then(|row| row.first());
     Ok(text.and_then(|text| text.parse().ok()))
+}
+
+/// Epochs of the range whose blocks retention dropped from some table. What no source tells again is not meant.
+pub async fn dropped(store: &Store, range: Range) -> Result<Dropped, StoreError> {
+    let fetched: Vec<&str> = BlockRows::TABLES
+        .iter()
+        .copied()
+        .filter(|table| *table != "account_updates")
+        .collect();
+    let notes = retention::notes(store).await?;
+    Ok(Dropped::of(&notes)
+        .among(&fetched)
+        .within(range.from, range.to))
 }
 
 pub async fn look(store: &Store, range: Range) -> Result<Shelf, StoreError> {

@@ -12,11 +12,13 @@ use super::{
 };
 use crate::{
     decode::idl::Idls,
+    retention::Dropped,
     sink::{BlockRows, Store},
 };
 
 /// Findings told one by one; the rest is counted.
 const TOLD: usize = 100;
+const LEFT: &str = "of an epoch that the policy dropped from other tables: restore it from its archive, or fetch it whole by backfill --refetch-dropped";
 
 pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Result<Outcome> {
     let range = options.span.range()?;
@@ -33,15 +35,26 @@ pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Resu
         true => None,
         false => Some(source::listed(&nodes, range).await?),
     };
-    let found = audit(&shelf::look(store, range).await?, chain.as_ref(), range);
+    let dropped = shelf::dropped(store, range).await?;
+    let found = audit(
+        &shelf::look(store, range).await?,
+        chain.as_ref(),
+        range,
+        &dropped,
+    );
     let mut left = found.clone();
     let mut failed = Vec::new();
     if options.repair
         && let Some(chain) = &chain
         && !found.is_empty()
     {
-        failed = repair(store, options, idls, &nodes, &found, chain).await?;
-        left = audit(&shelf::look(store, range).await?, Some(chain), range);
+        failed = repair(store, options, idls, &nodes, &found, chain, &dropped).await?;
+        left = audit(
+            &shelf::look(store, range).await?,
+            Some(chain),
+            range,
+            &dropped,
+        );
     }
     let blocks = chain.as_ref().map(BTreeSet::len);
     let mut text = match blocks {
@@ -58,6 +71,13 @@ pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Resu
             found.len()
         ),
     };
+    for (epoch, tables) in dropped.epochs() {
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        text += &format!(
+            "\nepoch {epoch}: dropped by policy, and not looked for: {}",
+            tables.join(", ")
+        );
+    }
     for finding in found.iter().take(TOLD) {
         text += &format!("\n{finding}");
     }
@@ -79,6 +99,10 @@ pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Resu
         .take(TOLD)
         .map(|finding| json!({"slot": finding.slot(), "finding": finding.kind(), "text": finding.to_string()}))
         .collect();
+    let dropped_by_policy: Vec<_> = dropped
+        .epochs()
+        .map(|(epoch, tables)| json!({"epoch": epoch, "tables": tables}))
+        .collect();
     Ok(Outcome {
         text,
         json: json!({
@@ -90,6 +114,7 @@ pub async fn verify(store: &Store, options: &Verify, idls: Idls) -> anyhow::Resu
             "slots": slots,
             "left": left.len(),
             "failed": failed.len(),
+            "dropped_by_policy": dropped_by_policy,
         }),
         well: left.is_empty() && failed.is_empty(),
     })
@@ -103,6 +128,7 @@ async fn repair(
     nodes: &chain_blocks::rpc::Nodes,
     found: &[Finding],
     chain: &BTreeSet<u64>,
+    dropped: &Dropped,
 ) -> anyhow::Result<Vec<(u64, String)>> {
     let (mut foreign, mut wanted) = (BTreeSet::new(), BTreeSet::new());
     for finding in found {
@@ -126,11 +152,14 @@ async fn repair(
         }
     }
     wanted.retain(|slot| chain.contains(slot));
-    let wanted: Vec<u64> = wanted.into_iter().collect();
+    // Fetching a block stores it in every table.
+    let (left, wanted): (Vec<u64>, Vec<u64>) =
+        wanted.into_iter().partition(|slot| dropped.touches(*slot));
     let mut filler = Filler::new(store, idls);
     let mut failed = fetch_all(nodes, &wanted, options.rpc.concurrency.into(), &mut filler).await?;
     filler.flush().await?;
     withheld::end_what_is_whole(store).await?;
     failed.append(&mut filler.done.refused);
+    failed.extend(left.into_iter().map(|slot| (slot, LEFT.to_owned())));
     Ok(failed)
 }

@@ -70,6 +70,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "metadata",
         sql: include_str!("../../migrations/0011_metadata.sql"),
     },
+    Migration {
+        version: 12,
+        name: "retention",
+        sql: include_str!("../../migrations/0012_retention.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

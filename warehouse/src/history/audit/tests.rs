@@ -36,8 +36,8 @@ fn chain() -> (Shelf, BTreeSet<u64>) {
 #[test]
 fn nothing_is_wrong_with_a_whole_chain() {
     let (shelf, slots) = chain();
-    assert_eq!(audit(&shelf, Some(&slots), RANGE), []);
-    assert_eq!(audit(&shelf, None, RANGE), []);
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &Dropped::default()), []);
+    assert_eq!(audit(&shelf, None, RANGE, &Dropped::default()), []);
 }
 
 #[test]
@@ -109,13 +109,16 @@ fn every_damage_is_found_and_nothing_else() {
     for (damage, expected, without_a_node) in damages {
         let (mut shelf, slots) = chain();
         damage(&mut shelf);
-        assert_eq!(audit(&shelf, Some(&slots), RANGE), [expected.clone()]);
-        let alone = audit(&shelf, None, RANGE);
+        assert_eq!(
+            audit(&shelf, Some(&slots), RANGE, &Dropped::default()),
+            [expected.clone()]
+        );
+        let alone = audit(&shelf, None, RANGE, &Dropped::default());
         assert_eq!(alone.contains(&expected), without_a_node, "{alone:?}");
     }
     let (mut shelf, _) = chain();
     shelf.remove(&14);
-    let alone = audit(&shelf, None, RANGE);
+    let alone = audit(&shelf, None, RANGE, &Dropped::default());
     assert_eq!(
         alone,
         [Finding::ParentMissing {
@@ -134,11 +137,11 @@ fn skipped_leaders_are_no_gaps() {
     }
     let next = shelf.get_mut(&15).unwrap().block.as_mut().unwrap();
     (next.parent_slot, next.parent_blockhash) = (12, hash(12));
-    assert_eq!(audit(&shelf, Some(&slots), RANGE), []);
-    assert_eq!(audit(&shelf, None, RANGE), []);
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &Dropped::default()), []);
+    assert_eq!(audit(&shelf, None, RANGE, &Dropped::default()), []);
     // And what is stored in one of them is not the chain's.
     shelf.insert(13, whole(13));
-    let found = audit(&shelf, Some(&slots), RANGE);
+    let found = audit(&shelf, Some(&slots), RANGE, &Dropped::default());
     assert_eq!(found, [Finding::NotOnChain { slot: 13 }]);
 }
 
@@ -190,4 +193,50 @@ fn a_block_of_another_chain_is_refused() {
     shelf.get_mut(&13).unwrap().statuses.clear();
     shelf.remove(&14);
     assert_eq!(foreign(&shelf, 14, 99), Ok(Deed::Insert));
+}
+
+#[test]
+fn what_the_policy_dropped_is_not_missed_and_all_else_is() {
+    let (mut shelf, slots) = chain();
+    let dropping = |tables: &[&str]| {
+        let mut dropped = Dropped::default();
+        for table in tables {
+            dropped.insert(0, table);
+        }
+        dropped
+    };
+    for stored in shelf.values_mut() {
+        (stored.transactions, stored.instructions_stated) = (0, 0);
+    }
+    let transactions = dropping(&["transactions"]);
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &transactions), []);
+    assert_eq!(
+        audit(&shelf, Some(&slots), RANGE, &dropping(&["instructions"])).len(),
+        10
+    );
+    shelf.get_mut(&14).unwrap().raw = 1;
+    let found = audit(&shelf, Some(&slots), RANGE, &transactions);
+    let what = "1 of 3 transactions in their raw form".to_owned();
+    assert_eq!(found, [Finding::Incomplete { slot: 14, what }]);
+    let both = dropping(&["transactions", "transactions_raw"]);
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &both), []);
+    // A block that is not there is missed while blocks are kept.
+    shelf.remove(&15);
+    let missing = [Finding::Missing { slot: 15 }];
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &both), missing);
+    let parent = [Finding::ParentMissing {
+        slot: 15,
+        child: 16,
+    }];
+    assert_eq!(audit(&shelf, None, RANGE, &both), parent);
+    let blocks = dropping(&["transactions", "transactions_raw", "blocks"]);
+    for chain in [Some(&slots), None] {
+        assert_eq!(audit(&shelf, chain, RANGE, &blocks), []);
+    }
+    // Rows that are left of a slot whose block's row went, and other epochs.
+    shelf.get_mut(&17).unwrap().block = None;
+    assert_eq!(audit(&shelf, Some(&slots), RANGE, &blocks), []);
+    let mut later = Dropped::default();
+    later.insert(1, "blocks");
+    assert!(!audit(&shelf, Some(&slots), RANGE, &later).is_empty());
 }
