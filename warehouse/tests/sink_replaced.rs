@@ -125,6 +125,9 @@ async fn late(wanted: &'static str) {
         "confirmed",
     )
     .await;
+    // The status comes before the batch is done.
+    let all_done = "SELECT uniqExactIf(batch_id, phase = 'planned') = uniqExactIf(batch_id, phase = 'done') FROM sink_batches";
+    until(&url, all_done, "1").await;
     let content = "SELECT (SELECT count() FROM blocks), (SELECT count() FROM transactions), (SELECT count() FROM instructions), (SELECT count() FROM balance_changes), (SELECT count() FROM sink_batches), (SELECT countIf(phase = 'done') FROM sink_batches)";
     let before = ask(&url, content).await;
 
