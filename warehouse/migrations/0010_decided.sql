@@ -23,12 +23,13 @@ ORDER BY (work, first_slot, last_slot)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Past slots whose rows are being written';
 
--- Slots that an earlier release began to fill and did not end.
+-- Slots that an earlier release began to fill and did not end; what is near the stream's newest slot is the sink's to end.
 TRUNCATE TABLE IF EXISTS slots_in_work;
 
 INSERT INTO slots_in_work (work, first_slot, last_slot, ended, recorded_at)
 SELECT 'before this table', slot, slot, false, now64(3, 'UTC')
-FROM (SELECT DISTINCT slot FROM transactions WHERE slot NOT IN (SELECT slot FROM slot_status));
+FROM (SELECT DISTINCT slot FROM transactions WHERE slot NOT IN (SELECT slot FROM slot_status)
+    AND slot + 512 < (SELECT ifNull(maxOrNull(highest_slot), 18446744073709551615) FROM sink_batches WHERE phase = 'done'));
 
 CREATE OR REPLACE VIEW finality
 COMMENT 'One row: slots below decided_below are final, as far as they are stored and not withheld'
