@@ -12,41 +12,22 @@ const RANGES: usize = 1_000;
 #[derive(Debug)]
 pub struct InWork {
     name: String,
-    /// First and last slots.
     ranges: Vec<(u64, u64)>,
 }
 
 impl InWork {
-    /// To be told before the first row changes.
-    pub async fn begin(
-        store: &Store,
-        name: String,
-        slots: impl IntoIterator<Item = u64>,
-    ) -> Result<Self, StoreError> {
-        let slots: BTreeSet<u64> = slots.into_iter().collect();
-        let work = Self::of(name, ranges(&slots));
-        work.write(store, false).await?;
-        Ok(work)
-    }
-
-    /// All slots between these, both included.
-    pub async fn begin_range(
-        store: &Store,
-        name: String,
-        range: (u64, u64),
-    ) -> Result<Self, StoreError> {
-        let work = Self::of(name, vec![range]);
-        work.write(store, false).await?;
-        Ok(work)
-    }
-
-    /// Work that was begun earlier.
+    /// `ranges`: first and last slots.
     pub fn of(name: String, ranges: Vec<(u64, u64)>) -> Self {
         Self { name, ranges }
     }
 
+    /// To be told before the first row changes.
+    pub async fn begin(&self, store: &Store) -> Result<(), StoreError> {
+        self.write(store, false).await
+    }
+
     /// All of it is whole.
-    pub async fn end(self, store: &Store) -> Result<(), StoreError> {
+    pub async fn end(&self, store: &Store) -> Result<(), StoreError> {
         self.write(store, true).await
     }
 
@@ -72,7 +53,7 @@ impl InWork {
 }
 
 /// Runs of neighbours.
-fn ranges(slots: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+pub fn ranges(slots: &BTreeSet<u64>) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for slot in slots.iter().copied() {
         match ranges.last_mut() {

@@ -1,6 +1,7 @@
 //! Past blocks: fetched from a node that serves recorded blocks, from files and archives, proven, repaired, decoded again,
 //! through the program that people run and a real engine.
 
+mod built_door;
 mod support;
 
 use std::{
@@ -11,13 +12,14 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, routing::post};
+use built_door::start_door;
 use chain_blocks::{ChainBlock, file};
 use event_log::{EventLog, MemoryLog};
 use event_schema::{
     Slot, Topics,
     proto::{Message as _, geyser::SlotStatus},
 };
-use local_services::{ClickHouseDoor, DoorOptions};
+use local_services::ClickHouseDoor;
 use serde_json::{Value, json};
 use support::{ask, block_of, create_topics, start_sink, status, until};
 
@@ -30,13 +32,7 @@ fn folder() -> PathBuf {
 
 /// A door with the schema, made by a sink that has stored these blocks of the stream.
 async fn door(blocks: &[ChainBlock]) -> ClickHouseDoor {
-    let door = tokio::task::spawn_blocking(|| {
-        ClickHouseDoor::start(DoorOptions {
-            binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door"))),
-            ..DoorOptions::default()
-        })
-    });
-    let door = door.await.unwrap().unwrap();
+    let door = start_door().await;
     let (log, topics) = (MemoryLog::new(), Topics::new("heliograph"));
     create_topics(&log, &topics).await.unwrap();
     let writer = log.writer().await.unwrap();

@@ -1,21 +1,20 @@
 //! What is known of mints and programs, through the real sink in a real engine: the newest statement counts, and those of abandoned
 //! slots are gone.
 
+mod built_door;
 mod decode_proof;
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
+use built_door::start_door;
 use decode_proof::recorded;
 use event_log::{EventLog, MemoryLog};
 use event_schema::{
     Topics,
     proto::geyser::{SlotStatus, SubscribeUpdateAccountInfo, SubscribeUpdateTransactionInfo},
 };
-use local_services::{ClickHouseDoor, DoorOptions};
+use local_services::ClickHouseDoor;
 use service_host::Host;
 use sha2::{Digest, Sha256};
 use support::{ask, block_with, create_topics, start_sink, status, until};
@@ -27,16 +26,6 @@ use warehouse::{
 const MINT: Key = [11; 32];
 const PROGRAM: Key = programs::JUPITER;
 const PROGRAMDATA: Key = [13; 32];
-
-async fn door() -> ClickHouseDoor {
-    let door = tokio::task::spawn_blocking(|| {
-        ClickHouseDoor::start(DoorOptions {
-            binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door"))),
-            ..DoorOptions::default()
-        })
-    });
-    door.await.unwrap().unwrap()
-}
 
 fn write(
     account: Key,
@@ -115,7 +104,7 @@ struct Bed {
 impl Bed {
     async fn start() -> Self {
         let bed = Self {
-            door: door().await,
+            door: start_door().await,
             log: MemoryLog::new(),
             topics: Topics::new("heliograph"),
         };

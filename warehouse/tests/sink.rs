@@ -1,23 +1,16 @@
 //! The sink end to end: canonical records in, tables of a real engine out, across restarts and kills.
 
+mod built_door;
 mod support;
 
 use std::{path::PathBuf, time::Duration};
 
+use built_door::start_door;
 use event_log::{EventLog, KafkaConfig, KafkaLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
-use local_services::{Child, ChildSpec, ClickHouseDoor, DoorOptions, Kafka, KafkaOptions};
+use local_services::{Child, ChildSpec, ClickHouseDoor, Kafka, KafkaOptions};
 use service_host::Host;
 use support::{ask, block, create_topics, damaged, start_sink, status, until};
-
-fn door() -> ClickHouseDoor {
-    let binary = Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door")));
-    ClickHouseDoor::start(DoorOptions {
-        binary,
-        ..DoorOptions::default()
-    })
-    .unwrap()
-}
 
 struct Running {
     host: Host,
@@ -38,7 +31,7 @@ impl Running {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn confirmed_blocks_appear_and_abandoned_ones_disappear() {
-    let door = tokio::task::spawn_blocking(door).await.unwrap();
+    let door = start_door().await;
     let url = door.url();
     let log = MemoryLog::new();
     let topics = Topics::new("heliograph");
@@ -176,7 +169,7 @@ async fn confirmed_blocks_appear_and_abandoned_ones_disappear() {
 /// A batch that was inserted and not journalled as done is repeated without a trace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unfinished_batch_is_repeated_under_its_tokens() {
-    let door = tokio::task::spawn_blocking(door).await.unwrap();
+    let door = start_door().await;
     let url = door.url();
     let log = MemoryLog::new();
     let topics = Topics::new("heliograph");
@@ -256,7 +249,7 @@ fn kills_lose_and_double_nothing() {
         .prefix("heliograph-test-sink-")
         .tempdir()
         .unwrap();
-    let door = door();
+    let door = runtime.block_on(start_door());
     let url = door.url();
     let config = dir.path().join("sink.toml");
     let text = format!(

@@ -1,12 +1,13 @@
 //! A sink whose request was held up on its way while another one took over: what arrives late must change nothing.
 
+mod built_door;
 mod support;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use built_door::start_door;
 use event_log::{EventLog, MemoryLog};
 use event_schema::{Topics, proto::geyser::SlotStatus};
-use local_services::{ClickHouseDoor, DoorOptions};
 use support::{ask, block, create_topics, start_sink, status, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -83,16 +84,6 @@ impl Relay {
             release,
         }
     }
-}
-
-async fn start_door() -> ClickHouseDoor {
-    let door = tokio::task::spawn_blocking(|| {
-        ClickHouseDoor::start(DoorOptions {
-            binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_warehouse-door"))),
-            ..DoorOptions::default()
-        })
-    });
-    door.await.unwrap().unwrap()
 }
 
 /// Slot 10 has a block and loses it while the first sink is held up at `wanted`; the second sink stores the slot's other block.

@@ -94,7 +94,7 @@ pub struct Export {
     /// The epoch; needs --slots-per-epoch on clusters other than mainnet
     #[arg(long, required_unless_present = "from_slot", conflicts_with_all = ["from_slot", "to_slot"])]
     pub epoch: Option<u64>,
-    #[arg(long, default_value_t = 432_000)]
+    #[arg(long, default_value_t = crate::retention::SLOTS_PER_EPOCH)]
     pub slots_per_epoch: u64,
     #[arg(long, requires = "to_slot")]
     pub from_slot: Option<u64>,

@@ -55,7 +55,7 @@ pub async fn restore(
     let withholds = knows_work(client).await?;
     if withholds {
         let name = format!("{WORK}{}", uuid::Uuid::new_v4().simple());
-        InWork::begin_range(store, name, range).await?;
+        InWork::of(name, vec![range]).begin(store).await?;
     }
     for table in &manifest.tables {
         if stays(table) {

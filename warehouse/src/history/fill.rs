@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     decode::idl::Idls,
-    in_work::InWork,
+    in_work::{self, InWork},
     retention::{self, Dropped, NoteState},
     sink::{BlockRows, Millis, SlotStatusRow, Store, StoreError, TableBlock},
 };
@@ -128,8 +128,9 @@ impl<'s> Filler<'s> {
         }
         self.pieces += 1;
         let name = format!("history-{}-{}", self.run, self.pieces);
-        let slots = news.iter().map(|given| given.block.slot.0);
-        let work = InWork::begin(self.store, name, slots).await?;
+        let slots: BTreeSet<u64> = news.iter().map(|given| given.block.slot.0).collect();
+        let work = InWork::of(name, in_work::ranges(&slots));
+        work.begin(self.store).await?;
         self.forget(&leave).await?;
         let statuses = statuses(
             &shelf,

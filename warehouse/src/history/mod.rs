@@ -37,6 +37,7 @@ use serde_json::Value;
 
 use crate::{archive::Server, sink::load_idls};
 use shelf::Range;
+pub(crate) use shelf::schema_is_current;
 
 /// Slots below the newest stored one that the sink may still be writing: its partitions run apart by a few batches.
 pub(crate) const LEFT_TO_THE_STREAM: u64 = 512;
@@ -199,7 +200,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let store = options.server.store();
     let idls = |folder: &Option<PathBuf>| load_idls(folder.as_deref().unwrap_or(Path::new("")));
     let outcome = runtime.block_on(async {
-        shelf::ready(&store).await?;
+        schema_is_current(&store).await?;
         match &options.verb {
             Verb::Backfill(backfill) => {
                 fill::backfill(&store, backfill, idls(&backfill.idl_folder)?).await

@@ -105,7 +105,7 @@ struct StatusRow {
 }
 
 /// Refuses a server without our schema, or with an older one.
-pub async fn ready(store: &Store) -> anyhow::Result<()> {
+pub async fn schema_is_current(store: &Store) -> anyhow::Result<()> {
     let pending = pending_migration(store).await?;
     anyhow::ensure!(
         pending.is_none(),

@@ -29,7 +29,7 @@ use anyhow::ensure;
 use clap::Args;
 use clickhouse::Client;
 
-use crate::sink::{Store, pending_migration};
+use crate::{history::schema_is_current, sink::Store};
 use deeds::Doer;
 use plan::{Proof, Reason};
 use policy::Policy;
@@ -37,7 +37,7 @@ use proof::Archives;
 use report::Report;
 
 pub(crate) use journal::{Dropped, advance, exists, notes};
-pub(crate) use plan::{Note, NoteState, Place, epoch_of};
+pub(crate) use plan::{Note, NoteState, Place, SLOTS_PER_EPOCH, epoch_of};
 
 #[derive(Args, Debug)]
 pub struct Retain {
@@ -54,12 +54,7 @@ pub struct Retain {
 
 pub async fn retain(client: &Client, store: &Store, options: &Retain) -> anyhow::Result<ExitCode> {
     let policy = Policy::read(&options.policy)?;
-    let pending = pending_migration(store).await?;
-    ensure!(
-        pending.is_none(),
-        "the schema is behind this program (migration {}): start warehouse-sink once, with migrations = \"apply\"",
-        pending.unwrap_or_default()
-    );
+    schema_is_current(store).await?;
     let tables = state::tables(store).await?;
     policy.check_tables(&tables.keys().cloned().collect())?;
     let cold_disks = state::cold_disks(store, &policy).await?;
