@@ -438,15 +438,28 @@ async fn decoding_again_gives_the_same_rows_also_after_a_run_that_broke_off() {
         "INSERT INTO redecode_staging SELECT * FROM transactions WHERE slot IN (90, 91)",
         "DELETE FROM instructions WHERE slot IN (90, 91)",
         "DELETE FROM transactions WHERE slot IN (90, 91)",
+        // And one that is killed later on, when all transactions are there.
+        "INSERT INTO slots_in_work VALUES ('redecode-killed-0', 92, 93, false, now64(3))",
+        "DELETE FROM balance_changes WHERE slot IN (92, 93)",
     ] {
         execute(&door, step).await;
     }
+    let withheld = "SELECT count() FROM heliograph.slots_withheld";
+    let files = folder();
+    let backfill = ["backfill", "--file", files.to_str().unwrap()];
+    run(
+        &door,
+        &[&backfill[..], &["--from", "92", "--to", "93"]].concat(),
+    )
+    .await;
+    assert_eq!(ask(&door.url(), withheld).await, "2");
     let (well, _, text) = run(&door, &["redecode", "--from", "105", "--to", "105"]).await;
     assert!(
         well && text.contains("broke off, at slots [90, 91]"),
         "{text}"
     );
     assert_eq!(contents(&door).await, whole);
+    assert_eq!(ask(&door.url(), withheld).await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

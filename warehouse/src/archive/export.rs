@@ -11,7 +11,7 @@ use super::{
     manifest::{FORMAT_VERSION, Manifest, ParquetFile, Table},
     plan::{Range, ranges},
 };
-use crate::engine::quote_identifier;
+use crate::{engine::quote_identifier, sink::ROLLUPS};
 
 pub async fn export(client: &Client, options: &Export) -> anyhow::Result<()> {
     let range = match (options.epoch, options.from_slot, options.to_slot) {
@@ -96,7 +96,11 @@ async fn tables_with_slots(
     {
         anyhow::bail!("there is no table {missing} with a column slot in this database");
     }
-    if !wanted.is_empty() {
+    // Rollups are made anew from what they sum up.
+    let is_rollup = |table: &str| ROLLUPS.iter().any(|rollup| rollup.table == table);
+    if wanted.is_empty() {
+        tables.retain(|(table, _)| !is_rollup(table));
+    } else {
         tables.retain(|(table, _)| wanted.contains(table));
     }
     Ok(tables)

@@ -101,7 +101,7 @@ pub struct Export {
     /// The last slot of the range
     #[arg(long, requires = "from_slot")]
     pub to_slot: Option<u64>,
-    /// Only these tables [default: every table with a column `slot`]
+    /// Only these tables [default: every table with a column `slot`, but for rollups]
     #[arg(long)]
     pub table: Vec<String>,
     /// A file ends after the slot that reaches this many rows

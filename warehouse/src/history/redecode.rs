@@ -2,7 +2,7 @@
 //!
 //! A slot's decoded rows are deleted and inserted anew. The signature of a transaction is nowhere but in `transactions`, so
 //! its new rows lie in a staging table before the old ones go: a run that broke off is ended by the next from there. While a
-//! piece is being replaced, its decoded rows are not there.
+//! piece is being replaced, its decoded rows are not there, so no view of final rows shows its slots, like those of a backfill.
 
 use clickhouse::Row;
 use event_schema::proto::{
@@ -18,9 +18,11 @@ use super::{
     Outcome,
     progress::Progress,
     shelf::{self, Range},
+    withheld::REDECODE,
 };
 use crate::{
     decode::idl::Idls,
+    in_work::{self, InWork},
     sink::{BlockRows, Seconds, Store, TableBlock},
 };
 
@@ -54,7 +56,8 @@ struct RawRow {
 }
 
 pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result<Outcome> {
-    let broken_off = end_what_broke_off(store).await?;
+    let broken_off = broken_off(store).await?;
+    let staged = end_what_broke_off(store).await?;
     let slots = format!(
         "SELECT DISTINCT slot FROM transactions_raw WHERE slot BETWEEN {} AND {} AND slot IN (SELECT slot FROM finalized_slots) ORDER BY slot",
         range.from, range.to
@@ -65,7 +68,8 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
     let stored = slots.len();
     slots.retain(|slot| !dropped.touches(*slot));
     let passed = stored - slots.len();
-    slots.extend(broken_off);
+    slots.extend(staged);
+    slots.extend(slots_of(store, &broken_off).await?);
     slots.sort_unstable();
     slots.dedup();
     let without = format!(
@@ -86,11 +90,18 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
         ))
         .await?;
     for piece in slots.chunks(PIECE) {
+        let name = format!("{REDECODE}{run}-{done}");
+        let work = InWork::of(name, in_work::ranges(&piece.iter().copied().collect()));
+        work.begin(store).await?;
         transactions += redecode_piece(store, piece, &idls, &run).await?;
+        work.end(store).await?;
         done += piece.len() as u64;
         progress.tell(done, || format!("{transactions} transactions"));
     }
     store.execute(&format!("DROP TABLE {STAGING} SYNC")).await?;
+    for (name, first, last) in broken_off {
+        InWork::of(name, vec![(first, last)]).end(store).await?;
+    }
     let mut text = format!(
         "slots {} to {}: {transactions} transactions of {} slots decoded again",
         range.from,
@@ -117,6 +128,25 @@ pub async fn redecode(store: &Store, range: Range, idls: Idls) -> anyhow::Result
         }),
         well: without == 0,
     })
+}
+
+/// What earlier runs told to be replacing, and did not end: name, first and last slot.
+async fn broken_off(store: &Store) -> anyhow::Result<Vec<(String, u64, u64)>> {
+    let told = format!(
+        "SELECT work, first_slot, last_slot FROM slots_in_work FINAL WHERE NOT ended AND startsWith(work, '{REDECODE}')"
+    );
+    Ok(store.fetch(&told).await?)
+}
+
+async fn slots_of(store: &Store, works: &[(String, u64, u64)]) -> anyhow::Result<Vec<u64>> {
+    let mut slots = Vec::new();
+    for (_, first, last) in works {
+        let raw = format!(
+            "SELECT DISTINCT slot FROM transactions_raw WHERE slot BETWEEN {first} AND {last}"
+        );
+        slots.extend(store.fetch::<u64>(&raw).await?);
+    }
+    Ok(slots)
 }
 
 /// Puts back the transactions that an earlier run had taken out of their table. Gives the slots, whose other rows may be gone.

@@ -18,10 +18,15 @@ struct Told {
     last_slot: u64,
 }
 
+/// What names of redecodes in `slots_in_work` begin with: their slots have all transactions, and lack what is decoded of them.
+pub const REDECODE: &str = "redecode-";
+
 /// Ends what an earlier run did not, where its slots are whole by now. Returns how many slots are still withheld.
 pub async fn end_what_is_whole(store: &Store) -> Result<u64, StoreError> {
     let told: Vec<Told> = store
-        .fetch("SELECT work, first_slot, last_slot FROM slots_in_work FINAL WHERE NOT ended")
+        .fetch(&format!(
+            "SELECT work, first_slot, last_slot FROM slots_in_work FINAL WHERE NOT ended AND NOT startsWith(work, '{REDECODE}')"
+        ))
         .await?;
     let mut withheld = 0;
     for Told {

@@ -11,8 +11,14 @@ use toml::{Table, Value};
 
 use crate::engine::cold;
 
-/// Tables that `[default]` does not touch: blocks link through the first, the second says what is final.
-pub const KEPT_UNLESS_NAMED: &[&str] = &["blocks", "slot_status"];
+/// Tables that `[default]` does not touch: blocks link through the first, the second says what is final, and the others are
+/// small sums of what goes.
+pub const KEPT_UNLESS_NAMED: &[&str] = &[
+    "blocks",
+    "slot_status",
+    "token_volume_rollup",
+    "candles_rollup",
+];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

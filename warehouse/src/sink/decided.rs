@@ -5,13 +5,15 @@
 //!
 //! The bound is the least of what the partitions allow: none may go beyond its highest final slot, nor beyond a confirmed
 //! block whose fate it has not told. A block that comes late, below the bound, takes it back before its rows are stored.
+//!
+//! Rollups stand on final rows, so how far they go is told with it, and taken back with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use event_schema::{Blockhash, Commitment, Slot};
 use serde::{Deserialize, Serialize};
 
-use super::planner::Batch;
+use super::{planner::Batch, rollups::window_begin};
 
 /// What the journal keeps of it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Told {
     pub below: u64,
     /// By partition, its highest final slot.
     pub final_to: BTreeMap<u32, u64>,
+    /// Every window of slots below is rolled up; the begin of one.
+    pub rolled_below: u64,
 }
 
 /// See the module.
@@ -46,12 +50,22 @@ impl Decided {
         }
     }
 
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Windows below `slot` are rolled up.
+    pub fn rolled_up(&mut self, slot: u64) {
+        self.told.rolled_below = window_begin(slot.min(self.told.below));
+    }
+
     /// Holds while the batch is being stored, however far that has come.
     pub fn before(&self, batch: &Batch) -> Told {
-        let first = batch.blocks.iter().map(|block| block.slot.0).min();
+        let below = first_changed(batch).min(self.told.below);
         Told {
-            below: first.map_or(self.told.below, |first| first.min(self.told.below)),
+            below,
             final_to: self.told.final_to.clone(),
+            rolled_below: window_begin(below).min(self.told.rolled_below),
         }
     }
 
@@ -76,8 +90,17 @@ impl Decided {
             .unwrap_or(0);
         let open = self.open.first().map_or(u64::MAX, |(slot, _)| slot.0);
         self.told.below = least.min(open);
+        let still_rolled = first_changed(batch).min(self.told.below);
+        self.told.rolled_below = window_begin(still_rolled).min(self.told.rolled_below);
         self.told.clone()
     }
+}
+
+/// The lowest slot whose rows the batch stores or deletes.
+fn first_changed(batch: &Batch) -> u64 {
+    let stored = batch.blocks.iter().map(|block| block.slot.0);
+    let deleted = batch.deletes.iter().map(|slot| slot.0);
+    stored.chain(deleted).min().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

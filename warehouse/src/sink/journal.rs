@@ -154,12 +154,12 @@ impl Journal {
     }
 
     pub async fn resume(&self) -> Result<Resume, JournalError> {
-        let rows = self.store.rows("SELECT batch_id, phase, partitions, decided_below, final_to FROM sink_batches ORDER BY batch_id DESC, recorded_at DESC LIMIT 16").await?;
+        let rows = self.store.rows("SELECT batch_id, phase, partitions, decided_below, final_to, rolled_below FROM sink_batches ORDER BY batch_id DESC, recorded_at DESC LIMIT 16").await?;
         let mut resume = Resume::default();
         let damaged = |problem: &str| JournalError::Damaged(problem.to_owned());
         for row in &rows {
-            let [id, phase, partitions, below, final_to] = row.as_slice() else {
-                return Err(damaged("a row has not five columns"));
+            let [id, phase, partitions, below, final_to, rolled_below] = row.as_slice() else {
+                return Err(damaged("a row has not six columns"));
             };
             let id: u64 = id.parse().map_err(|_| damaged("batch_id is no number"))?;
             let extents: Extents = serde_json::from_str(partitions)
@@ -174,6 +174,9 @@ impl Journal {
                         .map_err(|_| damaged("decided_below is no number"))?,
                     final_to: serde_json::from_str(final_to)
                         .map_err(|error| damaged(&format!("final_to of batch {id}: {error}")))?,
+                    rolled_below: rolled_below
+                        .parse()
+                        .map_err(|_| damaged("rolled_below is no number"))?,
                 };
                 return Ok(Resume {
                     done: id,
@@ -251,13 +254,14 @@ impl Journal {
                 .map(|Seconds(time)| format!("toDateTime({time}, 'UTC')")),
         );
         let statement = format!(
-            "INSERT INTO sink_batches (batch_id, phase, owner, partitions, rows, highest_slot, highest_block_time, decided_below, final_to, recorded_at) \
+            "INSERT INTO sink_batches (batch_id, phase, owner, partitions, rows, highest_slot, highest_block_time, decided_below, final_to, rolled_below, recorded_at) \
              SETTINGS insert_deduplicate = 0 \
-             SELECT {}, '{phase}', '{}', '{partitions}', {}, {slot}, {time}, {}, '{final_to}', fromUnixTimestamp64Milli({}, 'UTC') WHERE {}",
+             SELECT {}, '{phase}', '{}', '{partitions}', {}, {slot}, {time}, {}, '{final_to}', {}, fromUnixTimestamp64Milli({}, 'UTC') WHERE {}",
             plan.id,
             self.owner,
             done.rows,
             told.below,
+            told.rolled_below,
             now_ms(),
             self.fence(),
         );

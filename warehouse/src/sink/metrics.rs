@@ -14,6 +14,8 @@ pub struct SinkMetrics {
     pub confirmed_slot: IntGauge,
     pub finalized_slot: IntGauge,
     pub decided_below_slot: IntGauge,
+    pub rolled_below_slot: IntGauge,
+    pub windows_rolled: IntCounter,
 }
 
 impl SinkMetrics {
@@ -80,6 +82,14 @@ impl SinkMetrics {
             decided_below_slot: gauge(
                 "heliograph_warehouse_decided_below_slot",
                 "Slots below it are final; far behind the highest finalized one, questions for final rows are slow",
+            )?,
+            rolled_below_slot: gauge(
+                "heliograph_warehouse_rolled_below_slot",
+                "Windows of slots below it are rolled up; far behind the decided ones, volumes and candles are slow",
+            )?,
+            windows_rolled: counter(
+                "heliograph_warehouse_windows_rolled_total",
+                "Windows of slots rolled up, again ones too",
             )?,
         })
     }

@@ -75,6 +75,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "retention",
         sql: include_str!("../../migrations/0012_retention.sql"),
     },
+    Migration {
+        version: 13,
+        name: "rollups",
+        sql: include_str!("../../migrations/0013_rollups.sql"),
+    },
 ];
 
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

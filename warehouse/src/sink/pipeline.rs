@@ -17,6 +17,7 @@ use super::{
     journal::{Plan, now_ms},
     pace::Pace,
     planner::{Batch, Extents, Planner, Pushed},
+    roller::Roller,
     writer::BatchWriter,
 };
 
@@ -86,9 +87,10 @@ impl Pipeline {
         }
         self.host.ready("log", true);
         self.host.started();
+        let mut roller = Roller::new();
         loop {
             match self
-                .follow(&mut place, partitions, dead_letters.as_ref())
+                .follow(&mut place, &mut roller, partitions, dead_letters.as_ref())
                 .await?
             {
                 Ended::Drained => return Ok(()),
@@ -208,6 +210,7 @@ impl Pipeline {
     async fn follow(
         &mut self,
         place: &mut Place,
+        roller: &mut Roller,
         partitions: u32,
         dead_letters: &dyn LogWriter,
     ) -> anyhow::Result<Ended> {
@@ -261,6 +264,7 @@ impl Pipeline {
                     .await?;
                 owner_asked = Instant::now();
             }
+            roller.step(&self.writer, &mut place.decided).await?;
             self.writer.metrics.held_blocks.set(planner.held() as i64);
             if lag_told.is_none_or(|told| told.elapsed() >= LAG)
                 && let Ok(lag) = reader.lag().await

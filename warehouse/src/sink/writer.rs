@@ -78,8 +78,11 @@ impl BatchWriter {
         };
         self.until_done("done", || self.journal.done(plan, done, &after))
             .await?;
-        let below = i64::try_from(after.below).unwrap_or(i64::MAX);
-        self.metrics.decided_below_slot.set(below);
+        let gauge = |slot: u64| i64::try_from(slot).unwrap_or(i64::MAX);
+        self.metrics.decided_below_slot.set(gauge(after.below));
+        self.metrics
+            .rolled_below_slot
+            .set(gauge(after.rolled_below));
         self.observe(&batch, done, started);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod candles;
 mod decode_proof;
 mod idls;
 mod recorded_blocks;
+mod rollups;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -81,7 +81,11 @@ impl Chain {
 
     /// What is told while the next slot is the newest.
     pub fn next(&mut self) -> Vec<Event> {
-        self.slot += 1;
+        // Now and then nobody leads for a while, so that windows of slots are soon full.
+        self.slot += match self.random.below(13) {
+            0 => self.random.between(50, 200),
+            _ => 1,
+        };
         let slot = self.slot;
         let (first, second) = (Block { slot, fork: 1 }, Block { slot, fork: 2 });
         match self.random.below(1_000) {

@@ -41,7 +41,7 @@ use publisher::Publisher;
 use stage::{Progress, Stage, WINDOW};
 
 /// Slots that the router may be ahead of what is stored.
-const AHEAD_MAX: u64 = 300;
+const AHEAD_MAX: u64 = 3_000;
 /// Without any news for so long, what is missing will not come.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(500);
@@ -108,6 +108,7 @@ pub fn run(folder: &Path, options: &Options, as_json: bool) -> anyhow::Result<()
     report.figure("letters_repeated", outcome.letters.repeated);
     report.figure("tables_compared", outcome.tables.len());
     report.figure("views_compared", outcome.views.len());
+    report.figure("windows_rolled_up", outcome.windows_rolled_up);
     report.checks = outcome.checks();
     print!("{}", bench::plugin_bench::table::checks(&report));
     if as_json {
@@ -183,6 +184,9 @@ pub fn measure(folder: &Path, options: &Options) -> anyhow::Result<Outcome> {
         tables_plain: compared.tables_plain,
         tables: compared.tables,
         views: compared.views,
+        windows_rolled_up: door.number(
+            "SELECT uniqExact(slot) FROM token_volume_rollup WHERE slot < (SELECT raw_from * 600 FROM rollup_state)",
+        )?,
         letters,
         stopped_well,
         killing_seconds,

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub tables_plain: Vec<Compared>,
     pub tables: Vec<Compared>,
     pub views: Vec<Compared>,
+    /// Windows whose volumes and candles came from rollups while views were compared.
+    pub windows_rolled_up: u64,
     pub letters: Letters,
     pub stopped_well: bool,
     pub killing_seconds: f64,
@@ -65,6 +67,7 @@ impl Outcome {
             ),
             none("tables_differing", differing(&self.tables)),
             none("views_differing", differing(&self.views)),
+            Check::at_least("windows_rolled_up", self.windows_rolled_up as f64, 1.0),
             none(
                 "zombies_not_refused",
                 self.done.zombies - self.done.zombies_refused,

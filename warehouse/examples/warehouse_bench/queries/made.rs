@@ -4,6 +4,7 @@
 
 use anyhow::Context;
 use clickhouse::Client;
+use warehouse::sink::{ROLLUPS, Store, WINDOW, roll_up};
 
 /// First slot of the made chain: an epoch's begin, far from the recorded ones.
 const FIRST: u64 = 2_000 * 432_000;
@@ -24,7 +25,7 @@ pub struct Made {
     pub day: String,
 }
 
-pub async fn make(client: &Client, transfers: u64) -> anyhow::Result<Made> {
+pub async fn make(client: &Client, store: &Store, transfers: u64) -> anyhow::Result<Made> {
     for statement in BASE {
         run(client, statement).await?;
     }
@@ -60,10 +61,13 @@ pub async fn make(client: &Client, transfers: u64) -> anyhow::Result<Made> {
     }
     let slots = copies * count;
     // As a sink leaves it that has stored all this.
+    let begun = std::time::Instant::now();
+    let rolled_below = roll_up_windows(store, slots).await?;
+    eprintln!("rolled up in {:.0} s", begun.elapsed().as_secs_f64());
     run(
         client,
         &format!(
-            "INSERT INTO sink_batches (batch_id, phase, recorded_at, decided_below) VALUES (1, 'done', now64(3), {})",
+            "INSERT INTO sink_batches (batch_id, phase, recorded_at, decided_below, rolled_below) VALUES (1, 'done', now64(3), {}, {rolled_below})",
             FIRST + slots
         ),
     )
@@ -74,6 +78,22 @@ pub async fn make(client: &Client, transfers: u64) -> anyhow::Result<Made> {
         transfers: copies * per_copy,
         day: if days > 1 { "2027-01-02" } else { "2027-01-01" }.into(),
     })
+}
+
+/// All whole windows of the made chain. Gives the slot below which they are.
+async fn roll_up_windows(store: &Store, slots: u64) -> anyhow::Result<u64> {
+    let end = FIRST + slots / WINDOW * WINDOW;
+    // So that their rows are final to the views.
+    let decided = format!(
+        "INSERT INTO sink_batches (batch_id, phase, recorded_at, decided_below) VALUES (0, 'done', now64(3), {end})"
+    );
+    store.execute(&decided).await?;
+    for slot in (FIRST..end).step_by(WINDOW as usize) {
+        for rollup in ROLLUPS {
+            roll_up(store, rollup, slot, "1").await?;
+        }
+    }
+    Ok(end)
 }
 
 /// Recorded rows with what must be known of them for every copy.

@@ -13,7 +13,7 @@ use clap::Args;
 use clickhouse::Client;
 use local_services::{ClickHouseDoor, DoorOptions};
 use serde_json::json;
-use warehouse::sql::samples::Sample;
+use warehouse::{sink::Store, sql::samples::Sample};
 
 use crate::{decode_proof::recorded, stored};
 use made::Made;
@@ -68,7 +68,8 @@ async fn measure(folder: &Path, options: &Options, as_json: bool) -> anyhow::Res
         .with_database("heliograph");
     stored::load(&found, &client, &door.url()).await?;
     let begin = Instant::now();
-    let made = made::make(&client, options.transfers).await?;
+    let store = Store::new(&door.url(), "heliograph", "", "");
+    let made = made::make(&client, &store, options.transfers).await?;
     let seconds = begin.elapsed().as_secs_f64();
     settle(&client).await?;
     let storage: Vec<(String, u64, u64, u64)> = client

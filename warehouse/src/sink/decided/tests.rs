@@ -4,9 +4,11 @@ use event_schema::{CanonicalSeal, SlotBlock, proto::geyser::SubscribeUpdateBlock
 use proptest::prelude::*;
 
 use super::*;
-use crate::sink::planner::StatusChange;
+use crate::sink::{planner::StatusChange, rollups::WINDOW};
 
 const PARTITIONS: u32 = 3;
+/// Between slots of the property: a window has three of them, and each partition some.
+const APART: u64 = 200;
 
 fn hash(fork: u8) -> Blockhash {
     Blockhash([fork; 32])
@@ -73,6 +75,7 @@ fn an_open_block_holds_it_back_and_its_end_lets_it_go() {
     let start = Told {
         below: 10,
         final_to: BTreeMap::from([(0, 30), (1, 31), (2, 32)]),
+        rolled_below: 0,
     };
     let mut decided = Decided::new(
         PARTITIONS,
@@ -93,6 +96,7 @@ fn a_late_block_takes_it_back_before_its_rows_are_stored() {
     let start = Told {
         below: 31,
         final_to: BTreeMap::from([(0, 30), (1, 31), (2, 32)]),
+        rolled_below: 0,
     };
     let mut decided = Decided::new(PARTITIONS, start, []);
     let late = batch(&[(20, 1, Confirmed)]);
@@ -119,9 +123,10 @@ fn news() -> impl Strategy<Value = Vec<Vec<(u64, u8, Commitment)>>> {
     );
     (slots, 1_usize..8).prop_map(|(slots, width)| {
         let mut placed = Vec::new();
-        for ((fate, late, waits), slot) in slots.into_iter().zip(1_u64..) {
+        for ((fate, late, waits), turn) in slots.into_iter().zip(1_usize..) {
+            let slot = turn as u64 * APART;
             // Most are near their turn, some come much later.
-            let mut at = slot as usize * 3 + if late > 35 { late } else { 0 };
+            let mut at = turn * 3 + if late > 35 { late } else { 0 };
             for ((fork, commitment), wait) in fate.into_iter().zip(waits.into_iter().chain([0])) {
                 placed.push((at, (slot, fork, commitment)));
                 at += 1 + wait;
@@ -133,7 +138,62 @@ fn news() -> impl Strategy<Value = Vec<Vec<(u64, u8, Commitment)>>> {
     })
 }
 
+/// Blocks of the window, and whether they are final: what a rollup stands on.
+fn window(stored: &BTreeMap<(u64, u8), bool>, begin: u64) -> Vec<((u64, u8), bool)> {
+    let blocks = stored.range((begin, 0)..(begin + WINDOW, 0));
+    blocks
+        .map(|(block, is_final)| (*block, *is_final))
+        .collect()
+}
+
 proptest! {
+    #[test]
+    fn rollups_below_their_bound_are_what_is_stored(
+        batches in news(), restarts in prop::collection::vec(any::<bool>(), 200), steps in prop::collection::vec(0_usize..3, 200),
+    ) {
+        let mut decided = Decided::new(PARTITIONS, Told::default(), []);
+        let mut stored: BTreeMap<(u64, u8), bool> = BTreeMap::new();
+        let mut rollups: BTreeMap<u64, Vec<((u64, u8), bool)>> = BTreeMap::new();
+        let mut told = Told::default();
+        for ((news, restart), steps) in batches.iter().zip(restarts).zip(steps) {
+            let mut batch = batch(news);
+            batch.deletes = news.iter().filter(|(_, _, fate)| *fate == Abandoned).map(|(slot, _, _)| Slot(*slot)).collect();
+            let holds = |rolled_below: u64, rollups: &BTreeMap<u64, _>, stored: &_| {
+                (0..rolled_below).step_by(WINDOW as usize).all(|begin| rollups.get(&begin) == Some(&window(stored, begin)))
+            };
+            let before = decided.before(&batch).rolled_below;
+            for (slot, fork, commitment) in news {
+                match commitment {
+                    Confirmed => drop(stored.insert((*slot, *fork), false)),
+                    Finalized => {}
+                    Abandoned => drop(stored.remove(&(*slot, *fork))),
+                }
+            }
+            prop_assert!(holds(before, &rollups, &stored), "while it is stored: {before}");
+            // A sink that dies here goes on from what it told last.
+            if restart {
+                let open = stored.iter().filter(|((slot, _), is_final)| !**is_final && *slot >= told.below);
+                let open: Vec<_> = open.map(|((slot, fork), _)| (Slot(*slot), hash(*fork))).collect();
+                decided = Decided::new(PARTITIONS, told, open);
+            }
+            told = decided.after(&batch);
+            for (slot, fork, commitment) in news {
+                if *commitment == Finalized {
+                    stored.insert((*slot, *fork), true);
+                }
+            }
+            prop_assert!(told.rolled_below <= told.below && told.rolled_below % WINDOW == 0);
+            prop_assert!(holds(told.rolled_below, &rollups, &stored), "then: {}", told.rolled_below);
+            for _ in 0..steps {
+                let begin = decided.told().rolled_below;
+                if begin + WINDOW <= decided.told().below {
+                    rollups.insert(begin, window(&stored, begin));
+                    decided.rolled_up(begin + WINDOW);
+                }
+            }
+        }
+    }
+
     #[test]
     fn below_it_everything_stored_is_final(batches in news(), restarts in prop::collection::vec(any::<bool>(), 200)) {
         let mut decided = Decided::new(PARTITIONS, Told::default(), []);
