@@ -6,6 +6,8 @@
 //!
 //! Contents of a block are held from its publication to its confirmation, as far as memory goes; what is not here is read
 //! from the canonical topic before the transaction ([`AccountStates::settle`]).
+//!
+//! What blocks without account updates may have written is asked of RPC nodes (`lost`, `mending`). Decision 0032.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -22,18 +24,25 @@ use crate::{
     archive::{Archive, ArchiveError},
     assembly::Block,
     commitment::{Change, Standing},
+    publication::Settings,
     slot_tree::BlockId,
     state::RestoredBlock,
     yellowstone::engine::weight,
 };
 
 mod applied;
+mod lost;
+mod mending;
 mod restate;
 mod snapshot;
+mod touched;
 mod writes;
 
 use applied::Applied;
 pub use applied::Progress;
+pub use lost::{Ask, Counts as LostCounts};
+use mending::Mending;
+pub use mending::{Answer, Place, Wanted};
 pub use snapshot::{SnapshotError, Snapshots};
 use writes::Writes;
 
@@ -153,22 +162,27 @@ pub struct AccountStates {
     without_accounts: HashSet<BlockId>,
     /// Number of the newest telling.
     told: u64,
+    mending: Mending,
 }
 
 impl AccountStates {
     /// `watermarks`: of the canonical topic's partitions.
     pub fn new(
-        config: &AccountsTopicConfig,
-        topics: &Topics,
+        settings: &Settings,
         watermarks: &[(i64, i64)],
         restored: RestoredAccounts,
         blocks: &[RestoredBlock],
-        gap_after_ms: i64,
     ) -> Self {
-        let topic = topics.accounts.clone();
+        let config = &settings.accounts_topic;
+        let topic = settings.topics.accounts.clone();
         let (lows, ends): (Vec<i64>, Vec<i64>) = watermarks.iter().copied().unzip();
+        let gap_after_ms = settings.limits.gap_after_ms;
+        let applied = Applied::new(restored.progress, blocks, &lows, gap_after_ms);
+        let mut mending = Mending::new(settings.repaired_accounts_max);
+        mending.find(blocks, &lows, |slot| applied.is_in_hole(slot));
         Self {
-            applied: Applied::new(restored.progress, blocks, &lows, gap_after_ms),
+            applied,
+            mending,
             writes: Writes::new(topic.clone(), config.partitions, restored.large),
             topic,
             partitions: config.partitions,
@@ -185,7 +199,11 @@ impl AccountStates {
     /// `number`: of the telling.
     pub fn published(&mut self, block: &Arc<Block>, number: u64) {
         self.told = number;
-        if !self.applied.publish(block.id, block.parent) {
+        let is_new = self.applied.publish(block.id, block.parent);
+        if block.fetched_from.is_some() || self.applied.is_in_hole(block.id.slot) {
+            self.loses(block);
+        }
+        if !is_new {
             return;
         }
         if block.fetched_from.is_some() {
@@ -202,8 +220,13 @@ impl AccountStates {
             Standing::Processed => {}
             Standing::Confirmed => self.applied.confirm(change.block, number),
             Standing::Finalized => self.applied.finalize(change.block),
-            Standing::Abandoned => self.applied.abandon(change.block),
+            Standing::Abandoned => {
+                if let Some(from) = self.applied.abandon(change.block) {
+                    self.mending.lost.undone(from);
+                }
+            }
         }
+        self.loses_standing(change.block, change.standing);
     }
 
     pub fn tick(&mut self, log_ms: i64) {
@@ -229,13 +252,15 @@ impl AccountStates {
             out.append(&mut self.restated);
             self.applied.is_undone();
         }
+        self.write_told(out);
         let mut applied = false;
         while let Some((id, _)) = self.applied.next() {
             if self.without_accounts.remove(&id) {
                 self.applied.hole(id.slot, id.slot);
             } else if let Some(at) = self.contents.iter().position(|block| block.id == id) {
                 let block = Arc::clone(&self.contents[at]);
-                self.writes.block(&block, out);
+                let written = self.writes.block(&block, out);
+                self.mending.lost.wrote(id.slot, &written);
             } else {
                 break;
             }
@@ -244,9 +269,11 @@ impl AccountStates {
         }
         if let Some(finalized) = self.applied.finalized() {
             self.writes.finalized(finalized.slot, out);
+            self.mending.lost.finalized(finalized.slot);
         }
         self.forget_contents();
-        if !applied && out.len() == before {
+        let filled = self.fill();
+        if !applied && !filled && out.len() == before {
             return None;
         }
         let sequence = self.applied.count_transaction();
@@ -285,12 +312,15 @@ impl AccountStates {
             held_back,
             positions,
             holes: progress.holes.iter().map(hole).collect(),
+            repaired: progress.repaired.iter().map(hole).collect(),
         }
     }
 
     /// [`Self::write`] has something to do, or [`Self::settle`].
     pub fn is_due(&self) -> bool {
-        self.needs_log() || !self.restated.is_empty() || self.applied.next().is_some()
+        let waits = !self.restated.is_empty() || self.applied.next().is_some();
+        let tip = self.applied.tip().unwrap_or_default().slot;
+        waits || self.needs_log() || self.mending.is_due(tip)
     }
 
     /// What comes next must be read from the log first.
@@ -317,6 +347,10 @@ impl AccountStates {
             .block(id, waiting.offset, waiting.not_before.unwrap_or_default())
             .await
         {
+            Ok(block) if block.fetched_from.is_some() => {
+                self.without_accounts.insert(id);
+                self.enter(id, block.parent.slot, &touched::accounts(&block));
+            }
             Ok(block) => {
                 self.bytes += weight(&block);
                 self.contents.push_back(block);

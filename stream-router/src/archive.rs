@@ -363,6 +363,8 @@ impl Open {
         }
         let [accounts, transactions, entries] = counts;
         let parent = Blockhash::try_from(seal.parent_blockhash.as_slice());
+        let mut sources = seal.sources.iter();
+        let fetched_from = sources.find_map(|source| source.strip_prefix("rpc:"));
         Ok(Block {
             id: self.id,
             parent: BlockId::new(
@@ -376,7 +378,7 @@ impl Open {
             meta,
             source: SourceId::default(),
             repaired_from: Vec::new(),
-            fetched_from: None,
+            fetched_from: fetched_from.map(Arc::from),
         })
     }
 }

@@ -9,6 +9,7 @@ use event_schema::{Blockhash, ObservedTopic, Slot};
 use serde::Serialize;
 
 use crate::{
+    account_state::LostCounts,
     commitment::Standing,
     repair::Happening,
     router::{Effect, Router},
@@ -41,6 +42,8 @@ pub struct Status {
     pub repaired: u64,
     /// Slots that no source had, asked of RPC nodes.
     pub repairs: RepairsView,
+    /// Accounts that blocks without account updates may have written.
+    pub lost_accounts: LostAccountsView,
     pub late: u64,
     pub dead_letters: u64,
     pub open_slots: usize,
@@ -62,6 +65,20 @@ pub struct RepairsView {
     pub skipped: u64,
     pub refused: u64,
     pub failed: u64,
+}
+
+/// Counts of this life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LostAccountsView {
+    pub lost: u64,
+    /// By RPC nodes.
+    pub told: u64,
+    /// Again, by later blocks.
+    pub written: u64,
+    pub failed: u64,
+    pub refused: u64,
+    /// Older than they should be, now.
+    pub waiting: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -157,6 +174,17 @@ impl Board {
             Happening::Failed => &mut repairs.failed,
         };
         *count += slots;
+    }
+
+    pub fn lost_accounts(&self, counts: &LostCounts, waiting: usize) {
+        self.face().status.lost_accounts = LostAccountsView {
+            lost: counts.lost,
+            told: counts.told,
+            written: counts.written,
+            failed: counts.failed,
+            refused: counts.refused,
+            waiting,
+        };
     }
 
     pub fn effects(&self, effects: &[Effect]) {

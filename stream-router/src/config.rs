@@ -161,6 +161,7 @@ impl Config {
             topics: Topics::new(&self.topic_prefix),
             partitions: self.topics,
             accounts_topic: self.accounts_topic,
+            repaired_accounts_max: self.repair.accounts(),
             transactional_id: if self.transactional_id.is_empty() {
                 format!("{}-router", self.topic_prefix)
             } else {

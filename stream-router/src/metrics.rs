@@ -7,7 +7,10 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::router::{Effect, Router};
+use crate::{
+    account_state::LostCounts,
+    router::{Effect, Router},
+};
 
 /// The router's metrics.
 #[derive(Clone)]
@@ -27,6 +30,7 @@ pub struct Metrics {
     pub disconnects: IntCounterVec,
     /// By [`crate::repair::Happening`].
     pub repairs: IntCounterVec,
+    lost_accounts: IntGaugeVec,
 }
 
 impl Metrics {
@@ -94,8 +98,13 @@ impl Metrics {
                 "Slots that no source had, by what became of them at RPC nodes; refused counts replies",
                 "outcome",
             )?,
+            lost_accounts: gauges(
+                "router_lost_accounts",
+                "Accounts that blocks without account updates may have written in this life, by what became of them; waiting is now",
+                "outcome",
+            )?,
         };
-        let all: [Box<dyn Collector>; 14] = [
+        let all: [Box<dyn Collector>; 15] = [
             Box::new(metrics.events.clone()),
             Box::new(metrics.blocks.clone()),
             Box::new(metrics.lag.clone()),
@@ -110,6 +119,7 @@ impl Metrics {
             Box::new(metrics.notifications.clone()),
             Box::new(metrics.disconnects.clone()),
             Box::new(metrics.repairs.clone()),
+            Box::new(metrics.lost_accounts.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
@@ -139,6 +149,20 @@ impl Metrics {
                 }
                 _ => {}
             }
+        }
+    }
+
+    pub fn lost_accounts(&self, counts: &LostCounts, waiting: usize) {
+        for (outcome, count) in [
+            ("lost", counts.lost),
+            ("told", counts.told),
+            ("written", counts.written),
+            ("failed", counts.failed),
+            ("refused", counts.refused),
+            ("waiting", waiting as u64),
+        ] {
+            let gauge = self.lost_accounts.with_label_values(&[outcome]);
+            gauge.set(count as i64);
         }
     }
 

@@ -6,6 +6,8 @@
 //! | open slots in the core | `limits.open_mebibytes` | from half on, a topic ahead of the others by `limits.skew_ms` waits; at the limit the oldest incomplete slot becomes a gap |
 //! | loop → transaction | one in flight, one of 256 MiB waiting | nothing is read until the log has taken it |
 //! | repair → loop | 1 block | no further block is offered; the loop never waits for a repair |
+//! | loop → account repair | 1 errand, `repair.concurrency` under way | what the accounts topic lacks waits |
+//! | account repair → loop | 1 answer | nodes are asked no further |
 //! | loop → fan-outs | 256 batches of effects each | the loop waits: a fan-out never waits for a subscriber |
 //! | loop → what is sent beside blocks (deshred, gossip) | 16,384 reports | dropped and counted |
 //! | fan-out → subscriber | `websocket.queue_*` | the subscriber is disconnected with the reason |
@@ -27,6 +29,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{
+    account_state::Answer,
     archive::Archive,
     board::Board,
     commits::{Commits, Ended},
@@ -36,7 +39,7 @@ use crate::{
     metrics::Metrics,
     observation::Lane,
     publication::{self, Publication, Settings},
-    repair::{Asks, Hole, Offer},
+    repair::{Asks, Errand, Hole, Offer},
     router::Effect,
     yellowstone::{door::Door, engine::News},
 };
@@ -212,6 +215,10 @@ async fn publish(
     let [accounts, transactions, slots]: [mpsc::Receiver<Batch>; 3] = queues
         .try_into()
         .map_err(|_| anyhow::anyhow!("one queue per observed topic"))?;
+    let archive = || {
+        let (topic, count) = (&settings.topics.canonical, settings.partitions.canonical);
+        Archive::new(Arc::clone(log), topic.clone(), count)
+    };
     let body = Loop {
         config,
         publication,
@@ -219,11 +226,8 @@ async fn publish(
         time: LogTime::new(lanes(&settings)),
         host,
         log: log.as_ref(),
-        archive: Archive::new(
-            Arc::clone(log),
-            settings.topics.canonical.clone(),
-            settings.partitions.canonical,
-        ),
+        archive: archive(),
+        errands_archive: Arc::new(archive()),
         standby,
         pulse,
         release: leadership::release(&claim, &settings.topics.leadership),
@@ -284,6 +288,8 @@ struct Loop<'a> {
     log: &'a dyn EventLog,
     /// Where the accounts topic's late blocks are read.
     archive: Archive,
+    /// For errands, which read beside the loop.
+    errands_archive: Arc<Archive>,
     standby: &'a mut Standby,
     pulse: Pulse,
     /// What lets another take over at once.
@@ -309,16 +315,19 @@ impl Loop<'_> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_commit = tokio::time::Instant::now();
         let mut batches = Vec::new();
+        let (answer_to, mut answers) = mpsc::channel(1);
         let drain = self.host.drain();
         tokio::pin!(drain);
         loop {
             self.pulse.touch();
+            self.send_errands(&answer_to);
             let room = self.publication.pending_bytes() < PENDING_BYTES_MAX;
             tokio::select! {
                 batch = accounts.recv(), if room && self.may_read(ObservedTopic::Accounts) => batches.extend(batch),
                 batch = transactions.recv(), if room && self.may_read(ObservedTopic::Transactions) => batches.extend(batch),
                 batch = slots.recv(), if room && self.may_read(ObservedTopic::Slots) => batches.extend(batch),
                 offer = next_offer(offers), if room => self.mend(offer).await,
+                Some(answer) = answers.recv(), if room => self.publication.answer(answer),
                 ended = commits.ended() => self.committed(ended?).await,
                 _ = tick.tick() => {
                     let effects = self.publication.tick(self.time.now_ms());
@@ -396,6 +405,23 @@ impl Loop<'_> {
         }
     }
 
+    /// What the accounts topic lacks, as far as somebody has time for it.
+    fn send_errands(&mut self, answers: &mpsc::Sender<Answer>) {
+        let Some(asks) = &self.outlets.asks else {
+            return;
+        };
+        while let Some(place) = asks.place() {
+            let Some(wanted) = self.publication.next_wanted() else {
+                return;
+            };
+            place.send(Errand {
+                wanted,
+                archive: Arc::clone(&self.errands_archive),
+                answers: answers.clone(),
+            });
+        }
+    }
+
     async fn mend(&mut self, Offer { block, verdict }: Offer) {
         let (mended, effects) = self.publication.mend(*block);
         self.tell(effects).await;
@@ -448,5 +474,8 @@ impl Loop<'_> {
         self.outlets
             .board
             .router(router, self.publication.dead_letters());
+        let (counts, now) = self.publication.lost_accounts();
+        self.outlets.metrics.lost_accounts(&counts, now);
+        self.outlets.board.lost_accounts(&counts, now);
     }
 }

@@ -16,7 +16,7 @@ use event_schema::{ObservedTopic, Slot};
 use tracing::warn;
 
 use crate::{
-    account_state::AccountStates,
+    account_state::{AccountStates, Answer, LostCounts, Wanted},
     archive::Archive,
     assembly::Block,
     canonical::CanonicalWriter,
@@ -155,9 +155,29 @@ impl Publication {
         }
     }
 
+    /// What the accounts topic needs to fill its holes.
+    pub fn next_wanted(&mut self) -> Option<Wanted> {
+        self.accounts.as_mut()?.next_wanted()
+    }
+
+    pub fn answer(&mut self, answer: Answer) {
+        if let Some(accounts) = &mut self.accounts {
+            accounts.answer(answer);
+        }
+    }
+
+    /// Accounts of this life that lost blocks may have written, and how many of them are older than they should be.
+    pub fn lost_accounts(&self) -> (LostCounts, usize) {
+        let accounts = self.accounts.as_ref();
+        accounts.map_or((LostCounts::default(), 0), |accounts| {
+            (accounts.lost_counts(), accounts.lost_now())
+        })
+    }
+
     /// Bytes that wait to be committed.
     pub fn pending_bytes(&self) -> usize {
-        self.pending.bytes
+        let accounts = self.accounts.as_ref();
+        self.pending.bytes + accounts.map_or(0, AccountStates::waiting_bytes)
     }
 
     /// Everything since the last batch; `None` when nothing is new.

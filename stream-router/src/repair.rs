@@ -9,9 +9,10 @@
 //! * A block that contradicts the finalized chain, or itself, is refused, and the next node is asked.
 //! * Nothing is kept on disk: a next life finds what is missing in the stream itself.
 //!
-//! What an RPC node does not have: account updates and entries. Such a block has none, and says so in its seal.
+//! What an RPC node does not have: account updates and entries. Such a block has none, and says so in its seal. What the
+//! accounts are that it may have written is asked by `getMultipleAccounts`, for the accounts topic alone (`accounts`).
 //!
-//! Reading order: `convert`, `book` (both pure), `task`.
+//! Reading order: `convert`, `book` (both pure), `task`, `accounts`.
 
 use event_schema::Slot;
 use service_host::Host;
@@ -25,11 +26,13 @@ use crate::{
     router::{Effect, Mended, Router},
 };
 
+pub mod accounts;
 pub mod book;
 pub mod config;
 pub mod convert;
 pub mod task;
 
+pub use accounts::{AccountRepairs, Errand};
 pub use chain_blocks::rpc::{nodes, reply};
 pub use config::RepairConfig;
 pub use task::Repairs;
@@ -74,19 +77,28 @@ pub struct Offer {
     pub verdict: oneshot::Sender<Mended>,
 }
 
-/// Where the router's loop leaves holes. Never waits.
+/// Where the router's loop leaves holes, and errands for the accounts topic. Never waits.
 #[derive(Debug, Clone)]
-pub struct Asks(mpsc::Sender<Hole>);
+pub struct Asks {
+    holes: mpsc::Sender<Hole>,
+    accounts: Option<mpsc::Sender<Errand>>,
+}
 
 impl Asks {
     /// The other end is [`Repairs`].
     pub fn channel() -> (Self, mpsc::Receiver<Hole>) {
-        let (sender, receiver) = mpsc::channel(ASKS);
-        (Self(sender), receiver)
+        let (holes, receiver) = mpsc::channel(ASKS);
+        let accounts = None;
+        (Self { holes, accounts }, receiver)
+    }
+
+    /// A place for the next errand, when there is one.
+    pub fn place(&self) -> Option<mpsc::Permit<'_, Errand>> {
+        self.accounts.as_ref()?.try_reserve().ok()
     }
 
     pub fn ask(&self, hole: Hole) {
-        if self.0.try_send(hole).is_err() {
+        if self.holes.try_send(hole).is_err() {
             // The loop must not wait for a repair, or each would wait for the other.
             tracing::warn!(
                 slots = format!("{}..={}", hole.first, hole.last),
@@ -96,7 +108,7 @@ impl Asks {
     }
 }
 
-/// Starts the task, if any node is configured. Returns the two ends that the router's loop holds.
+/// Starts the tasks, if any node is configured. Returns the two ends that the router's loop holds.
 pub fn open(
     config: &Config,
     board: &Board,
@@ -106,14 +118,24 @@ pub fn open(
     if config.repair.rpc_urls.is_empty() {
         return Ok(None);
     }
-    let (asks, holes) = Asks::channel();
+    let (mut asks, holes) = Asks::channel();
     let (offers, offer_queue) = mpsc::channel(1);
     let tally = Tally {
         metrics: metrics.clone(),
         board: board.clone(),
     };
     let slots_max = config.limits.gap_slots.max(1);
-    let repairs = Repairs::new(&config.repair, slots_max, holes, offers, tally)?;
+    let repairs = Repairs::new(&config.repair, slots_max, holes, offers, tally.clone())?;
+    if config.accounts_topic.enabled && config.repair.accounts_max > 0 {
+        // The same nodes, so that they are asked at one pace.
+        let (errands, accounts) = AccountRepairs::new(&config.repair, repairs.nodes(), tally);
+        asks.accounts = Some(errands);
+        let drain = host.drain();
+        host.spawn("account-repair", async move {
+            accounts.run(drain).await;
+            Ok(())
+        });
+    }
     let drain = host.drain();
     host.spawn("repair", async move {
         repairs.run(drain).await;

@@ -83,13 +83,16 @@ impl Service for StreamRouter {
         ),
         (
             "repair.rpc_urls",
-            "RPC nodes (http or https) asked by getBlock, in turn, for blocks that no source has; empty: gaps stay",
+            "RPC nodes (http or https) asked, in turn, for blocks that no source has (getBlock) and for what their accounts are (getMultipleAccounts); empty: gaps stay",
         ),
         (
             "repair.ca_file",
             "PEM file of a certificate authority trusted for https addresses beside the system's; empty for none",
         ),
-        ("repair.concurrency", "Slots asked for at once"),
+        (
+            "repair.concurrency",
+            "Slots asked for at once; as many requests for accounts",
+        ),
         (
             "repair.requests_per_second",
             "Requests to all RPC nodes together",
@@ -108,7 +111,11 @@ impl Service for StreamRouter {
         ),
         (
             "repair.deadline_seconds",
-            "A slot that could not be had this long after it was first asked for is given up",
+            "A slot that could not be had this long after it was first asked for is given up; accounts, when no node has told any for this long",
+        ),
+        (
+            "repair.accounts_max",
+            "With accounts_topic.enabled: accounts of blocks without account updates, asked for by getMultipleAccounts at once; 0: none",
         ),
         (
             "leadership.name",

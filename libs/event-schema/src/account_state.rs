@@ -29,6 +29,8 @@ use crate::{
     proto::geyser::{SubscribeUpdate, subscribe_update::UpdateOneof},
 };
 
+pub mod repaired;
+
 /// Key of the record that ends a transaction.
 pub const AS_OF_KEY: [u8; 1] = [0];
 
@@ -70,6 +72,10 @@ pub struct AsOf {
     /// there and not since is older than it should be. The newest; what was forgotten is inside the first.
     #[prost(message, repeated, tag = "8")]
     pub holes: Vec<Hole>,
+    /// Slots that were among the holes. An account that may have been written there was written again since, or has the
+    /// state that an RPC node told of it later, marked. The newest.
+    #[prost(message, repeated, tag = "9")]
+    pub repaired: Vec<Hole>,
 }
 
 /// First and last slot.
@@ -94,7 +100,7 @@ impl AsOf {
 pub struct AccountState {
     pub slot: Slot,
     pub blockhash: Blockhash,
-    /// Place among the block's account writes.
+    /// Place among the block's account writes; [`repaired::NO_WRITE`] when no source told the state.
     pub write: u32,
     /// The `SubscribeUpdate`.
     pub value: Bytes,

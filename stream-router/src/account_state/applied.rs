@@ -25,6 +25,9 @@ pub struct Progress {
     /// The slot of the first block that was applied.
     pub since: Slot,
     pub holes: VecDeque<(Slot, Slot)>,
+    /// Slots that were in holes and are filled; the newest.
+    #[serde(default)]
+    pub repaired: VecDeque<(Slot, Slot)>,
     /// Transactions of the topic so far.
     pub sequence: u64,
 }
@@ -106,7 +109,7 @@ impl Applied {
             match standings.get(&block) {
                 Some(Standing::Finalized) => applied.finalize(block),
                 // Told by a life that ended before it could undo it.
-                Some(Standing::Abandoned) => applied.abandon(block),
+                Some(Standing::Abandoned) => drop(applied.abandon(block)),
                 _ => {}
             }
         }
@@ -185,7 +188,8 @@ impl Applied {
         self.finalized
     }
 
-    pub fn abandon(&mut self, block: BlockId) {
+    /// Returns the lowest slot that is not in the state any more.
+    pub fn abandon(&mut self, block: BlockId) -> Option<Slot> {
         self.waiting.remove(&block);
         let at = self.progress.chain.iter().position(|other| *other == block);
         // Finality is not taken back.
@@ -193,7 +197,9 @@ impl Applied {
             && self.finalized != Some(block)
         {
             self.undone.extend(self.progress.chain.drain(at..));
+            return Some(block.slot);
         }
+        None
     }
 
     /// `log_ms`: every partition has been read up to this time of the log; `i64::MIN` until each was read from.
@@ -206,14 +212,15 @@ impl Applied {
                 waiting.since_ms.get_or_insert(log_ms);
             }
         }
-        if let Some((block, waiting)) = self.first_held()
+        if let Some((_, waiting)) = self.first_held()
             && let Some(since) = waiting.since_ms
             && log_ms.saturating_sub(since) >= self.gap_after_ms
             && let Some(tip) = self.tip()
             && waiting.parent != tip
         {
-            let (first, last) = (tip.slot.0.saturating_add(1), block.slot.0.saturating_sub(1));
-            self.hole(Slot(first), Slot(last));
+            // Between the block and its parent there is none. A parent below the state's newest block is of another fork.
+            let last = waiting.parent.slot;
+            self.hole(Slot(tip.slot.0.saturating_add(1)).min(last), last);
             // The chain goes on from here, as if the parent had been applied.
             self.progress.chain.push_back(waiting.parent);
         }
@@ -225,11 +232,44 @@ impl Applied {
             return;
         }
         self.progress.holes.push_back((first, last));
+        self.join_oldest();
+    }
+
+    fn join_oldest(&mut self) {
         if self.progress.holes.len() > HOLES_MAX
             && let Some((oldest, _)) = self.progress.holes.pop_front()
             && let Some(next) = self.progress.holes.front_mut()
         {
             next.0 = oldest;
+        }
+    }
+
+    pub fn is_in_hole(&self, slot: Slot) -> bool {
+        let mut holes = self.progress.holes.iter();
+        holes.any(|(first, last)| (*first..=*last).contains(&slot))
+    }
+
+    /// What was written in these slots is in the state after all.
+    pub fn fill(&mut self, first: Slot, last: Slot) {
+        for (from, to) in std::mem::take(&mut self.progress.holes) {
+            let (filled_from, filled_to) = (from.max(first), to.min(last));
+            if filled_from > filled_to {
+                self.progress.holes.push_back((from, to));
+                continue;
+            }
+            self.progress.repaired.push_back((filled_from, filled_to));
+            if from < filled_from {
+                let below = Slot(filled_from.0 - 1);
+                self.progress.holes.push_back((from, below));
+            }
+            if filled_to < to {
+                let above = Slot(filled_to.0 + 1);
+                self.progress.holes.push_back((above, to));
+            }
+        }
+        self.join_oldest();
+        while self.progress.repaired.len() > HOLES_MAX {
+            self.progress.repaired.pop_front();
         }
     }
 

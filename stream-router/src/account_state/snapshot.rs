@@ -239,9 +239,13 @@ fn given(index: &FilterIndex, state: &AccountState, scratch: &mut Scratch) -> Ve
 
 fn frames(index: &FilterIndex, state: &AccountState, stamp: &Stamp) -> Vec<Frame> {
     let given = given(index, state, &mut Scratch::default());
+    let mark = state.repaired();
     let frame = |(head, body)| Frame {
         head,
-        body: as_startup(body),
+        body: match &mark {
+            Some(mark) => mark.mark(&as_startup(body)),
+            None => as_startup(body),
+        },
         tail: stamp.tail(),
     };
     given.into_iter().map(frame).collect()
@@ -256,4 +260,85 @@ fn as_startup(body: Bytes) -> Bytes {
         account.is_startup = true;
     }
     update.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use event_schema::{
+        Blockhash, Slot,
+        account_state::repaired::{NO_WRITE, RepairedState},
+        proto::geyser::{
+            SubscribeRequest, SubscribeRequestAccountsDataSlice, SubscribeRequestFilterAccounts,
+            SubscribeUpdateAccount, SubscribeUpdateAccountInfo,
+        },
+    };
+
+    use super::*;
+    use crate::yellowstone::filter::FilterLimits;
+
+    fn state(write: u32, mark: Option<&RepairedState>) -> AccountState {
+        let update = SubscribeUpdate {
+            update_oneof: Some(UpdateOneof::Account(SubscribeUpdateAccount {
+                slot: 7,
+                account: Some(SubscribeUpdateAccountInfo {
+                    pubkey: vec![1; 32],
+                    owner: vec![2; 32],
+                    lamports: 3,
+                    data: vec![9; 20],
+                    ..SubscribeUpdateAccountInfo::default()
+                }),
+                ..SubscribeUpdateAccount::default()
+            })),
+            ..SubscribeUpdate::default()
+        };
+        let update = update.encode_to_vec();
+        AccountState {
+            slot: Slot(7),
+            blockhash: Blockhash::default(),
+            write,
+            value: mark.map_or_else(|| update.clone().into(), |mark| mark.mark(&update)),
+        }
+    }
+
+    #[test]
+    fn a_subscriber_sees_which_states_no_source_told() {
+        let mark = RepairedState {
+            source: "rpc:node".into(),
+            as_of_slot: 7,
+            lost_slot: 5,
+        };
+        let filter = SubscribeRequestFilterAccounts::default();
+        let mut request = SubscribeRequest {
+            accounts: [("all".to_owned(), filter)].into(),
+            commitment: Some(1),
+            ..SubscribeRequest::default()
+        };
+        for slices in [0, 1] {
+            let slice = SubscribeRequestAccountsDataSlice {
+                offset: 1,
+                length: 4,
+            };
+            request.accounts_data_slice = vec![slice; slices];
+            let filters = Filters::compile(&request, &FilterLimits::default()).unwrap();
+            let mut index = FilterIndex::default();
+            index.insert(SELF, filters);
+            let told = |state: &AccountState| {
+                let frames = frames(&index, state, &Stamp::now());
+                let [frame] = &frames[..] else {
+                    panic!("one filter, one account");
+                };
+                let update: Bytes = [&frame.head[..], &frame.body, &frame.tail].concat().into();
+                let plain = SubscribeUpdate::decode(update.clone()).unwrap();
+                let Some(UpdateOneof::Account(account)) = plain.update_oneof else {
+                    panic!("not an account");
+                };
+                assert!(account.is_startup);
+                assert_eq!(plain.filters, ["all"]);
+                assert_eq!(account.account.unwrap().data.len(), [20, 4][slices]);
+                RepairedState::of(&update)
+            };
+            assert_eq!(told(&state(NO_WRITE, Some(&mark))), Some(mark.clone()));
+            assert_eq!(told(&state(0, None)), None);
+        }
+    }
 }

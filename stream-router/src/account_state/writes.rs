@@ -113,8 +113,11 @@ impl Writes {
         }
     }
 
-    pub fn block(&mut self, block: &Block, out: &mut Vec<NewRecord>) {
-        for write in last_writes(block) {
+    /// Returns the accounts that the block wrote.
+    pub fn block(&mut self, block: &Block, out: &mut Vec<NewRecord>) -> Vec<Pubkey> {
+        let writes = last_writes(block);
+        let accounts = writes.iter().map(|write| write.account).collect();
+        for write in writes {
             self.state(write.account, (block.id, write.write), &write.value, out);
             if write.closes && self.closed.len() < CLOSINGS_MAX {
                 self.closed.insert(write.account, block.id);
@@ -122,6 +125,7 @@ impl Writes {
                 closings.push(write.account);
             }
         }
+        accounts
     }
 
     /// The account's newest state.

@@ -47,12 +47,10 @@ impl Publication {
                 watermarks.push(log.watermarks(topic, partition).await?);
             }
             Some(AccountStates::new(
-                &settings.accounts_topic,
-                &settings.topics,
+                &settings,
                 &watermarks,
                 restored.accounts,
                 &restored.earlier.blocks,
-                settings.limits.gap_after_ms,
             ))
         } else {
             None

@@ -13,6 +13,8 @@ pub struct Settings {
     pub topics: Topics,
     pub partitions: TopicsConfig,
     pub accounts_topic: AccountsTopicConfig,
+    /// Accounts to be asked of RPC nodes at once; 0 when there are none.
+    pub repaired_accounts_max: usize,
     pub transactional_id: String,
     pub limits: Limits,
 }

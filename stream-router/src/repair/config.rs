@@ -7,6 +7,9 @@ use chain_blocks::rpc::NodesConfig;
 use serde::{Deserialize, Serialize};
 use service_host::ConfigError;
 
+/// About 2 GB.
+const ACCOUNTS_MAX: usize = 10_000_000;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RepairConfig {
@@ -25,8 +28,12 @@ pub struct RepairConfig {
     /// Pause before a slot is asked for again; it doubles with each try.
     pub backoff_ms: u64,
     pub backoff_max_ms: u64,
-    /// A slot that could not be had this long after it was first asked for is given up.
+    /// A slot that could not be had this long after it was first asked for is given up; accounts, when no node has told any for
+    /// this long.
     pub deadline_seconds: u64,
+    /// Accounts that blocks without account updates may have written, to be asked for by getMultipleAccounts at once; about
+    /// 200 bytes each. With `accounts_topic.enabled`; 0: the accounts topic keeps its holes.
+    pub accounts_max: usize,
 }
 
 impl Default for RepairConfig {
@@ -41,11 +48,20 @@ impl Default for RepairConfig {
             backoff_ms: 500,
             backoff_max_ms: 30_000,
             deadline_seconds: 600,
+            accounts_max: 200_000,
         }
     }
 }
 
 impl RepairConfig {
+    /// Accounts that are asked for at once, if any node is configured.
+    pub fn accounts(&self) -> usize {
+        match self.rpc_urls.is_empty() {
+            true => 0,
+            false => self.accounts_max,
+        }
+    }
+
     /// How the nodes are asked. Reads `ca_file`.
     pub fn nodes(&self) -> anyhow::Result<NodesConfig> {
         let authority = Some(&self.ca_file).filter(|file| !file.as_os_str().is_empty());
@@ -110,6 +126,13 @@ impl RepairConfig {
                 );
             }
         }
+        if self.accounts_max > ACCOUNTS_MAX {
+            return refuse(
+                "repair.accounts_max",
+                format!("{} is more than {ACCOUNTS_MAX}", self.accounts_max),
+                "write a number up to that; 0 asks for no accounts",
+            );
+        }
         if self.backoff_max_ms < self.backoff_ms {
             return refuse(
                 "repair.backoff_max_ms",
@@ -157,5 +180,10 @@ mod tests {
             ..RepairConfig::default()
         };
         assert_eq!(config.check().unwrap_err().field, "repair.backoff_max_ms");
+        let config = RepairConfig {
+            accounts_max: usize::MAX,
+            ..RepairConfig::default()
+        };
+        assert_eq!(config.check().unwrap_err().field, "repair.accounts_max");
     }
 }

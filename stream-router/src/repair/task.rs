@@ -65,6 +65,10 @@ impl Repairs {
         })
     }
 
+    pub fn nodes(&self) -> Arc<Nodes> {
+        Arc::clone(&self.nodes)
+    }
+
     /// Runs until `end`, or until nobody can leave holes any more.
     pub async fn run(mut self, end: impl Future<Output = ()>) {
         let mut errands: FuturesUnordered<Errand> = FuturesUnordered::new();

@@ -1,5 +1,6 @@
 //! Holes filled from RPC nodes: recorded replies, random histories with crashes, and real HTTP servers, good and bad.
 
+mod accounts;
 #[allow(dead_code)] // More of the histories than these tests need.
 #[path = "../router/chain.rs"]
 mod chain;

@@ -13,6 +13,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 type Answers = dyn Fn(u64, Value, usize) -> Answer + Send + Sync;
+/// Keys and options of `getMultipleAccounts`.
+type Accounts = dyn Fn(Vec<String>, Value) -> Response + Send + Sync;
 
 /// One node.
 pub struct Node {
@@ -26,11 +28,23 @@ pub struct Node {
 struct Shared {
     asked: Arc<Mutex<Vec<(u64, Value)>>>,
     answers: Arc<Answers>,
+    accounts: Arc<Accounts>,
 }
 
 impl Node {
     /// `answers`: the slot, the options, and how often this slot was asked for before → the response.
     pub async fn start<F>(answers: impl Fn(u64, Value, usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        Self::telling(answers, |_, _| panic!("asked for accounts")).await
+    }
+
+    /// It is asked for accounts, too.
+    pub async fn telling<F>(
+        answers: impl Fn(u64, Value, usize) -> F + Send + Sync + 'static,
+        accounts: impl Fn(Vec<String>, Value) -> Response + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Response> + Send + 'static,
     {
@@ -40,6 +54,7 @@ impl Node {
             answers: Arc::new(move |slot, options, before| {
                 Box::pin(answers(slot, options, before))
             }),
+            accounts: Arc::new(accounts),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -83,6 +98,14 @@ impl Drop for Node {
 }
 
 async fn answer(State(shared): State<Shared>, Json(request): Json<Value>) -> Response {
+    if request["method"] == "getMultipleAccounts" {
+        let keys = request["params"][0].clone();
+        let keys: Vec<String> = serde_json::from_value(keys).expect("keys");
+        let options = request["params"][1].clone();
+        assert_eq!(options["encoding"], "base64");
+        assert_eq!(options["commitment"], "finalized");
+        return (shared.accounts)(keys, options);
+    }
     assert_eq!(request["method"], "getBlock");
     let slot = request["params"][0].as_u64().expect("a slot");
     let options = request["params"][1].clone();

@@ -20,6 +20,7 @@ pub fn settings() -> Settings {
             replication: 1,
         },
         accounts_topic: AccountsTopicConfig::default(),
+        repaired_accounts_max: 0,
         transactional_id: "t-router".to_owned(),
         limits: Limits {
             gap_after_ms: 1_000,

@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use event_schema::Slot;
-use reqwest::{Certificate, Client, Url, redirect};
+use event_schema::{Pubkey, Slot};
+use reqwest::{Certificate, Client, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::reply::{self, Reply};
+use super::{
+    accounts::{self, AccountsReply},
+    reply::{self, Reply},
+};
 
 /// The newest transactions this program reads.
 const TRANSACTION_VERSION: u8 = 1;
@@ -34,6 +37,17 @@ pub struct NodesConfig {
     pub reply_field: &'static str,
     /// PEM of a certificate authority that is trusted beside the system's.
     pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Why there is no body.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{0}")]
+    TooLong(String),
+    #[error("HTTP status {0}")]
+    Status(StatusCode),
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 /// The configured nodes.
@@ -143,11 +157,43 @@ impl Nodes {
         });
         let body = match self.body(node, &request).await {
             Ok(body) => body,
-            Err(problem) => return Reply::Failed(problem),
+            Err(problem) => return Reply::Failed(problem.to_string()),
         };
         // Megabytes of JSON: not on a thread that others wait for.
         let read = tokio::task::spawn_blocking(move || reply::read(&body)).await;
         read.unwrap_or_else(|error| Reply::Failed(error.to_string()))
+    }
+
+    /// The accounts, as of a finalized slot that is not below `at_least`. At most [`accounts::KEYS_MAX`] keys.
+    pub async fn accounts(&self, node: usize, keys: &[Pubkey], at_least: Slot) -> AccountsReply {
+        let Some(node) = self.nodes.get(node) else {
+            return AccountsReply::Failed("no such node".to_owned());
+        };
+        self.wait_for_turn().await;
+        let texts: Vec<String> = keys.iter().map(Pubkey::to_string).collect();
+        let request = json!({
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "getMultipleAccounts",
+            "params": [texts, {
+                "encoding": "base64",
+                "commitment": "finalized",
+                "minContextSlot": at_least.0,
+            }],
+        });
+        let body = match self.body(node, &request).await {
+            Ok(body) => body,
+            Err(Unread::TooLong(problem)) => return AccountsReply::TooLong(problem),
+            Err(Unread::Status(StatusCode::TOO_MANY_REQUESTS)) => {
+                return AccountsReply::TooMany("HTTP status 429".to_owned());
+            }
+            Err(problem) => return AccountsReply::Failed(problem.to_string()),
+        };
+        let count = keys.len();
+        // Megabytes of JSON: not on a thread that others wait for.
+        let read = tokio::task::spawn_blocking(move || accounts::read(&body, at_least, count));
+        let read = read.await;
+        read.unwrap_or_else(|error| AccountsReply::Failed(error.to_string()))
     }
 
     /// The slots from `first` to `last` that have a finalized block, as the node knows them, in order. At most 500,000 slots.
@@ -194,7 +240,8 @@ impl Nodes {
         let node = self.nodes.get(node).ok_or("no such node")?;
         self.wait_for_turn().await;
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let body = self.body(node, &request).await?;
+        let body = self.body(node, &request).await;
+        let body = body.map_err(|problem| problem.to_string())?;
         let envelope: Envelope<T> = serde_json::from_slice(&body)
             .map_err(|error| format!("{method}: its reply is not understood: {error}"))?;
         match (envelope.result, envelope.error) {
@@ -204,23 +251,24 @@ impl Nodes {
         }
     }
 
-    async fn body(&self, node: &Node, request: &serde_json::Value) -> Result<Vec<u8>, String> {
+    async fn body(&self, node: &Node, request: &serde_json::Value) -> Result<Vec<u8>, Unread> {
+        let unreachable = |error| Unread::Unreachable(unreachable(error));
         let sent = self.http.post(node.url.clone()).json(request).send().await;
         let mut response = sent.map_err(unreachable)?;
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > self.reply_mebibytes << 20 {
-                return Err(format!(
+                return Err(Unread::TooLong(format!(
                     "its reply is longer than {} MiB ({})",
                     self.reply_mebibytes, self.reply_field
-                ));
+                )));
             }
             body.extend_from_slice(&chunk);
         }
         // Some nodes send errors of JSON-RPC with another status than 200.
         if !status.is_success() && body.first() != Some(&b'{') {
-            return Err(format!("HTTP status {status}"));
+            return Err(Unread::Status(status));
         }
         Ok(body)
     }

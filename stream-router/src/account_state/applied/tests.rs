@@ -152,3 +152,38 @@ fn a_next_life_goes_on_where_the_last_one_was() {
     let applied = Applied::new(Progress::default(), &blocks, &[0], 0);
     assert!(applied.next().is_none());
 }
+
+#[test]
+fn what_is_filled_is_a_hole_no_longer() {
+    let mut applied = new();
+    let slots = |pairs: &[(u64, u64)]| -> VecDeque<(Slot, Slot)> {
+        let pair = |(first, last): &(u64, u64)| (Slot(*first), Slot(*last));
+        pairs.iter().map(pair).collect()
+    };
+    applied.hole(Slot(10), Slot(19));
+    applied.hole(Slot(30), Slot(30));
+    applied.fill(Slot(12), Slot(13));
+    assert_eq!(
+        applied.progress().holes,
+        slots(&[(10, 11), (14, 19), (30, 30)])
+    );
+    // Skipped slots below a block may reach over the beginning of a hole.
+    applied.fill(Slot(25), Slot(30));
+    applied.fill(Slot(5), Slot(10));
+    assert_eq!(applied.progress().holes, slots(&[(11, 11), (14, 19)]));
+    assert_eq!(
+        applied.progress().repaired,
+        slots(&[(12, 13), (30, 30), (10, 10)])
+    );
+    assert!(applied.is_in_hole(Slot(11)) && !applied.is_in_hole(Slot(12)));
+    applied.fill(Slot(40), Slot(50));
+    assert_eq!(applied.progress().repaired.len(), 3, "was no hole");
+}
+
+#[test]
+fn remembered_progress_of_an_earlier_release_is_read() {
+    let earlier = r#"{"chain":[],"since":5,"holes":[[7,8]],"sequence":3}"#;
+    let progress: Progress = serde_json::from_str(earlier).unwrap();
+    assert_eq!(progress.holes, [(Slot(7), Slot(8))]);
+    assert!(progress.repaired.is_empty());
+}
