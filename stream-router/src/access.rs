@@ -1,10 +1,12 @@
 //! Who may come in through either door, and how much of it: connections, keys, and what a key may have.
 
+mod farewell;
 mod gate;
 mod line;
 mod metrics;
 mod pace;
 
+pub use farewell::Farewell;
 pub use gate::{Gate, Key, KeyView, Place, Size};
 pub use line::{Line, Lines, Listening, Peer};
 pub use metrics::Arrivals;
@@ -18,7 +20,7 @@ pub const TOKEN: &str = "x-token";
 pub enum Refused {
     /// More connections than `connections_max`: told so.
     Connections,
-    /// So many more that they were closed without a word.
+    /// So many more that they were told in a few bytes, or not at all.
     Flood,
     /// A connection without a call.
     Silent,

@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use crate::{
-    access::{Arrivals, Gate, Key, Lines, Peer, Place, Refusal, Refused},
+    access::{Arrivals, Farewell, Gate, Key, Lines, Peer, Place, Refusal, Refused},
     board::Board,
     config::WebSocketConfig,
     fanout::{self, Allowance, Command},
@@ -50,6 +50,10 @@ mod token;
 use conversation::Conversation;
 use roster::Facts;
 pub use roster::{Roster, Visitor};
+
+/// To a connection beyond the limit.
+const TOO_MANY: &str =
+    "too many connections (websocket.connections_max); try again later or elsewhere";
 
 /// How long open connections have to hear that the router is going away.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -84,8 +88,9 @@ impl Door {
         arrivals: Arrivals,
     ) -> Self {
         let first_request = Duration::from_secs(config.first_request_seconds);
+        let farewell = Some(Farewell::http1(TOO_MANY));
         Self(Arc::new(Inner {
-            lines: Lines::new(config.connections_max, first_request, &arrivals),
+            lines: Lines::new(config.connections_max, first_request, farewell, &arrivals),
             config,
             gate,
             arrivals,
@@ -158,8 +163,7 @@ async fn admit(
             .disconnects
             .with_label_values(&["connection_limit"])
             .inc();
-        let text = "too many connections (websocket.connections_max); try again later or elsewhere";
-        error(StatusCode::SERVICE_UNAVAILABLE, text)
+        error(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY)
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");

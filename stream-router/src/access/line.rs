@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::{Arrivals, Refused};
+use super::{Arrivals, Farewell, Refused};
 
 /// Connections beyond the limit that are kept for long enough to be told.
 const REFUSALS_MAX: usize = 256;
@@ -43,17 +43,26 @@ struct Shared {
     refused: AtomicUsize,
     connections_max: usize,
     first_request: Duration,
+    /// For those who find no place even to be refused.
+    farewell: Option<Farewell>,
     cut: watch::Sender<bool>,
     arrivals: Arrivals,
 }
 
 impl Lines {
-    pub fn new(connections_max: usize, first_request: Duration, arrivals: &Arrivals) -> Self {
+    /// Without a `farewell`, those who are far too many are closed without a word: whoever speaks TLS understands no other.
+    pub fn new(
+        connections_max: usize,
+        first_request: Duration,
+        farewell: Option<Farewell>,
+        arrivals: &Arrivals,
+    ) -> Self {
         Self(Arc::new(Shared {
             admitted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             connections_max,
             first_request,
+            farewell,
             cut: watch::Sender::new(false),
             arrivals: arrivals.clone(),
         }))
@@ -111,7 +120,13 @@ impl Lines {
                     None => Refused::Flood,
                 };
                 shared.arrivals.refused(why);
-                seat?
+                let Some(seat) = seat else {
+                    if let Some(farewell) = &shared.farewell {
+                        farewell.tell(stream);
+                    }
+                    return None;
+                };
+                seat
             }
         };
         let peer = Peer(Arc::new(Introduction {

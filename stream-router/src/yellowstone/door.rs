@@ -59,7 +59,7 @@ use updates::{Shelf, Silence, Uncounted};
 
 use super::{beside::Beside, config::GrpcConfig, engine::Command, outbox::outbox, tips::Tips};
 use crate::{
-    access::{Gate, Key, Lines, Peer},
+    access::{Farewell, Gate, Key, Lines, Peer},
     account_state::Snapshots,
     router::Effect,
 };
@@ -110,9 +110,16 @@ impl Door {
         metrics: DoorMetrics,
     ) -> Self {
         let first_request = Duration::from_secs(config.first_request_seconds);
+        let is_plain = config.tls_cert.is_none();
+        let farewell = is_plain.then(|| Farewell::http2(status::TOO_MANY));
         Self(Arc::new(Inner {
             gate,
-            lines: Lines::new(config.connections_max, first_request, &metrics.arrivals),
+            lines: Lines::new(
+                config.connections_max,
+                first_request,
+                farewell,
+                &metrics.arrivals,
+            ),
             roster: Roster::new(&metrics),
             commands,
             beside,

@@ -5,6 +5,7 @@ mod account_state;
 mod chain;
 mod chunks;
 mod crash;
+mod crowd;
 mod kafka;
 mod leadership;
 mod on_the_log;

@@ -255,9 +255,9 @@ async fn connections_beyond_the_limit_are_told() {
     drop(beyond);
 }
 
-/// So many that not even a refusal can be said to all.
+/// So many that not all can be served far enough to be refused.
 #[tokio::test]
-async fn a_flood_is_closed_without_a_word() {
+async fn a_flood_is_told_in_a_few_bytes() {
     let mut rig = Rig::with(|config| config.connections_max = 2).await;
     let mut client = rig.client().await;
     client.ping(1).await.unwrap();
@@ -272,6 +272,24 @@ async fn a_flood_is_closed_without_a_word() {
     )
     .await;
     assert_eq!(client.ping(2).await.unwrap().count, 2);
+    // Whoever comes now hears it whatever it says, and is closed.
+    let mut one = TcpStream::connect(rig.address).await.unwrap();
+    one.write_all(GREETING).await.unwrap();
+    let mut told = Vec::new();
+    let heard = timeout(LONG, one.read_to_end(&mut told)).await;
+    heard.expect("closed in time").expect("not reset");
+    assert_eq!(
+        (told[3], told[9 + 3]),
+        (4, 7),
+        "settings, then goodbye: {told:?}"
+    );
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("grpc.connections_max"), "{told}");
+    let refused = rig.client().await.ping(1).await.expect_err("one too many");
+    assert!(
+        format!("{refused:?}").contains("grpc.connections_max"),
+        "{refused:?}"
+    );
     drop(flood);
     rig.metric_becomes("router_grpc_connections", &[], 1.0)
         .await;

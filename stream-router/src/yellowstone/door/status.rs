@@ -51,6 +51,10 @@ pub fn of(ending: Ending, from_slot: Option<u64>) -> (Ended, Status) {
     }
 }
 
+/// To a connection beyond the limit.
+pub const TOO_MANY: &str =
+    "too many connections (grpc.connections_max); try again later or elsewhere";
+
 pub fn refused(Refusal { why, text }: Refusal) -> Status {
     match why {
         Refused::TokenMissing | Refused::TokenUnknown => Status::unauthenticated(text),

@@ -34,9 +34,7 @@ impl<H> Switch<H> {
         if let Some(peer) = request.extensions().get::<Peer>() {
             peer.called();
             if !peer.is_admitted() {
-                let text =
-                    "too many connections (grpc.connections_max); try again later or elsewhere";
-                return Err(Status::resource_exhausted(text));
+                return Err(Status::resource_exhausted(status::TOO_MANY));
             }
         }
         let path = request.uri().path();
