@@ -264,7 +264,7 @@ impl Pipeline {
                     .await?;
                 owner_asked = Instant::now();
             }
-            roller.step(&self.writer, &mut place.decided).await?;
+            roller.step(&self.writer, &mut place.decided).await;
             self.writer.metrics.held_blocks.set(planner.held() as i64);
             if lag_told.is_none_or(|told| told.elapsed() >= LAG)
                 && let Ok(lag) = reader.lag().await

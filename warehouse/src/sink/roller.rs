@@ -1,10 +1,11 @@
 //! Rolls up windows of final rows, one at a time, between batches, in a tenth of the sink's time.
+//!
+//! What fails is told and tried again later: a rollup saves time, and must never hold up the stream.
 
 use std::time::{Duration, Instant};
 
 use super::{
     decided::Decided,
-    journal::JournalError,
     rollups::{Job, ROLLUPS, Rollup, WINDOW, Work, next_job, window_begin},
     store::{Store, StoreError},
     writer::BatchWriter,
@@ -18,6 +19,8 @@ use crate::{
 const REST: u32 = 9;
 /// Between looks while there is nothing to do.
 const LOOK: Duration = Duration::from_secs(2);
+/// Before a window that failed is tried again.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// A question that was planned just before a window was called stale may yet begin to read what was rolled up of it.
 const PLANNING: Duration = Duration::from_secs(3);
 /// Works that are looked at together.
@@ -50,11 +53,7 @@ impl Roller {
     }
 
     /// One window, if one is due.
-    pub async fn step(
-        &mut self,
-        writer: &BatchWriter,
-        decided: &mut Decided,
-    ) -> Result<(), JournalError> {
+    pub async fn step(&mut self, writer: &BatchWriter, decided: &mut Decided) {
         let begun = Instant::now();
         let rolled_below = decided.told().rolled_below;
         if rolled_below < self.rolled_below {
@@ -62,18 +61,30 @@ impl Roller {
         }
         self.rolled_below = rolled_below;
         if begun < self.rest_until {
-            return Ok(());
+            return;
         }
-        let step = match self.next_window(writer, decided).await? {
-            Step::Nothing => self.again(writer, rolled_below).await?,
-            did @ Step::Did => did,
-        };
+        let step = self.work(writer, decided).await;
         self.rolled_below = decided.told().rolled_below;
         self.rest_until = match step {
-            Step::Nothing => begun + LOOK,
-            Step::Did => Instant::now() + begun.elapsed() * REST,
+            Ok(Step::Nothing) => begun + LOOK,
+            Ok(Step::Did) => Instant::now() + begun.elapsed() * REST,
+            Err(error) => {
+                writer.metrics.retries.inc();
+                tracing::warn!(%error, "a window could not be rolled up; it is counted meanwhile, and tried again");
+                Instant::now() + AFTER_FAILURE
+            }
         };
-        Ok(())
+    }
+
+    async fn work(
+        &mut self,
+        writer: &BatchWriter,
+        decided: &mut Decided,
+    ) -> Result<Step, StoreError> {
+        match self.next_window(writer, decided).await? {
+            Step::Nothing => self.again(writer, decided.told().rolled_below).await,
+            did @ Step::Did => Ok(did),
+        }
     }
 
     /// The first window that was never rolled up, or not since the bound was taken back.
@@ -81,7 +92,7 @@ impl Roller {
         &self,
         writer: &BatchWriter,
         decided: &mut Decided,
-    ) -> Result<Step, JournalError> {
+    ) -> Result<Step, StoreError> {
         let told = decided.told();
         let (from, to) = (told.rolled_below, window_begin(told.below));
         if from >= to {
@@ -91,11 +102,7 @@ impl Roller {
         let next = format!(
             "SELECT slot FROM blocks WHERE slot >= {from} AND slot < {to} ORDER BY slot LIMIT 1"
         );
-        let found = writer
-            .until_done("next window", || async {
-                Ok(writer.store.fetch::<u64>(&next).await?)
-            })
-            .await?;
+        let found = writer.store.fetch::<u64>(&next).await?;
         let Some(window) = found.first().map(|slot| window_begin(*slot)) else {
             decided.rolled_up(to);
             return Ok(Step::Did);
@@ -108,11 +115,7 @@ impl Roller {
     }
 
     /// A window of past slots that were written since.
-    async fn again(
-        &mut self,
-        writer: &BatchWriter,
-        rolled_below: u64,
-    ) -> Result<Step, JournalError> {
+    async fn again(&mut self, writer: &BatchWriter, rolled_below: u64) -> Result<Step, StoreError> {
         if self.job.is_none() {
             let works = works(writer).await?;
             self.job = next_job(&works, rolled_below);
@@ -133,7 +136,7 @@ impl Roller {
 }
 
 /// `false`: something of it was rolled up before, and may not be replaced yet.
-async fn roll(writer: &BatchWriter, window: u64, may_replace: bool) -> Result<bool, JournalError> {
+async fn roll(writer: &BatchWriter, window: u64, may_replace: bool) -> Result<bool, StoreError> {
     for rollup in ROLLUPS {
         if is_rolled_up(writer, rollup, window).await? {
             if !may_replace {
@@ -144,23 +147,20 @@ async fn roll(writer: &BatchWriter, window: u64, may_replace: bool) -> Result<bo
             }
             delete(writer, rollup, window).await?;
         }
-        insert(writer, rollup, window).await?;
+        let fence = writer.journal.fence();
+        roll_up(&writer.store, rollup, window, &fence).await?;
     }
     writer.metrics.windows_rolled.inc();
     Ok(true)
 }
 
-async fn works(writer: &BatchWriter) -> Result<Vec<Work>, JournalError> {
+async fn works(writer: &BatchWriter) -> Result<Vec<Work>, StoreError> {
     let statement = format!(
         "SELECT work, first_slot, last_slot, ended AND recorded_at < now64(3, 'UTC') - INTERVAL {} SECOND AS settled \
          FROM slots_in_work FINAL ORDER BY first_slot, last_slot, work",
         PLANNING.as_secs()
     );
-    let rows: Vec<(String, u64, u64, bool)> = writer
-        .until_done("works", || async {
-            Ok(writer.store.fetch(&statement).await?)
-        })
-        .await?;
+    let rows: Vec<(String, u64, u64, bool)> = writer.store.fetch(&statement).await?;
     let work = |(name, first_slot, last_slot, settled)| Work {
         name,
         first_slot,
@@ -170,7 +170,7 @@ async fn works(writer: &BatchWriter) -> Result<Vec<Work>, JournalError> {
     Ok(rows.into_iter().map(work).collect())
 }
 
-async fn forget(writer: &BatchWriter, works: &[Work]) -> Result<(), JournalError> {
+async fn forget(writer: &BatchWriter, works: &[Work]) -> Result<(), StoreError> {
     for works in works.chunks(WORKS) {
         let keys: Vec<String> = works
             .iter()
@@ -188,33 +188,21 @@ async fn forget(writer: &BatchWriter, works: &[Work]) -> Result<(), JournalError
             keys.join(", "),
             writer.journal.fence()
         );
-        execute(writer, "forget works", &statement).await?;
+        writer.store.execute(&statement).await?;
     }
     Ok(())
-}
-
-async fn execute(writer: &BatchWriter, step: &str, statement: &str) -> Result<(), JournalError> {
-    writer
-        .until_done(step, || async {
-            Ok(writer.store.execute(statement).await?)
-        })
-        .await
 }
 
 async fn is_rolled_up(
     writer: &BatchWriter,
     rollup: &Rollup,
     window: u64,
-) -> Result<bool, JournalError> {
+) -> Result<bool, StoreError> {
     let statement = format!(
         "SELECT 1 FROM {} WHERE slot = {window} LIMIT 1",
         rollup.table
     );
-    let found: Vec<u8> = writer
-        .until_done("rollup", || async {
-            Ok(writer.store.fetch(&statement).await?)
-        })
-        .await?;
+    let found: Vec<u8> = writer.store.fetch(&statement).await?;
     Ok(!found.is_empty())
 }
 
@@ -223,38 +211,24 @@ async fn source_was_dropped(
     writer: &BatchWriter,
     rollup: &Rollup,
     window: u64,
-) -> Result<bool, JournalError> {
+) -> Result<bool, StoreError> {
     let place = Place {
         epoch: epoch_of(window),
         table: rollup.source.to_owned(),
     };
-    let notes = writer
-        .until_done("retention", || async {
-            Ok(retention::notes(&writer.store).await?)
-        })
-        .await?;
+    let notes = retention::notes(&writer.store).await?;
     Ok(notes
         .get(&place)
         .is_some_and(|note| note.state != NoteState::Returned))
 }
 
-async fn delete(writer: &BatchWriter, rollup: &Rollup, window: u64) -> Result<(), JournalError> {
+async fn delete(writer: &BatchWriter, rollup: &Rollup, window: u64) -> Result<(), StoreError> {
     let statement = format!(
         "DELETE FROM {} WHERE slot = {window} AND {}",
         rollup.table,
         writer.journal.fence()
     );
-    execute(writer, "delete a rollup", &statement).await
-}
-
-/// What was stored by a try whose answer was lost has the same keys, and counts once.
-async fn insert(writer: &BatchWriter, rollup: &Rollup, window: u64) -> Result<(), JournalError> {
-    let fence = writer.journal.fence();
-    writer
-        .until_done("roll up", || async {
-            Ok(roll_up(&writer.store, rollup, window, &fence).await?)
-        })
-        .await
+    writer.store.execute(&statement).await
 }
 
 /// Sums up the window that begins with `slot`, where `condition` holds when ClickHouse begins.
