@@ -70,13 +70,8 @@ pub struct RepairsView {
 /// Counts of this life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LostAccountsView {
-    pub lost: u64,
-    /// By RPC nodes.
-    pub told: u64,
-    /// Again, by later blocks.
-    pub written: u64,
-    pub failed: u64,
-    pub refused: u64,
+    #[serde(flatten)]
+    pub counts: LostCounts,
     /// Older than they should be, now.
     pub waiting: usize,
 }
@@ -178,11 +173,7 @@ impl Board {
 
     pub fn lost_accounts(&self, counts: &LostCounts, waiting: usize) {
         self.face().status.lost_accounts = LostAccountsView {
-            lost: counts.lost,
-            told: counts.told,
-            written: counts.written,
-            failed: counts.failed,
-            refused: counts.refused,
+            counts: *counts,
             waiting,
         };
     }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chain_blocks::rpc::accounts::KEYS_MAX;
 use event_schema::{Pubkey, Slot};
+use serde::Serialize;
 
 use crate::slot_tree::BlockId;
 
@@ -34,7 +35,7 @@ pub struct Ask {
 }
 
 /// Accounts of this life, by what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// May have been written by a block without account updates.
     pub lost: u64,

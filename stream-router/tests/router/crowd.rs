@@ -3,7 +3,7 @@
 //! example `crowd_of_grpc_clients`, a process of its own.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -30,15 +30,13 @@ use yellowstone_grpc_client::GeyserGrpcClient;
 
 use crate::{
     chain::{TrueBlock, blockhash},
+    crowd_of::{WANTED, clients, resident_mib, sockets_max},
     on_the_log::{new_record, settings},
     source::Source,
 };
 
-/// As many as are wanted, and as many as may come.
-const WANTED: usize = 10_000;
+/// As many as may come.
 const SERVED: usize = 2_000;
-/// File descriptors of a process for other things.
-const OTHERS: usize = 200;
 /// Memory of one connection that has made a call, and of all the refused ones together. What is kept of either is far less.
 const CONNECTION_KIB_MAX: f64 = 256.0;
 const REFUSED_MIB_MAX: f64 = 256.0;
@@ -48,33 +46,6 @@ const LONG: Duration = Duration::from_secs(50);
 
 /// What every HTTP/2 client begins with, with empty settings.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-/// How many sockets this process, and its children, may have.
-fn sockets_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    soft.unwrap_or(1_024) - OTHERS
-}
-
-fn clients() -> PathBuf {
-    // target/PROFILE/deps/router-… → target/PROFILE/examples
-    let exe = std::env::current_exe().expect("this program");
-    let profile = exe.ancestors().nth(2).expect("a target directory");
-    let program = profile.join("examples/crowd_of_grpc_clients");
-    let built = "cargo builds examples with the tests";
-    assert!(program.is_file(), "{}: {built}", program.display());
-    program
-}
-
-fn resident_mib(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("the process runs") / 1024.0
-}
 
 fn router(dir: &Path, brokers: &str, (websocket, grpc): (u16, u16), served: usize) -> Child {
     let config = format!(
@@ -227,7 +198,7 @@ async fn ten_thousand_grpc_connections() {
     }
 
     let at_rest = resident_mib(router.pid());
-    let mut child = Command::new(clients())
+    let mut child = Command::new(clients("crowd_of_grpc_clients"))
         .args([format!("127.0.0.1:{port}"), count.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

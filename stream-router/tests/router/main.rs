@@ -6,6 +6,8 @@ mod chain;
 mod chunks;
 mod crash;
 mod crowd;
+#[path = "../crowd_of/mod.rs"]
+mod crowd_of;
 mod kafka;
 mod leadership;
 mod on_the_log;

@@ -1,8 +1,7 @@
 //! More clients than there may be, on real sockets: those that may are served, the others are told, and who was there before
-//! notices nothing. The clients are the example `crowd_of_clients`, a process of its own.
+//! notices nothing. The clients are the example `crowd_of_websocket_clients`, a process of its own.
 
 use std::{
-    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -14,38 +13,15 @@ use tokio::{
     time::timeout,
 };
 
-use crate::rig::Rig;
+use crate::{
+    crowd_of::{WANTED, clients, resident_mib, sockets_max},
+    rig::Rig,
+};
 
-/// As many as are wanted, and how many of them are too many.
-const WANTED: usize = 10_000;
+/// How many of them are too many.
 const REFUSED: usize = 500;
-/// File descriptors of a process for other things.
-const OTHERS: usize = 200;
 /// A debug build on a busy machine.
 const VERY_LONG: Duration = Duration::from_secs(300);
-
-/// How many sockets this process, and the clients' like it, may have.
-fn sockets_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    soft.unwrap_or(1_024) - OTHERS
-}
-
-fn clients() -> PathBuf {
-    // target/PROFILE/deps/websocket_door-… → target/PROFILE/examples
-    let exe = std::env::current_exe().expect("this program");
-    let profile = exe.ancestors().nth(2).expect("a target directory");
-    let program = profile.join("examples/crowd_of_clients");
-    assert!(
-        program.is_file(),
-        "{}: cargo builds examples with the tests",
-        program.display()
-    );
-    program
-}
 
 /// The numbers of the line that begins with the word.
 async fn said(lines: &mut Lines<BufReader<ChildStdout>>, word: &str) -> Vec<usize> {
@@ -61,13 +37,6 @@ async fn said(lines: &mut Lines<BufReader<ChildStdout>>, word: &str) -> Vec<usiz
     timeout(VERY_LONG, find).await.expect("in time")
 }
 
-fn resident_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or_default() / 1024.0
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections() {
     let count = WANTED.min(sockets_max());
@@ -76,8 +45,8 @@ async fn ten_thousand_connections() {
     let rig = Rig::with(|websocket, _| websocket.connections_max = served + 1).await;
     let mut before = rig.client().await;
     before.ask("slotSubscribe", json!([])).await;
-    let at_rest = resident_mib();
-    let mut child = Command::new(clients())
+    let at_rest = resident_mib(std::process::id());
+    let mut child = Command::new(clients("crowd_of_websocket_clients"))
         .args([rig.address.to_string(), count.to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -105,7 +74,7 @@ async fn ten_thousand_connections() {
         "{count} clients in {:.1} s: {came:?} served, told, closed; router and rig {:.0} MiB, {at_rest:.0} before; slowest of \
          {slot} slots to the one before: {slowest:?}",
         begun.elapsed().as_secs_f64(),
-        resident_mib()
+        resident_mib(std::process::id())
     );
     assert_eq!(came, [served, REFUSED, 0], "each is served or told");
     rig.slot(u64::MAX).await;

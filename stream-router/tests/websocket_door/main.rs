@@ -4,5 +4,7 @@ mod access;
 #[path = "../at_a_door/mod.rs"]
 mod at_a_door;
 mod crowd;
+#[path = "../crowd_of/mod.rs"]
+mod crowd_of;
 mod hostile;
 mod rig;

@@ -11,7 +11,7 @@ use super::{
     manifest::{FORMAT_VERSION, Manifest, ParquetFile, Table},
     plan::{Range, ranges},
 };
-use crate::{engine::quote_identifier, sink::ROLLUPS};
+use crate::{engine::quote_identifier, sink::is_rollup};
 
 pub async fn export(client: &Client, options: &Export) -> anyhow::Result<()> {
     let range = match (options.epoch, options.from_slot, options.to_slot) {
@@ -97,7 +97,6 @@ async fn tables_with_slots(
         anyhow::bail!("there is no table {missing} with a column slot in this database");
     }
     // Rollups are made anew from what they sum up.
-    let is_rollup = |table: &str| ROLLUPS.iter().any(|rollup| rollup.table == table);
     if wanted.is_empty() {
         tables.retain(|(table, _)| !is_rollup(table));
     } else {

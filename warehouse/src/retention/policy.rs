@@ -9,16 +9,13 @@ use anyhow::Context;
 use service_host::ConfigError;
 use toml::{Table, Value};
 
-use crate::engine::cold;
+use crate::{engine::cold, sink::is_rollup};
 
-/// Tables that `[default]` does not touch: blocks link through the first, the second says what is final, and the others are
-/// small sums of what goes.
-pub const KEPT_UNLESS_NAMED: &[&str] = &[
-    "blocks",
-    "slot_status",
-    "token_volume_rollup",
-    "candles_rollup",
-];
+/// What `[default]` does not touch: blocks link through the first, the second says what is final, and rollups are small sums
+/// of what goes.
+fn is_kept_unless_named(table: &str) -> bool {
+    ["blocks", "slot_status"].contains(&table) || is_rollup(table)
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -94,7 +91,7 @@ impl Policy {
             };
             // What [default] drops or moves says nothing of these.
             let mut base = default.clone();
-            if KEPT_UNLESS_NAMED.contains(&name.as_str()) {
+            if is_kept_unless_named(name) {
                 (base.keep_epochs, base.cold_after_epochs) = (None, None);
             }
             tables.insert(name.clone(), Rules::parse(rules, &at, &base)?);
@@ -118,7 +115,7 @@ impl Policy {
     pub fn rules(&self, table: &str) -> Rules {
         match self.tables.get(table) {
             Some(rules) => rules.clone(),
-            None if KEPT_UNLESS_NAMED.contains(&table) => Rules::default(),
+            None if is_kept_unless_named(table) => Rules::default(),
             None => self.default.clone(),
         }
     }

@@ -36,6 +36,7 @@ pub(crate) use idl_folder::load as load_idls;
 pub use native::TableBlock;
 pub(crate) use native::{Millis, Seconds};
 pub use roller::roll_up;
+pub(crate) use rollups::is_rollup;
 pub use rollups::{ROLLUPS, WINDOW};
 pub use rows::BlockRows;
 pub use store::{Store, StoreError};

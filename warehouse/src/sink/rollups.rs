@@ -30,6 +30,10 @@ pub struct Rollup {
     pub source: &'static str,
 }
 
+pub fn is_rollup(table: &str) -> bool {
+    ROLLUPS.iter().any(|rollup| rollup.table == table)
+}
+
 /// First slot of the window that `slot` is in.
 pub fn window_begin(slot: u64) -> u64 {
     slot - slot % WINDOW

@@ -10,10 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::AccountState;
-use crate::{
-    header::{CanonicalHeader, Kind},
-    identity::{Blockhash, Slot},
-};
+use crate::identity::Blockhash;
 
 /// Field of `SubscribeUpdate` that carries [`RepairedState`].
 pub const REPAIRED_FIELD: u32 = 1003;
@@ -41,17 +38,12 @@ struct Extension {
 }
 
 impl RepairedState {
-    /// The field, to be appended to an encoded `SubscribeUpdate`.
-    pub fn field(&self) -> Bytes {
+    /// The update with the mark beside it.
+    pub fn mark(&self, update: &[u8]) -> Bytes {
         let extension = Extension {
             repaired: Some(self.clone()),
         };
-        extension.encode_to_vec().into()
-    }
-
-    /// The update with the mark beside it.
-    pub fn mark(&self, update: &[u8]) -> Bytes {
-        let field = self.field();
+        let field = extension.encode_to_vec();
         let mut marked = BytesMut::with_capacity(update.len() + field.len());
         marked.put_slice(update);
         marked.put_slice(&field);
@@ -62,16 +54,6 @@ impl RepairedState {
     pub fn of(update: &Bytes) -> Option<Self> {
         let extension = Extension::decode(update.clone()).ok();
         extension.and_then(|extension| extension.repaired)
-    }
-
-    /// The header of a state that was told as of this slot.
-    pub fn header(as_of: Slot) -> CanonicalHeader {
-        CanonicalHeader {
-            kind: Kind::Account,
-            slot: as_of,
-            blockhash: Blockhash::default(),
-            index: NO_WRITE,
-        }
     }
 }
 
@@ -87,8 +69,9 @@ impl AccountState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::geyser::{
-        SubscribeUpdate, SubscribeUpdateAccount, subscribe_update::UpdateOneof,
+    use crate::{
+        identity::Slot,
+        proto::geyser::{SubscribeUpdate, SubscribeUpdateAccount, subscribe_update::UpdateOneof},
     };
 
     #[test]
@@ -110,11 +93,10 @@ mod tests {
         assert_eq!(SubscribeUpdate::decode(marked.clone()).unwrap(), update);
         assert_eq!(RepairedState::of(&marked), Some(mark.clone()));
         assert_eq!(RepairedState::of(&plain), None);
-        let header = RepairedState::header(Slot(7));
         let mut state = AccountState {
-            slot: header.slot,
-            blockhash: header.blockhash,
-            write: header.index,
+            slot: Slot(7),
+            blockhash: Blockhash::default(),
+            write: NO_WRITE,
             value: marked,
         };
         assert_eq!(state.repaired(), Some(mark));

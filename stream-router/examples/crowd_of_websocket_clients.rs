@@ -1,4 +1,4 @@
-//! `crowd_of_clients ADDRESS COUNT`: that many WebSocket clients of a router at once, in a process of their own, because each
+//! `crowd_of_websocket_clients ADDRESS COUNT`: that many WebSocket clients of a router at once, in a process of their own, because each
 //! connection takes a file descriptor at both ends.
 //!
 //! Prints `came SERVED TOLD CLOSED` when all have their answer to `slotSubscribe`, were told why not (503), or were closed
