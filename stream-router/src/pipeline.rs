@@ -204,7 +204,6 @@ async fn publish(
         remembered_blocks = publication.router().remembered_blocks(),
         "took over; reading the observed topics"
     );
-    outlets.ready(host, true);
     let mut queues = Vec::new();
     for topic in ObservedTopic::ALL {
         let reader = log.reader(publication.reader_spec(topic)).await?;
@@ -310,6 +309,8 @@ impl Loop<'_> {
         let told = self.standby.tell(&restored.blocks, self.outlets);
         self.pulse.during(told).await;
         self.outlets.tell_stream(News::Restored(restored)).await;
+        // Only now subscribers can be told from when on they hear: another may take over before anything is published.
+        self.outlets.ready(self.host, true);
         self.ask_again();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -35,7 +35,7 @@ use stream_router::{
         config::GrpcConfig,
         cursor::Cursor,
         door::{Door, DoorMetrics},
-        engine::{self, Command, Engine, EngineMetrics, Start, WhenSlow},
+        engine::{self, Command, Engine, EngineMetrics, News, Start, WhenSlow},
         filter::Filters,
         outbox::{Inbox, Outbox, OutboxLimits, outbox},
         tips::Tips,
@@ -93,20 +93,7 @@ impl Side {
             commands.clone(),
         );
         tokio::spawn(engine.run(news_queue, command_queue));
-        let registry = Registry::new();
-        let metrics = DoorMetrics::new(&registry).expect("metrics");
-        let config = GrpcConfig::default();
-        let gate = Gate::new(&config, &registry).expect("keys");
-        // Nobody asks for what is beside blocks.
-        let (beside, _hub) = beside::open(&registry).expect("metrics");
-        let door = Door::new(
-            config,
-            gate,
-            commands.clone(),
-            beside,
-            tips.clone(),
-            metrics,
-        );
+        let door = door(commands.clone(), tips.clone());
         let stream = Some(Stream { news, door });
         let topic = settings.topics.accounts;
         Self {
@@ -122,6 +109,16 @@ impl Side {
             tips,
         }
     }
+}
+
+/// Where nobody asks for what is beside blocks.
+fn door(commands: mpsc::Sender<Command>, tips: Tips) -> Door {
+    let registry = Registry::new();
+    let metrics = DoorMetrics::new(&registry).expect("metrics");
+    let config = GrpcConfig::default();
+    let gate = Gate::new(&config, &registry).expect("keys");
+    let (beside, _hub) = beside::open(&registry).expect("metrics");
+    Door::new(config, gate, commands, beside, tips, metrics)
 }
 
 async fn connect(commands: &mpsc::Sender<Command>, id: u64, outbox: Outbox, start: Start) {
@@ -329,6 +326,26 @@ async fn subscribers_of_a_standby_miss_nothing_when_it_takes_over() {
         println!("seed {seed} (replay with ROUTER_SEED={seed})");
         run(seed).await;
     }
+}
+
+/// Another router may take over before this one has published anything. Who was let in by then would take what the other told
+/// meanwhile for history.
+#[tokio::test]
+async fn nobody_is_let_in_before_it_is_known_from_when_on_they_hear() {
+    let log = MemoryLog::new();
+    let (news, mut queue) = mpsc::channel(1);
+    let (commands, _queue) = mpsc::channel(16);
+    let door = door(commands, Tips::default());
+    // Nobody takes what it has to say yet.
+    news.send(News::Early(Vec::new())).await.expect("a place");
+    let stream = Some(Stream { news, door });
+    let router = Router::serving(&log, "north", stream, ACCOUNTS_TOPIC, NO_GAPS_MS);
+    let soon = tokio::time::timeout(Duration::from_secs(2), router.ready()).await;
+    assert!(soon.is_err(), "it said that it is ready");
+    queue.recv().await.expect("what was there before");
+    let then = tokio::time::timeout(Duration::from_secs(20), router.ready()).await;
+    then.expect("it is ready now");
+    assert!(matches!(queue.recv().await, Some(News::Restored(_))));
 }
 
 /// What both validators missed is in the canonical topic as gaps: subscribers of a standby hear of each once, with its extent.
