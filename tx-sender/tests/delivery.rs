@@ -28,6 +28,10 @@ fn both_leaders_get_it_and_it_lands() {
             world.leaders[leader].count(&wire(&transaction)) == 1
         });
     }
+    // Landing does not wait for acknowledgements.
+    eventually("both leaders' acknowledgements are counted", || {
+        sender.get(&format!("/v1/transactions/{signature}")).1["attemptsAcked"] == 2
+    });
     let status = sender.wait_for(&signature, "sending", None);
     assert_eq!(status["lastValidBlockHeight"], 39 + 150);
 
