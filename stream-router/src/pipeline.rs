@@ -306,8 +306,8 @@ impl Loop<'_> {
         let committer = self.publication.take_committer();
         let mut commits = Commits::new(committer.context("a publication has one committer")?);
         let restored = self.publication.take_restored();
-        let told = self.standby.tell(&restored.blocks, self.outlets);
-        self.pulse.during(told).await;
+        let told = self.standby.tell(&restored, self.outlets);
+        self.pulse.during(told).await?;
         self.outlets.tell_stream(News::Restored(restored)).await;
         // Only now subscribers can be told from when on they hear: another may take over before anything is published.
         self.outlets.ready(self.host, true);
@@ -444,9 +444,7 @@ impl Loop<'_> {
         if effects.is_empty() {
             return;
         }
-        self.standby.heard(&effects);
         self.outlets.metrics.effects(&effects);
-        self.outlets.board.effects(&effects);
         if let Some(asks) = &self.outlets.asks {
             let router = self.publication.router();
             for hole in effects.iter().filter_map(|effect| Hole::of(router, effect)) {
@@ -460,11 +458,9 @@ impl Loop<'_> {
         if self.outlets.stream.is_some() && !early.is_empty() {
             self.outlets.tell_stream(News::Early(early)).await;
         }
-        if effects.is_empty() {
-            return;
+        if !effects.is_empty() {
+            self.standby.hand_over(effects, self.outlets).await;
         }
-        // Closed only when the process ends.
-        let _ = self.outlets.fanout.send(effects).await;
     }
 
     fn show(&self) {

@@ -2,10 +2,10 @@
 //!
 //! A standby reads in the state topic what the publisher tells. When routers change, the same blocks come by again.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use event_log::Record;
-use event_schema::Gap;
+use event_schema::{Gap, proto::Message};
 
 use crate::{
     commitment::{Change, Standing},
@@ -109,56 +109,91 @@ pub fn told_after(told: &Earlier, through: u64) -> Vec<(u64, Step)> {
     tellings
 }
 
+/// Those that can be news.
+pub fn newest(blocks: &[RestoredBlock]) -> &[RestoredBlock] {
+    &blocks[blocks.len().saturating_sub(MEMORY)..]
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Follower {
     told: HashMap<BlockId, Standing>,
     arrivals: VecDeque<BlockId>,
+    /// By what they say: who told one and was cut off before it was on the log gave it no number.
+    told_gaps: HashSet<Vec<u8>>,
+    gap_arrivals: VecDeque<Vec<u8>>,
     begun: bool,
 }
 
 impl Follower {
-    /// This process told it as a publisher.
+    /// This process tells it.
     pub fn heard(&mut self, effects: &[Effect]) {
         self.begun = true;
         for effect in effects {
             match effect {
                 Effect::Publish(block) => self.know(block.id, Standing::Processed),
                 Effect::Standing(change) => self.know(change.block, change.standing),
+                Effect::Gap(gap) | Effect::ParentGap { gap, .. } => self.know_gap(gap),
                 _ => {}
             }
         }
     }
 
-    /// What is new in it. What the log held when this process began is history, not news.
-    pub fn follow(&mut self, blocks: &[RestoredBlock]) -> Vec<Step> {
-        let mut steps = Vec::new();
-        // Only the newest can be news.
-        for restored in &blocks[blocks.len().saturating_sub(MEMORY)..] {
-            if self.begun {
-                self.steps(restored, &mut steps);
+    /// What the log held when this process began is history, not news.
+    pub fn begin(&mut self, told: &Earlier) {
+        if !std::mem::replace(&mut self.begun, true) {
+            for restored in newest(&told.blocks) {
+                self.know(restored.block, restored.told);
             }
-            self.know(restored.block, restored.told);
+            for (_, gap) in &told.gaps {
+                self.know_gap(gap);
+            }
         }
-        self.begun = true;
-        steps
     }
 
-    fn steps(&self, restored: &RestoredBlock, steps: &mut Vec<Step>) {
+    /// What is new of the block; [`Self::heard`] is to be told of each as it is told.
+    pub fn news(&self, restored: &RestoredBlock) -> Vec<Step> {
         let block = restored.block;
-        let known = self.told.get(&block).copied();
-        if known.is_none() {
-            steps.push(Step::Publish(*restored));
-        }
-        let known = known.unwrap_or_default();
         let path: &[Standing] = match restored.told {
             Standing::Processed => &[],
             Standing::Confirmed => &[Standing::Confirmed],
             Standing::Finalized => &[Standing::Confirmed, Standing::Finalized],
             Standing::Abandoned => &[Standing::Abandoned],
         };
-        let new = path.iter().copied().filter(|standing| *standing > known);
-        steps.extend(new.map(|standing| Step::Standing(Change { block, standing })));
+        let standing = |standing| Step::Standing(Change { block, standing });
+        let all = [Step::Publish(*restored)]
+            .into_iter()
+            .chain(path.iter().copied().map(standing));
+        all.filter(|step| self.is_news(step)).collect()
+    }
+
+    pub fn is_news(&self, step: &Step) -> bool {
+        match step {
+            Step::Publish(restored) => !self.told.contains_key(&restored.block),
+            Step::Standing(change) => change.standing > self.known(change.block),
+            Step::Gap(gap) => !self.told_gaps.contains(&gap.encode_to_vec()),
+        }
+    }
+
+    /// The block cannot be told, now or later.
+    pub fn passed_over(&mut self, block: BlockId) {
+        self.know(block, Standing::Processed);
+    }
+
+    fn know_gap(&mut self, gap: &Gap) {
+        let said = gap.encode_to_vec();
+        if self.told_gaps.insert(said.clone()) {
+            self.gap_arrivals.push_back(said);
+        }
+        while self.gap_arrivals.len() > state::GAPS_MAX {
+            if let Some(oldest) = self.gap_arrivals.pop_front() {
+                self.told_gaps.remove(&oldest);
+            }
+        }
+    }
+
+    fn known(&self, block: BlockId) -> Standing {
+        self.told.get(&block).copied().unwrap_or_default()
     }
 
     fn know(&mut self, block: BlockId, standing: Standing) {
@@ -201,20 +236,48 @@ mod tests {
         })
     }
 
+    fn told(follower: &mut Follower, step: &Step) {
+        match step {
+            Step::Publish(restored) => follower.passed_over(restored.block),
+            Step::Standing(change) => follower.heard(&[Effect::Standing(*change)]),
+            Step::Gap(_) => {}
+        }
+    }
+
     #[test]
     fn history_is_no_news_and_news_come_once() {
         let mut follower = Follower::default();
-        assert_eq!(follower.follow(&[block(5, Standing::Confirmed)]), []);
+        let gap = |first_slot| Gap {
+            first_slot,
+            ..Gap::default()
+        };
+        follower.begin(&Earlier {
+            blocks: vec![block(5, Standing::Confirmed)],
+            gaps: vec![(1, gap(3))],
+        });
+        assert!(!follower.is_news(&Step::Gap(gap(3))));
+        assert!(follower.is_news(&Step::Gap(gap(4))));
+        follower.heard(&[Effect::Gap(gap(4))]);
+        assert!(!follower.is_news(&Step::Gap(gap(4))), "told already");
+        assert_eq!(follower.news(&block(5, Standing::Confirmed)), []);
+        let five = block(5, Standing::Finalized);
+        assert_eq!(follower.news(&five), [standing(5, Standing::Finalized)]);
         let six = block(6, Standing::Finalized);
         let steps = [
-            standing(5, Standing::Finalized),
             Step::Publish(six),
             standing(6, Standing::Confirmed),
             standing(6, Standing::Finalized),
         ];
-        let news = [block(5, Standing::Finalized), six];
-        assert_eq!(follower.follow(&news), steps);
-        assert_eq!(follower.follow(&news), [], "told already");
+        // The router may be cut off between any two of them: what was not told is still news.
+        for (at, step) in steps.iter().enumerate() {
+            follower.begin(&Earlier {
+                blocks: vec![six],
+                gaps: Vec::new(),
+            });
+            assert_eq!(follower.news(&six), steps[at..]);
+            told(&mut follower, step);
+        }
+        assert_eq!(follower.news(&six), [], "told already");
     }
 
     #[test]
@@ -270,7 +333,7 @@ mod tests {
         };
         follower.heard(&[Effect::Standing(change)]);
         assert_eq!(
-            follower.follow(&[block(7, Standing::Abandoned)]),
+            follower.news(&block(7, Standing::Abandoned)),
             [standing(7, Standing::Abandoned)]
         );
     }

@@ -10,16 +10,18 @@ use std::{
 };
 
 use anyhow::Context;
-use event_log::{EventLog, LogReader, ReaderSpec, Record, Start};
+use event_log::{Action, EventLog, LogReader, ReaderSpec, Record, Start};
 use event_schema::{Slot, Topics};
 use prometheus::IntGauge;
 use serde_json::json;
 use service_host::Host;
 use tracing::{info, warn};
 
-use super::{Claim, Follower, Identity, Newest, Notice, Step, Watch, last_told, told_after};
+use super::{
+    Claim, Follower, Identity, Newest, Notice, Step, Watch, last_told, newest, told_after,
+};
 use crate::{
-    archive::Archive,
+    archive::{Archive, ArchiveError},
     assembly::Block,
     commitment::Standing,
     config::Config,
@@ -102,7 +104,7 @@ impl Standby {
             newest.push(&records)?;
         }
         // Even if there are none: only now subscribers can be told from when on they hear.
-        self.begin(newest.in_order(), outlets).await;
+        self.begin(newest.in_order(), outlets).await?;
         outlets.ready(host, true);
         let leader = self.watch.leader().map(|claim| claim.by.name.clone());
         info!(publisher = leader, "standing by");
@@ -157,89 +159,113 @@ impl Standby {
     }
 
     /// What was told before this router stood by. Who has not heard all of it catches up from the log.
-    async fn begin(&mut self, told: Earlier, outlets: &Outlets) {
+    async fn begin(&mut self, told: Earlier, outlets: &Outlets) -> anyhow::Result<()> {
         self.through = last_told(&told);
-        self.tell(&told.blocks, outlets).await;
+        self.tell(&told, outlets).await?;
         outlets.tell_stream(News::Restored(told)).await;
+        Ok(())
     }
 
     /// What is told from then on.
     async fn follow(&mut self, told: Earlier, outlets: &Outlets) -> anyhow::Result<()> {
-        let mut gaps = Vec::new();
-        let mut tellings = Vec::new();
         for (number, step) in told_after(&told, self.through) {
-            let (effect, offset) = match step {
-                // Read for those who count; others are told below.
-                Step::Publish(_) if outlets.stream.is_none() => continue,
+            let is_news = self.follower.is_news(&step);
+            if outlets.stream.is_none() && !is_news {
+                continue;
+            }
+            let (effect, offset) = match &step {
                 Step::Publish(restored) => {
-                    let (block, offset) = self.find(&restored).await?;
+                    let (block, offset) = self.find(restored).await?;
                     (Effect::Publish(block), Some(offset))
                 }
-                Step::Standing(change) => (Effect::Standing(change), None),
-                Step::Gap(gap) => {
-                    gaps.push(Effect::Gap(gap.clone()));
-                    (Effect::Gap(gap), None)
-                }
+                Step::Standing(change) => (Effect::Standing(*change), None),
+                Step::Gap(gap) => (Effect::Gap(gap.clone()), None),
             };
             self.through = self.through.max(number);
-            tellings.push(Told {
-                effect,
+            let telling = Told {
+                effect: effect.clone(),
                 number,
                 offset,
-            });
+            };
+            outlets.tell_stream(News::Committed(vec![telling])).await;
+            if is_news {
+                self.tell_websocket(effect, outlets).await;
+            }
+            if let (Step::Publish(restored), Some(offset)) = (&step, offset) {
+                self.reached(restored.block.slot, offset);
+            }
         }
-        outlets.tell_stream(News::Committed(tellings)).await;
-        if !gaps.is_empty() {
-            outlets.board.effects(&gaps);
-            // Closed only when the process ends.
-            let _ = outlets.fanout.send(gaps).await;
-        }
-        self.tell(&told.blocks, outlets).await;
         Ok(())
     }
 
-    /// Tells WebSocket subscribers what they have not heard of these blocks, oldest first.
-    pub async fn tell(&mut self, blocks: &[RestoredBlock], outlets: &Outlets) {
-        let steps = self.follower.follow(blocks);
-        if steps.is_empty() {
-            let finalized = blocks
-                .iter()
-                .filter(|block| block.told == Standing::Finalized);
-            let newest = finalized.map(|block| block.block.slot).max();
-            self.root = self.root.max(newest.unwrap_or_default());
-        }
-        let mut effects = Vec::new();
-        for step in steps {
-            match step {
-                Step::Publish(restored) => match self.find(&restored).await {
-                    Ok((block, _)) => {
-                        let (slot, parent) = (restored.block.slot, restored.parent.slot);
-                        let root = self.root;
-                        effects.push(Effect::SlotCreated { slot, parent, root });
-                        effects.push(Effect::Publish(block));
-                    }
-                    Err(error) => warn!(%error, "a block is not told to WebSocket subscribers"),
-                },
-                // Told by its number, not by its block.
-                Step::Gap(_) => {}
-                Step::Standing(change) => {
-                    effects.push(Effect::Standing(change));
-                    if change.standing == Standing::Finalized {
-                        self.root = self.root.max(change.block.slot);
-                        effects.push(Effect::Rooted(change.block.slot));
-                    }
-                }
+    /// Tells WebSocket subscribers what they have not heard of it, oldest first. It may be cut off anywhere: what was not told
+    /// then is told by the next call.
+    pub async fn tell(&mut self, told: &Earlier, outlets: &Outlets) -> anyhow::Result<()> {
+        self.follower.begin(told);
+        for restored in newest(&told.blocks) {
+            if let Some(offset) = restored.history.offset {
+                self.reached(restored.block.slot, offset);
+            }
+            for step in self.follower.news(restored) {
+                let effect = match step {
+                    Step::Publish(restored) => match self.find(&restored).await {
+                        Ok((block, _)) => Effect::Publish(block),
+                        Err(ArchiveError::Log(error)) if error.action() == Action::Retry => {
+                            return Err(error.into());
+                        }
+                        Err(error) => {
+                            warn!(%error, "a block is not told to WebSocket subscribers");
+                            self.follower.passed_over(restored.block);
+                            continue;
+                        }
+                    },
+                    Step::Standing(change) => Effect::Standing(change),
+                    Step::Gap(gap) => Effect::Gap(gap),
+                };
+                self.tell_websocket(effect, outlets).await;
+            }
+            if restored.told == Standing::Finalized {
+                self.root = self.root.max(restored.block.slot);
             }
         }
-        if effects.is_empty() {
-            return;
+        for (_, gap) in &told.gaps {
+            let step = Step::Gap(gap.clone());
+            if self.follower.is_news(&step) {
+                self.tell_websocket(Effect::Gap(gap.clone()), outlets).await;
+            }
         }
-        outlets.board.effects(&effects);
-        // Closed only when the process ends.
-        let _ = outlets.fanout.send(effects).await;
+        Ok(())
     }
 
-    async fn find(&mut self, restored: &RestoredBlock) -> anyhow::Result<(Arc<Block>, i64)> {
+    async fn tell_websocket(&mut self, effect: Effect, outlets: &Outlets) {
+        let effects = match &effect {
+            Effect::Publish(block) => {
+                let (slot, parent) = (block.id.slot, block.parent.slot);
+                let root = self.root;
+                vec![Effect::SlotCreated { slot, parent, root }, effect]
+            }
+            Effect::Standing(change) if change.standing == Standing::Finalized => {
+                let root = change.block.slot;
+                self.root = self.root.max(root);
+                vec![effect, Effect::Rooted(root)]
+            }
+            _ => vec![effect],
+        };
+        self.hand_over(effects, outlets).await;
+    }
+
+    /// Hands to WebSocket subscribers what this process tells, and notes that it was told: both, or neither, should the caller
+    /// be cut off while it waits.
+    pub async fn hand_over(&mut self, effects: Vec<Effect>, outlets: &Outlets) {
+        // Closed only when the process ends.
+        if let Ok(place) = outlets.fanout.reserve().await {
+            self.follower.heard(&effects);
+            outlets.board.effects(&effects);
+            place.send(effects);
+        }
+    }
+
+    async fn find(&self, restored: &RestoredBlock) -> Result<(Arc<Block>, i64), ArchiveError> {
         let partition = self.archive.partition_of(restored.block.slot);
         let offset = restored.history.offset;
         // It is written down with the transaction after the block's own: until then the block is looked for.
@@ -250,17 +276,16 @@ impl Standby {
                 lows.get(partition as usize).copied().unwrap_or_default()
             }
         };
-        let found = self
-            .archive
-            .find(restored.block, offset, not_before)
-            .await?;
-        self.reached.insert(partition, found.1);
-        Ok(found)
+        self.archive.find(restored.block, offset, not_before).await
     }
 
-    /// What this process tells as a publisher.
-    pub fn heard(&mut self, effects: &[Effect]) {
-        self.follower.heard(effects);
+    /// A block of this slot begins there, and everything before it is told.
+    fn reached(&mut self, slot: Slot, offset: i64) {
+        let reached = self
+            .reached
+            .entry(self.archive.partition_of(slot))
+            .or_default();
+        *reached = (*reached).max(offset);
     }
 
     pub fn publishing(&self, claim: &Claim) {

@@ -157,7 +157,10 @@ impl Engine {
         loop {
             tokio::select! {
                 told = news.recv() => match told {
-                    Some(told) => self.news(told),
+                    Some(told) => {
+                        self.commands_before(&mut commands);
+                        self.news(told);
+                    }
                     None => break,
                 },
                 Some(command) = commands.recv() => self.command(command),
@@ -177,6 +180,16 @@ impl Engine {
         }
         for subscriber in self.subscribers.values() {
             subscriber.outbox.end(Ending::Shutdown);
+        }
+    }
+
+    /// Who was let in before a telling was handed over hears it. They wait in two queues, so the one must be asked first.
+    fn commands_before(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        for _ in 0..commands.len() {
+            let Ok(command) = commands.try_recv() else {
+                return;
+            };
+            self.command(command);
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write as _},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,6 +46,8 @@ pub struct Router {
     host: Host,
     /// What its WebSocket subscribers are told.
     pub effects: Arc<Mutex<Vec<Effect>>>,
+    /// While it is set, its WebSocket subscribers take nothing.
+    pub stuck: Arc<AtomicBool>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -77,9 +82,13 @@ impl Router {
         host.ready("log", false);
         let (fanout, mut queue) = mpsc::channel(16);
         let effects = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&effects);
+        let stuck = Arc::new(AtomicBool::new(false));
+        let (heard, waits) = (Arc::clone(&effects), Arc::clone(&stuck));
         tokio::spawn(async move {
             while let Some(batch) = queue.recv().await {
+                while waits.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 heard.lock().expect("no panic").extend(batch);
             }
         });
@@ -96,6 +105,7 @@ impl Router {
         Self {
             host,
             effects,
+            stuck,
             task,
         }
     }
@@ -199,7 +209,7 @@ pub async fn settled(log: &dyn EventLog, history: &History) -> Canonical {
 }
 
 /// Who claimed, in order.
-async fn claims(log: &dyn EventLog) -> Vec<(u64, String)> {
+pub async fn claims(log: &dyn EventLog) -> Vec<(u64, String)> {
     let spec = ReaderSpec {
         partitions: vec![(settings().topics.leadership, 0, Start::Earliest)],
         read_committed: true,

@@ -3,14 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use event_log::{EventLog, MemoryLog};
 use event_schema::{
-    Gap, Pubkey, Signature, Slot,
+    Commitment, Gap, Pubkey, Signature, Slot,
     proto::{
         Message,
         geyser::{
@@ -45,8 +45,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     chain::History,
-    crash::{Canonical, read_canonical},
-    leadership::{CANONICAL, Feed, NO_GAPS_MS, Router, publisher, settled},
+    crash::{Canonical, assert_exactly, read_canonical},
+    leadership::{CANONICAL, Feed, NO_GAPS_MS, Router, claims, publisher, settled},
     on_the_log::settings,
     yellowstone::Extension,
 };
@@ -200,6 +200,8 @@ fn truth(history: &History, canonical: &Canonical) -> Heard {
     let mut truth = Heard::default();
     for block in history.blocks.iter().filter(|block| block.on_chain) {
         let BlockId { slot, blockhash } = block.id;
+        let fates = &canonical.fates[&(slot, blockhash)];
+        assert_eq!(fates, &[Commitment::Confirmed, Commitment::Finalized]);
         let block = &canonical.blocks[&(slot, blockhash)];
         for transaction in &block.transactions {
             let signature = Signature::try_from(transaction.signature.as_slice());
@@ -272,10 +274,18 @@ async fn run(seed: u64) {
     }
     let canonical = settled(&log, &history).await;
     let truth = truth(&history, &canonical);
-    websocket_heard_once(&sides[standby], &history, seed);
+    let router = sides[standby].router.as_ref().expect("runs");
+    websocket_heard_once(router, &history, seed);
     let first = Heard::all(&mut first).await;
     let mut in_chain_order = first.transactions.clone();
     in_chain_order.sort_by_key(|(slot, _)| *slot);
+    let missed = |slot: &(Slot, Signature)| !first.transactions.contains(slot);
+    let missed: Vec<_> = truth.transactions.iter().copied().filter(missed).collect();
+    let claims = claims(&log).await;
+    assert!(
+        missed.is_empty(),
+        "seed {seed}: {missed:?} of {in_chain_order:?}; claims {claims:?}"
+    );
     assert_eq!(in_chain_order, truth.transactions, "seed {seed}");
     assert_eq!(first.states, truth.states, "seed {seed}");
     for late in late {
@@ -294,8 +304,7 @@ async fn run(seed: u64) {
 }
 
 /// Also WebSocket subscribers of the router that stood by first.
-fn websocket_heard_once(side: &Side, history: &History, seed: u64) {
-    let router = side.router.as_ref().expect("runs");
+fn websocket_heard_once(router: &Router, history: &History, seed: u64) {
     let mut told: BTreeMap<BlockId, Vec<Standing>> = BTreeMap::new();
     for effect in router.effects.lock().expect("no panic").iter() {
         match effect {
@@ -325,6 +334,48 @@ async fn subscribers_of_a_standby_miss_nothing_when_it_takes_over() {
     for seed in seeds {
         println!("seed {seed} (replay with ROUTER_SEED={seed})");
         run(seed).await;
+    }
+}
+
+/// A publisher that is stuck with what it has to tell is taken over from in the middle of it; it tells all of it later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_publisher_was_about_to_tell_is_told_when_another_has_taken_over() {
+    for seed in 0..4 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let history = History::random(rng, 60, 1_000);
+        let mut feed = Feed::new(rng, &history);
+        let log = MemoryLog::new();
+        settings().make_topics(&log).await.expect("topics");
+        let writer = log.writer().await.expect("a writer");
+        let start = |name| Router::serving(&log, name, None, ACCOUNTS_TOPIC, NO_GAPS_MS);
+        let mut routers = [Some(start("north")), None];
+        publisher(&routers).await;
+        let north = routers[0].as_ref().expect("runs");
+        north.ready().await;
+        north.stuck.store(true, Ordering::Relaxed);
+        const PARTS: usize = 60;
+        for part in 1..=PARTS {
+            feed.append(writer.as_ref(), part, PARTS).await;
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+        routers[1] = Some(start("south"));
+        let canonical = settled(&log, &history).await;
+        assert_exactly(&canonical, &history);
+        let claims = claims(&log).await;
+        assert!(claims.len() > 1, "seed {seed}: north was not stuck");
+        let north = routers[0].as_ref().expect("runs");
+        north.stuck.store(false, Ordering::Relaxed);
+        let last = history.blocks.last().expect("blocks").id;
+        let ended = |effect: &Effect| {
+            matches!(effect, Effect::Standing(change)
+                if change.block == last && change.standing == Standing::Finalized)
+        };
+        let began = Instant::now();
+        while !north.effects.lock().expect("no panic").iter().any(ended) {
+            assert!(began.elapsed().as_secs() < 20, "seed {seed}: not told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        websocket_heard_once(north, &history, seed);
     }
 }
 
@@ -393,7 +444,8 @@ async fn subscribers_of_a_standby_hear_of_gaps() {
     assert_eq!(heard, told);
     let effects = router.effects.lock().expect("no panic");
     let gaps = effects.iter().filter_map(|effect| match effect {
-        Effect::Gap(gap) => Some(extent(gap)),
+        // The two may have claimed at the same moment: then this one may have published.
+        Effect::Gap(gap) | Effect::ParentGap { gap, .. } => Some(extent(gap)),
         _ => None,
     });
     let mut over_websocket: Vec<_> = gaps.collect();

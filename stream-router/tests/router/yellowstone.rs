@@ -76,6 +76,34 @@ async fn a_cursor_resumes_exactly() {
     }
 }
 
+/// The engine has two queues: which of them it looks into first must not decide who hears a telling.
+#[tokio::test]
+async fn who_asks_before_a_telling_hears_it() {
+    for seed in 0..16 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let log = filled_log(rng).await;
+        let mut rig = Rig::new(log, 1 << 30).await;
+        let mut client = Client::new(random_level(rng));
+        // Until it has begun: from then on, nothing but this test runs until it waits.
+        client.connect(&rig, Start::Now, 1 << 20).await;
+        client.disconnect(&rig).await;
+        tokio::task::yield_now().await;
+        for (topic, reader) in &mut rig.readers {
+            let records = reader.poll(100_000, Duration::ZERO).await.expect("records");
+            assert!(!records.is_empty(), "{topic:?}");
+            // Not told early: it comes with its block.
+            let _ = rig.publication.absorb(&records);
+        }
+        client.ask(&rig, Start::Cursor(Bytes::new()), 1 << 30).await;
+        rig.commit().await;
+        rig.finish().await;
+        while client.read(1_000, QUIET).await {}
+        let expected = expected(&rig.canonical().await, client.level, Slot(0));
+        assert!(!expected.is_empty());
+        assert_same(client.got, &expected, client.level, seed);
+    }
+}
+
 /// A subscriber at processed that reads too slowly again and again: what it got early is not repeated, nothing is missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_falls_behind_misses_nothing_and_gets_nothing_twice() {

@@ -179,7 +179,19 @@ impl Client {
         }
     }
 
+    /// Returns when the engine has taken it in.
     pub async fn connect(&mut self, rig: &Rig, start: Start, bytes_max: usize) {
+        self.ask(rig, start, bytes_max).await;
+        let (answer, answered) = oneshot::channel();
+        rig.commands
+            .send(Command::Who(answer))
+            .await
+            .expect("an engine");
+        answered.await.expect("an answer");
+    }
+
+    /// What is told from here on is for this subscriber.
+    pub async fn ask(&mut self, rig: &Rig, start: Start, bytes_max: usize) {
         self.id += 1;
         let limits = OutboxLimits {
             bytes_max,
@@ -194,13 +206,6 @@ impl Client {
             start,
         };
         rig.commands.send(connect).await.expect("an engine");
-        // What is told from here on is for this subscriber.
-        let (answer, answered) = oneshot::channel();
-        rig.commands
-            .send(Command::Who(answer))
-            .await
-            .expect("an engine");
-        answered.await.expect("an answer");
     }
 
     pub async fn disconnect(&mut self, rig: &Rig) {
