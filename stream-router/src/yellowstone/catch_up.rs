@@ -88,11 +88,7 @@ impl CatchUp {
                     self.from = from;
                     self.had = had;
                 }
-                Ok(CaughtUp::TooOld(too_old)) => {
-                    return Err(Ending::SlotUnavailable {
-                        first_available: too_old.first_available.map(|slot| slot.0),
-                    });
-                }
+                Ok(CaughtUp::TooOld(too_old)) => return Err(too_old.ending()),
             }
         }
     }

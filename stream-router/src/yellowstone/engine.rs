@@ -298,10 +298,7 @@ impl Engine {
         };
         match items {
             Ok(items) => self.catch_up(id, items, from, Had::default()),
-            Err(TooOld { first_available }) => {
-                let first_available = first_available.map(|slot| slot.0);
-                self.end(id, Ending::SlotUnavailable { first_available });
-            }
+            Err(too_old) => self.end(id, too_old.ending()),
         }
     }
 

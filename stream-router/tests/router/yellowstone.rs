@@ -11,10 +11,12 @@ use bytes::Bytes;
 use event_schema::{Commitment, Gap, Slot};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stream_router::{
+    state::Earlier,
     subscription::Level,
     yellowstone::{
         cursor::Cursor,
-        engine::{Command, Start},
+        engine::{Command, News, Start},
+        outbox::Ending,
     },
 };
 use tokio::sync::oneshot;
@@ -25,7 +27,9 @@ use crate::{
 };
 pub use client::Extension;
 use client::{Client, Seen, assert_same, expected};
-use rig::{Rig, filled_log, filled_log_of, filled_log_without};
+use rig::{
+    Rig, begin_life, filled_log, filled_log_of, filled_log_without, start_engine_that_remembers,
+};
 
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -102,6 +106,41 @@ async fn who_asks_before_a_telling_hears_it() {
         assert!(!expected.is_empty());
         assert_same(client.got, &expected, client.level, seed);
     }
+}
+
+/// What other routers told while this one had no log is more than it remembers: its subscribers must learn that.
+#[tokio::test]
+async fn who_cannot_be_told_everything_is_told_so() {
+    let rng = &mut StdRng::seed_from_u64(3);
+    let log = filled_log(rng).await;
+    let mut rig = Rig::new(log, 1 << 30).await;
+    // Another process.
+    let (news, commands) = start_engine_that_remembers(&rig.log, 1 << 30, 4);
+    rig.commands = commands;
+    let nothing = News::Restored(Earlier::default());
+    news.send(nothing).await.expect("an engine");
+    let mut client = Client::new(Level::Confirmed);
+    client
+        .connect(&rig, Start::Cursor(Bytes::new()), 1 << 30)
+        .await;
+    for (_, reader) in &mut rig.readers {
+        let records = reader.poll(100_000, Duration::ZERO).await.expect("records");
+        let _ = rig.publication.absorb(&records);
+    }
+    rig.publication.commit().await.expect("committed");
+    // Kept to the end, or the engine would end first.
+    let _life = begin_life(&rig.log, &news).await;
+    let inbox = client.inbox.as_mut().expect("connected");
+    let next = tokio::time::timeout(Duration::from_secs(10), inbox.next()).await;
+    assert!(matches!(next, Ok(None)), "{next:?}");
+    let ending = inbox.ending();
+    let told = matches!(
+        &ending,
+        Ending::SlotUnavailable {
+            first_available: Some(_)
+        }
+    );
+    assert!(told, "{ending:?}");
 }
 
 /// A subscriber at processed that reads too slowly again and again: what it got early is not repeated, nothing is missed.
@@ -275,7 +314,8 @@ async fn a_slot_that_is_too_old_is_refused() {
     let mut client = Client::new(Level::Processed);
     client.connect(&rig, Start::Slot(Slot(1)), 1_000).await;
     let inbox = client.inbox.as_mut().unwrap();
-    assert!(inbox.next().await.is_none());
+    let next = tokio::time::timeout(Duration::from_secs(10), inbox.next()).await;
+    assert!(matches!(next, Ok(None)), "{next:?}");
     assert_eq!(
         inbox.ending(),
         stream_router::yellowstone::outbox::Ending::SlotUnavailable {
@@ -286,7 +326,8 @@ async fn a_slot_that_is_too_old_is_refused() {
         .connect(&rig, Start::Cursor(Bytes::from_static(b"?")), 1_000)
         .await;
     let inbox = client.inbox.as_mut().unwrap();
-    assert!(inbox.next().await.is_none());
+    let next = tokio::time::timeout(Duration::from_secs(10), inbox.next()).await;
+    assert!(matches!(next, Ok(None)), "{next:?}");
     assert!(matches!(
         inbox.ending(),
         stream_router::yellowstone::outbox::Ending::CursorUnusable(_)

@@ -69,14 +69,19 @@ impl Engine {
                 }
             }
         }
-        let Ok(untold) = self.chronicle.after(before) else {
-            return;
-        };
-        if untold.is_empty() {
-            return;
-        }
-        for id in self.live() {
-            self.catch_up(id, untold.clone(), 0, self.early.had());
+        match self.chronicle.after(before) {
+            Ok(untold) if untold.is_empty() => {}
+            Ok(untold) => {
+                for id in self.live() {
+                    self.catch_up(id, untold.clone(), 0, self.early.had());
+                }
+            }
+            // Others told more meanwhile than is remembered: nobody may take what comes next for what comes after.
+            Err(too_old) => {
+                for id in self.live() {
+                    self.end(id, too_old.ending());
+                }
+            }
         }
     }
 
@@ -289,16 +294,16 @@ impl Engine {
 
     /// The block is not in memory any more: those who are to have it read it from the log.
     fn read_for_all(&mut self, level: Level, number: u64) {
-        let Ok(items) = self.chronicle.after(number.saturating_sub(1)) else {
-            return;
-        };
+        let items = self.chronicle.after(number.saturating_sub(1));
         for id in self.live() {
             let concerned = self
                 .subscribers
                 .get(&id)
                 .is_some_and(|subscriber| subscriber.level == level);
-            if concerned {
-                self.catch_up(id, items.clone(), 0, self.early.had());
+            match &items {
+                Ok(items) if concerned => self.catch_up(id, items.clone(), 0, self.early.had()),
+                Err(too_old) if concerned => self.end(id, too_old.ending()),
+                _ => {}
             }
         }
     }

@@ -122,6 +122,14 @@ pub fn start_engine(
     log: &Arc<MemoryLog>,
     recent_bytes: usize,
 ) -> (mpsc::Sender<News>, mpsc::Sender<Command>) {
+    start_engine_that_remembers(log, recent_bytes, 10_000)
+}
+
+pub fn start_engine_that_remembers(
+    log: &Arc<MemoryLog>,
+    recent_bytes: usize,
+    replay_blocks: usize,
+) -> (mpsc::Sender<News>, mpsc::Sender<Command>) {
     let settings = settings();
     let (news, news_queue) = mpsc::channel(16);
     let (commands, command_queue) = mpsc::channel(16);
@@ -132,7 +140,7 @@ pub fn start_engine(
     );
     let engine = Engine::new(
         Settings {
-            replay_blocks: 10_000,
+            replay_blocks,
             recent_bytes,
             when_slow: WhenSlow::CatchUp,
         },
