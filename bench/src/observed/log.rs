@@ -87,6 +87,24 @@ impl Stage {
         Ok(self.log.reader(spec).await?)
     }
 
+    /// Records of the accounts topic, once it grows no more.
+    pub async fn account_states(&self) -> anyhow::Result<u64> {
+        let name = &self.topics.accounts;
+        let partitions = self.log.partitions(name).await?;
+        let partitions: Vec<_> = (0..partitions)
+            .map(|partition| (Arc::clone(name), partition))
+            .collect();
+        let mut before = None;
+        loop {
+            let ends = self.log.ends(&partitions).await?;
+            let now = ends.into_iter().map(|end| end.max(0) as u64).sum();
+            if before.replace(now) == Some(now) {
+                return Ok(now);
+            }
+            tokio::time::sleep(AFTERMATH).await;
+        }
+    }
+
     /// Reads until all that must come has come, and a while longer; at the latest when nothing came for `quiet`.
     pub async fn audit<'a>(
         &self,

@@ -1,5 +1,5 @@
 //! Observed records that wait in the log, into a router that has just started: until a reader of committed records has every
-//! event of them. Then everything is audited.
+//! event of them. Then everything is audited. The same records once more into a router that also keeps the accounts topic.
 
 use std::time::{Duration, Instant};
 
@@ -47,14 +47,15 @@ struct Round {
     cpu_seconds: f64,
     broker_cpu_seconds: f64,
     peak_resident_kib: u64,
+    /// Records that the accounts topic has in the end, markers of transactions among them.
+    account_states: u64,
     findings: Findings,
 }
 
 pub fn run(scene: &mut Scene<'_>, options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let contents = scene.contents.reshaped(options.shape);
-    let mut rounds = Vec::new();
     println!(
-        "{:<28}{:>12}{:>10}{:>12}{:>16}{:>12}{:>14}{:>14}",
+        "{:<28}{:>12}{:>10}{:>12}{:>16}{:>12}{:>14}{:>14}{:>16}",
         "ingest → canonical",
         "events",
         "MB",
@@ -62,36 +63,42 @@ pub fn run(scene: &mut Scene<'_>, options: &Options, report: &mut Report) -> any
         "CPU-s/million",
         "broker's",
         "peak RSS MiB",
-        "start, s"
+        "start, s",
+        "account states"
     );
+    let (mut plain, mut with_accounts) = (Vec::new(), Vec::new());
     for nth in 0..options.rounds.max(1) {
-        let round = round(scene, &contents, options.events, nth)?;
-        println!(
-            "{:<28}{:>12}{:>10}{:>12.0}{:>16.2}{:>12.2}{:>14}{:>14.2}",
-            format!("round {}", nth + 1),
-            round.events,
-            round.bytes / 1_000_000,
-            round.events as f64 / round.seconds,
-            round.cpu_seconds * 1e6 / round.events as f64,
-            round.broker_cpu_seconds * 1e6 / round.events as f64,
-            round.peak_resident_kib / 1024,
-            round.ready_seconds
-        );
-        rounds.push(round);
+        for (kind, rounds) in [
+            (Kind::Plain, &mut plain),
+            (Kind::AccountsTopic, &mut with_accounts),
+        ] {
+            let round = round(scene, &contents, options.events, (kind, nth))?;
+            println!(
+                "{:<28}{:>12}{:>10}{:>12.0}{:>16.2}{:>12.2}{:>14}{:>14.2}{:>16}",
+                format!("round {}{}", nth + 1, kind.label()),
+                round.events,
+                round.bytes / 1_000_000,
+                round.rate(),
+                round.cpu_per_million(),
+                round.broker_cpu_seconds * 1e6 / round.events as f64,
+                round.peak_resident_kib / 1024,
+                round.ready_seconds,
+                round.account_states
+            );
+            rounds.push(round);
+        }
     }
-    let rate = median(rounds.iter().map(|r| r.events as f64 / r.seconds));
+    let rate = median(plain.iter().map(Round::rate));
+    let rate_with_accounts = median(with_accounts.iter().map(Round::rate));
+    let cpu =
+        [&plain, &with_accounts].map(|rounds| median(rounds.iter().map(Round::cpu_per_million)));
+    report.figure("throughput", figure(&plain));
+    report.figure("throughput_with_accounts_topic", figure(&with_accounts));
     report.figure(
-        "throughput",
+        "accounts_topic_cost",
         json!({
-            "events": rounds.iter().map(|r| r.events).collect::<Vec<_>>(),
-            "observed_bytes": rounds.iter().map(|r| r.bytes).collect::<Vec<_>>(),
-            "events_per_second": rate.round(),
-            "cpu_seconds_per_million_events":
-                median(rounds.iter().map(|r| r.cpu_seconds * 1e6 / r.events as f64)),
-            "broker_cpu_seconds_per_million_events":
-                median(rounds.iter().map(|r| r.broker_cpu_seconds * 1e6 / r.events as f64)),
-            "peak_resident_kib": rounds.iter().map(|r| r.peak_resident_kib).max(),
-            "ready_seconds": median(rounds.iter().map(|r| r.ready_seconds)),
+            "cpu_ratio": cpu[1] / cpu[0],
+            "rate_ratio": rate_with_accounts / rate,
         }),
     );
     report.checks.push(Check::at_least(
@@ -99,15 +106,74 @@ pub fn run(scene: &mut Scene<'_>, options: &Options, report: &mut Report) -> any
         rate.round(),
         EVENTS_PER_SECOND,
     ));
-    let wrong = rounds.iter().map(|r| r.findings.wrong_rows()).sum::<u64>();
+    let states = with_accounts.iter().map(|r| r.account_states).min();
+    report.checks.push(Check::at_least(
+        "throughput_account_states",
+        states.unwrap_or(0) as f64,
+        1.0,
+    ));
+    let rounds = plain.iter().chain(&with_accounts);
+    let wrong = rounds.map(|r| r.findings.wrong_rows()).sum::<u64>();
     report
         .checks
         .push(Check::at_most("throughput_wrong_rows", wrong as f64, 0.0));
     Ok(())
 }
 
-fn round(scene: &Scene<'_>, contents: &Contents, events: u64, nth: usize) -> anyhow::Result<Round> {
-    let prefix = format!("throughput-{nth}");
+fn figure(rounds: &[Round]) -> serde_json::Value {
+    json!({
+        "events": rounds.iter().map(|r| r.events).collect::<Vec<_>>(),
+        "observed_bytes": rounds.iter().map(|r| r.bytes).collect::<Vec<_>>(),
+        "events_per_second": median(rounds.iter().map(Round::rate)).round(),
+        "cpu_seconds_per_million_events": median(rounds.iter().map(Round::cpu_per_million)),
+        "broker_cpu_seconds_per_million_events":
+            median(rounds.iter().map(|r| r.broker_cpu_seconds * 1e6 / r.events as f64)),
+        "peak_resident_kib": rounds.iter().map(|r| r.peak_resident_kib).max(),
+        "ready_seconds": median(rounds.iter().map(|r| r.ready_seconds)),
+        "account_states": rounds.iter().map(|r| r.account_states).collect::<Vec<_>>(),
+    })
+}
+
+/// What the router keeps beside the canonical topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    AccountsTopic,
+}
+
+impl Kind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::AccountsTopic => ", accounts topic",
+        }
+    }
+
+    fn toml(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::AccountsTopic => "[accounts_topic]\nenabled = true\n",
+        }
+    }
+}
+
+impl Round {
+    fn rate(&self) -> f64 {
+        self.events as f64 / self.seconds
+    }
+
+    fn cpu_per_million(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.events as f64
+    }
+}
+
+fn round(
+    scene: &Scene<'_>,
+    contents: &Contents,
+    events: u64,
+    (kind, nth): (Kind, usize),
+) -> anyhow::Result<Round> {
+    let prefix = format!("throughput-{kind:?}-{nth}").to_lowercase();
     let brokers = scene.broker.brokers();
     let stage = scene.runtime.block_on(Stage::open(&brokers, &prefix))?;
     let mut source = Source::new(1, &stage.topics);
@@ -138,7 +204,10 @@ fn round(scene: &Scene<'_>, contents: &Contents, events: u64, nth: usize) -> any
     let broker = scene.broker.pid();
     let broker_cpu = cpu_seconds(broker);
     let begin = Instant::now();
-    let options = RouterOptions::new(scene.router, &brokers, &prefix, scene.scratch);
+    let options = RouterOptions {
+        more: kind.toml(),
+        ..RouterOptions::new(scene.router, &brokers, &prefix, scene.scratch)
+    };
     let mut router = Router::start(&options)?;
     let ready = Instant::now();
     let count = stage.count_events(truth.events(), QUIET, &mut router);
@@ -147,6 +216,10 @@ fn round(scene: &Scene<'_>, contents: &Contents, events: u64, nth: usize) -> any
     let broker_cpu_seconds = cpu_seconds(broker) - broker_cpu;
     let audit = stage.findings(&truth, QUIET, &mut router);
     let findings = scene.runtime.block_on(audit)?;
+    let account_states = match kind {
+        Kind::Plain => 0,
+        Kind::AccountsTopic => scene.runtime.block_on(stage.account_states())?,
+    };
     Ok(Round {
         events: truth.events(),
         bytes,
@@ -157,6 +230,7 @@ fn round(scene: &Scene<'_>, contents: &Contents, events: u64, nth: usize) -> any
         cpu_seconds: cpu,
         broker_cpu_seconds,
         peak_resident_kib: peak,
+        account_states,
         findings,
     })
 }
