@@ -53,7 +53,7 @@ pub struct RouterArgs {
     /// What everything random follows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only the parts that are named: observed records into an empty router, so many events a round
+    /// Only the parts that are named: observed records into an empty router, without the accounts topic and with it, so many events a round
     #[arg(long, value_name = "EVENTS", num_args = 0..=1, default_missing_value = "400000")]
     throughput: Option<u64>,
     /// Rounds of --throughput and of --sources; figures are medians

@@ -23,7 +23,7 @@ mod hold;
 mod standby;
 mod watch;
 
-pub use follower::{Follower, Newest, Step, last_told, newest, told_after};
+pub use follower::{Follower, Newest, Step, last_told, told_after};
 pub use hold::{Held, Pulse, claim, release};
 pub use standby::Standby;
 pub use watch::Watch;

@@ -109,8 +109,8 @@ pub fn told_after(told: &Earlier, through: u64) -> Vec<(u64, Step)> {
     tellings
 }
 
-/// Those that can be news.
-pub fn newest(blocks: &[RestoredBlock]) -> &[RestoredBlock] {
+/// Those that can be news: no more are remembered.
+pub fn within_memory(blocks: &[RestoredBlock]) -> &[RestoredBlock] {
     &blocks[blocks.len().saturating_sub(MEMORY)..]
 }
 
@@ -128,7 +128,6 @@ pub struct Follower {
 impl Follower {
     /// This process tells it.
     pub fn heard(&mut self, effects: &[Effect]) {
-        self.begun = true;
         for effect in effects {
             match effect {
                 Effect::Publish(block) => self.know(block.id, Standing::Processed),
@@ -142,7 +141,7 @@ impl Follower {
     /// What the log held when this process began is history, not news.
     pub fn begin(&mut self, told: &Earlier) {
         if !std::mem::replace(&mut self.begun, true) {
-            for restored in newest(&told.blocks) {
+            for restored in within_memory(&told.blocks) {
                 self.know(restored.block, restored.told);
             }
             for (_, gap) in &told.gaps {

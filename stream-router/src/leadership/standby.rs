@@ -18,7 +18,8 @@ use service_host::Host;
 use tracing::{info, warn};
 
 use super::{
-    Claim, Follower, Identity, Newest, Notice, Step, Watch, last_told, newest, told_after,
+    Claim, Follower, Identity, Newest, Notice, Step, Watch, follower::within_memory, last_told,
+    told_after,
 };
 use crate::{
     archive::{Archive, ArchiveError},
@@ -173,14 +174,7 @@ impl Standby {
             if outlets.stream.is_none() && !is_news {
                 continue;
             }
-            let (effect, offset) = match &step {
-                Step::Publish(restored) => {
-                    let (block, offset) = self.find(restored).await?;
-                    (Effect::Publish(block), Some(offset))
-                }
-                Step::Standing(change) => (Effect::Standing(*change), None),
-                Step::Gap(gap) => (Effect::Gap(gap.clone()), None),
-            };
+            let (effect, offset) = self.effect(&step).await?;
             self.through = self.through.max(number);
             let telling = Told {
                 effect: effect.clone(),
@@ -202,27 +196,21 @@ impl Standby {
     /// then is told by the next call.
     pub async fn tell(&mut self, told: &Earlier, outlets: &Outlets) -> anyhow::Result<()> {
         self.follower.begin(told);
-        for restored in newest(&told.blocks) {
+        for restored in within_memory(&told.blocks) {
             if let Some(offset) = restored.history.offset {
                 self.reached(restored.block.slot, offset);
             }
             for step in self.follower.news(restored) {
-                let effect = match step {
-                    Step::Publish(restored) => match self.find(&restored).await {
-                        Ok((block, _)) => Effect::Publish(block),
-                        Err(ArchiveError::Log(error)) if error.action() == Action::Retry => {
-                            return Err(error.into());
-                        }
-                        Err(error) => {
-                            warn!(%error, "a block is not told to WebSocket subscribers");
-                            self.follower.passed_over(restored.block);
-                            continue;
-                        }
-                    },
-                    Step::Standing(change) => Effect::Standing(change),
-                    Step::Gap(gap) => Effect::Gap(gap),
-                };
-                self.tell_websocket(effect, outlets).await;
+                match self.effect(&step).await {
+                    Ok((effect, _)) => self.tell_websocket(effect, outlets).await,
+                    Err(ArchiveError::Log(error)) if error.action() == Action::Retry => {
+                        return Err(error.into());
+                    }
+                    Err(error) => {
+                        warn!(%error, "a block is not told to WebSocket subscribers");
+                        self.follower.passed_over(restored.block);
+                    }
+                }
             }
             if restored.told == Standing::Finalized {
                 self.root = self.root.max(restored.block.slot);
@@ -235,6 +223,18 @@ impl Standby {
             }
         }
         Ok(())
+    }
+
+    /// The step with what it is about, and a block's place.
+    async fn effect(&self, step: &Step) -> Result<(Effect, Option<i64>), ArchiveError> {
+        Ok(match step {
+            Step::Publish(restored) => {
+                let (block, offset) = self.find(restored).await?;
+                (Effect::Publish(block), Some(offset))
+            }
+            Step::Standing(change) => (Effect::Standing(*change), None),
+            Step::Gap(gap) => (Effect::Gap(gap.clone()), None),
+        })
     }
 
     async fn tell_websocket(&mut self, effect: Effect, outlets: &Outlets) {

@@ -232,13 +232,19 @@ pub async fn claims(log: &dyn EventLog) -> Vec<(u64, String)> {
     }
 }
 
-async fn turns(seed: u64) {
-    let rng = &mut StdRng::seed_from_u64(seed);
+/// A history, and a log that has its topics but nothing of it yet.
+pub async fn empty_log(rng: &mut StdRng) -> (History, Feed, MemoryLog, Box<dyn LogWriter>) {
     let history = History::random(rng, 60, 1_000);
-    let mut feed = Feed::new(rng, &history);
+    let feed = Feed::new(rng, &history);
     let log = MemoryLog::new();
     settings().make_topics(&log).await.expect("topics");
     let writer = log.writer().await.expect("a writer");
+    (history, feed, log, writer)
+}
+
+async fn turns(seed: u64) {
+    let rng = &mut StdRng::seed_from_u64(seed);
+    let (history, mut feed, log, writer) = empty_log(rng).await;
     let names = ["north", "south"];
     let mut routers = names.map(|name| Some(Router::start(&log, name)));
     const PARTS: usize = 8;

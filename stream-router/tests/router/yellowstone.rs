@@ -37,6 +37,15 @@ fn random_level(rng: &mut StdRng) -> Level {
     Level::ALL[rng.random_range(0..3)]
 }
 
+/// The rest comes, and the client has had everything.
+async fn heard_all_once(rig: &mut Rig, mut client: Client, seed: u64) {
+    rig.finish().await;
+    while client.read(1_000, QUIET).await {}
+    let expected = expected(&rig.canonical().await, client.level, Slot(0));
+    assert!(!expected.is_empty());
+    assert_same(client.got, &expected, client.level, seed);
+}
+
 /// A client that comes back with its cursor, while routers die and brokers go: no gap, no repetition, at any level.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_resumes_exactly() {
@@ -72,11 +81,7 @@ async fn a_cursor_resumes_exactly() {
                 _ => {}
             }
         }
-        rig.finish().await;
-        while client.read(1_000, QUIET).await {}
-        let expected = expected(&rig.canonical().await, client.level, Slot(0));
-        assert!(!expected.is_empty());
-        assert_same(client.got, &expected, client.level, seed);
+        heard_all_once(&mut rig, client, seed).await;
     }
 }
 
@@ -92,19 +97,10 @@ async fn who_asks_before_a_telling_hears_it() {
         client.connect(&rig, Start::Now, 1 << 20).await;
         client.disconnect(&rig).await;
         tokio::task::yield_now().await;
-        for (topic, reader) in &mut rig.readers {
-            let records = reader.poll(100_000, Duration::ZERO).await.expect("records");
-            assert!(!records.is_empty(), "{topic:?}");
-            // Not told early: it comes with its block.
-            let _ = rig.publication.absorb(&records);
-        }
+        rig.absorb_all().await;
         client.ask(&rig, Start::Cursor(Bytes::new()), 1 << 30).await;
         rig.commit().await;
-        rig.finish().await;
-        while client.read(1_000, QUIET).await {}
-        let expected = expected(&rig.canonical().await, client.level, Slot(0));
-        assert!(!expected.is_empty());
-        assert_same(client.got, &expected, client.level, seed);
+        heard_all_once(&mut rig, client, seed).await;
     }
 }
 
@@ -123,10 +119,7 @@ async fn who_cannot_be_told_everything_is_told_so() {
     client
         .connect(&rig, Start::Cursor(Bytes::new()), 1 << 30)
         .await;
-    for (_, reader) in &mut rig.readers {
-        let records = reader.poll(100_000, Duration::ZERO).await.expect("records");
-        let _ = rig.publication.absorb(&records);
-    }
+    rig.absorb_all().await;
     rig.publication.commit().await.expect("committed");
     // Kept to the end, or the engine would end first.
     let _life = begin_life(&rig.log, &news).await;

@@ -10,7 +10,7 @@ use crate::{
     slot_tree::BlockId,
     state::{Earlier, GAPS_MAX},
     subscription::Level,
-    yellowstone::{gap, outbox::Ending},
+    yellowstone::gap,
 };
 
 /// One telling.
@@ -44,14 +44,6 @@ pub struct Reached {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooOld {
     pub first_available: Option<Slot>,
-}
-
-impl TooOld {
-    /// What a subscriber is told who needs it.
-    pub fn ending(self) -> Ending {
-        let first_available = self.first_available.map(|slot| slot.0);
-        Ending::SlotUnavailable { first_available }
-    }
 }
 
 /// The newest `capacity` blocks, and the gaps that were told since the oldest of them.

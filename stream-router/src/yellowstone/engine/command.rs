@@ -12,7 +12,7 @@ use crate::{
     state::Earlier,
     yellowstone::{
         filter::{FilterError, Filters, SubscriberId},
-        outbox::Outbox,
+        outbox::{Ending, Outbox},
     },
 };
 
@@ -73,6 +73,14 @@ pub fn say_goodbye(engine: &mpsc::Sender<Command>, id: SubscriberId) {
         runtime.spawn(async move {
             let _ = engine.send(goodbye).await;
         });
+    }
+}
+
+impl TooOld {
+    /// What a subscriber is told who needs it.
+    pub fn ending(self) -> Ending {
+        let first_available = self.first_available.map(|slot| slot.0);
+        Ending::SlotUnavailable { first_available }
     }
 }
 

@@ -74,6 +74,15 @@ impl Rig {
         }
     }
 
+    /// Everything that is there; nothing of it is told early.
+    pub async fn absorb_all(&mut self) {
+        for (topic, reader) in &mut self.readers {
+            let records = reader.poll(100_000, Duration::ZERO).await.expect("records");
+            assert!(!records.is_empty(), "{topic:?}");
+            let _ = self.publication.absorb(&records);
+        }
+    }
+
     pub async fn tell(&self, effects: Vec<Effect>) {
         let early = |effect: &Effect| {
             matches!(
