@@ -42,7 +42,7 @@ mod votes;
 pub use allowance::Allowance;
 use index::{Index, Interest};
 use queue::Outgoing;
-pub use queue::{Feed, Inbox, Outbox, Texts, queue};
+pub use queue::{Feed, GivenUp, Inbox, Outbox, Texts, queue};
 use value::Told;
 
 /// How often the queues' bytes are counted.
@@ -370,7 +370,22 @@ impl Fanout {
                 }
             },
             Effect::Gap(gap) | Effect::ParentGap { gap, .. } => self.tell_gap(gap),
+            Effect::PassedOver => self.give_up_listeners(),
             _ => {}
+        }
+    }
+
+    /// Whoever hears what is live has missed something. Subscriptions with a cursor have not: the engine tells those.
+    fn give_up_listeners(&mut self) {
+        let listens =
+            |connection: &Connection| connection.subscriptions.len() > connection.cursors.len();
+        let listeners = self.connections.iter().filter(|(_, it)| listens(it));
+        let listeners: Vec<ConnectionId> = listeners.map(|(id, _)| *id).collect();
+        for id in listeners {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.outbox.give_up(GivenUp::Missed);
+            }
+            self.disconnect(id);
         }
     }
 

@@ -309,6 +309,8 @@ impl Loop<'_> {
         let told = self.standby.tell(&restored, self.outlets);
         self.pulse.during(told).await?;
         self.outlets.tell_stream(News::Restored(restored)).await;
+        let found = self.publication.take_found();
+        self.tell(found).await;
         // Only now subscribers can be told from when on they hear: another may take over before anything is published.
         self.outlets.ready(self.host, true);
         self.ask_again();

@@ -46,6 +46,8 @@ pub struct Publication {
     /// Of the published blocks that are remembered.
     histories: HashMap<BlockId, History>,
     restored: Earlier,
+    /// Found while it was opened, and not told to live subscribers yet.
+    found: Vec<Effect>,
     /// Could not be committed by [`Publication::commit`].
     unsent: Option<Batch>,
     dead_letters: u64,
@@ -55,6 +57,11 @@ impl Publication {
     /// What earlier lives told; given away once.
     pub fn take_restored(&mut self) -> Earlier {
         std::mem::take(&mut self.restored)
+    }
+
+    /// Gaps between what earlier lives read and what the log still has; given away once, to be told to live subscribers.
+    pub fn take_found(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.found)
     }
 
     /// The one who writes the transactions. Without it, [`Publication::commit`] does.

@@ -62,7 +62,8 @@ impl Hole {
     /// What the gap, if it is one, leaves to be filled.
     pub fn of(router: &Router, effect: &Effect) -> Option<Self> {
         match effect {
-            Effect::Gap(gap) | Effect::ParentGap { gap, .. } => {
+            // Of records that retention removed nobody knows the slots.
+            Effect::Gap(gap) | Effect::ParentGap { gap, .. } if gap.last_slot > 0 => {
                 Some(Self::new(router, Slot(gap.first_slot), Slot(gap.last_slot)))
             }
             _ => None,

@@ -55,6 +55,15 @@ impl Outgoing {
     }
 }
 
+/// Why a subscriber was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It did not take what was sent; the text says what overflowed.
+    Slow(&'static str),
+    /// It has missed something that nobody can tell it any more.
+    Missed,
+}
+
 /// The sending half of one subscriber's queue.
 #[derive(Debug)]
 pub struct Outbox {
@@ -62,15 +71,15 @@ pub struct Outbox {
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
     room: Arc<Notify>,
-    /// Fired once, with the reason, when the queue overflowed.
-    end: Option<oneshot::Sender<&'static str>>,
+    /// Fired once, when the subscriber is given up.
+    end: Option<oneshot::Sender<GivenUp>>,
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub struct Inbox {
     pub texts: Texts,
-    pub end: oneshot::Receiver<&'static str>,
+    pub end: oneshot::Receiver<GivenUp>,
 }
 
 /// Notifications and answers, in order.
@@ -163,10 +172,15 @@ impl Outbox {
                 }
             }
         };
+        self.give_up(GivenUp::Slow(reason));
+        false
+    }
+
+    pub(super) fn give_up(&mut self, reason: GivenUp) {
         if let Some(end) = self.end.take() {
+            // The connection may be ending by itself.
             let _ = end.send(reason);
         }
-        false
     }
 
     pub(super) fn feed(&self) -> Feed {

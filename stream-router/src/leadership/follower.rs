@@ -150,6 +150,21 @@ impl Follower {
         }
     }
 
+    /// Whether others have told blocks that are too old by now to be told here.
+    pub fn has_missed(&self, told: &Earlier) -> bool {
+        let Some(first) = told
+            .blocks
+            .len()
+            .checked_sub(MEMORY)
+            .filter(|first| *first > 0)
+        else {
+            return false;
+        };
+        // What is remembered is the newest of what was told before: if neither is part of it, it ended before both.
+        let [before, first] = [first - 1, first].map(|at| told.blocks[at].block);
+        self.begun && !self.told.contains_key(&before) && !self.told.contains_key(&first)
+    }
+
     /// What is new of the block; [`Self::heard`] is to be told of each as it is told.
     pub fn news(&self, restored: &RestoredBlock) -> Vec<Step> {
         let block = restored.block;
@@ -277,6 +292,31 @@ mod tests {
             told(&mut follower, step);
         }
         assert_eq!(follower.news(&six), [], "told already");
+    }
+
+    #[test]
+    fn who_was_away_for_longer_than_is_remembered_has_missed_blocks() {
+        let told = |slots: std::ops::Range<u64>| Earlier {
+            blocks: slots.map(|slot| block(slot, Standing::Finalized)).collect(),
+            gaps: Vec::new(),
+        };
+        let memory = MEMORY as u64;
+        let mut follower = Follower::default();
+        assert!(!follower.has_missed(&told(1..3 * memory)), "history");
+        follower.begin(&told(1..3 * memory));
+        for (more, misses) in [(0, false), (1, false), (memory, false), (memory + 1, true)] {
+            let now = told(1..3 * memory + more);
+            assert_eq!(follower.has_missed(&now), misses, "after {more} more");
+        }
+        // What was compacted away meanwhile was told before.
+        let now = told(3 * memory - 10..4 * memory);
+        assert!(!follower.has_missed(&now));
+        follower.begin(&now);
+        let newest = told(4 * memory..4 * memory + 1).blocks;
+        let step = Step::Publish(newest[0]);
+        self::told(&mut follower, &step);
+        assert!(!follower.has_missed(&told(3 * memory..5 * memory + 1)));
+        assert!(follower.has_missed(&told(3 * memory..5 * memory + 2)));
     }
 
     #[test]

@@ -195,6 +195,10 @@ impl Standby {
     /// Tells WebSocket subscribers what they have not heard of it, oldest first. It may be cut off anywhere: what was not told
     /// then is told by the next call.
     pub async fn tell(&mut self, told: &Earlier, outlets: &Outlets) -> anyhow::Result<()> {
+        if self.follower.has_missed(told) {
+            warn!("others have published more than can be told to WebSocket subscribers");
+            self.hand_over(vec![Effect::PassedOver], outlets).await;
+        }
         self.follower.begin(told);
         for restored in within_memory(&told.blocks) {
             if let Some(offset) = restored.history.offset {
@@ -207,7 +211,8 @@ impl Standby {
                         return Err(error.into());
                     }
                     Err(error) => {
-                        warn!(%error, "a block is not told to WebSocket subscribers");
+                        warn!(%error, "a block cannot be told to WebSocket subscribers");
+                        self.hand_over(vec![Effect::PassedOver], outlets).await;
                         self.follower.passed_over(restored.block);
                     }
                 }

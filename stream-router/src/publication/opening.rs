@@ -67,6 +67,7 @@ impl Publication {
             pending: Pending::default(),
             histories: histories.collect(),
             restored: restored.earlier,
+            found: Vec::new(),
             unsent: None,
             dead_letters: 0,
         };
@@ -98,7 +99,9 @@ impl Publication {
                         detail,
                         ..Gap::default()
                     };
-                    self.tell_gap(&Effect::Gap(gap.clone()), &gap);
+                    let effect = Effect::Gap(gap.clone());
+                    self.tell_gap(&effect, &gap);
+                    self.found.push(effect);
                 }
                 self.next
                     .insert(lane, wanted.map_or(low, |wanted| wanted.max(low)));

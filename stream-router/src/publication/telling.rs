@@ -113,6 +113,7 @@ impl Publication {
                 | Effect::Beside { .. }
                 | Effect::SlotUpdate(_)
                 | Effect::SlotCreated { .. }
+                | Effect::PassedOver
                 | Effect::Rooted(_) => {}
             }
         }

@@ -48,6 +48,9 @@ pub enum Effect {
     /// The published block is no longer remembered.
     PublishedForgotten(BlockId),
     Gap(Gap),
+    /// Blocks that another router published cannot be told here any more: who listens has missed them. Never of the router's
+    /// own core.
+    PassedOver,
     /// The finalized block's parent was never seen: what lies between it and the chain below.
     ParentGap {
         block: BlockId,

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite;
 use super::roster::Visit;
 use crate::{
     access::Key,
-    fanout::{Command, Inbox},
+    fanout::{Command, GivenUp, Inbox},
     jsonrpc::Request,
 };
 
@@ -191,13 +191,14 @@ impl Conversation {
 }
 
 /// When the subscriber is given up, or the router goes away. A sender that is gone means that, too.
-async fn over(
-    end: &mut oneshot::Receiver<&'static str>,
-    draining: &mut watch::Receiver<bool>,
-) -> End {
+async fn over(end: &mut oneshot::Receiver<GivenUp>, draining: &mut watch::Receiver<bool>) -> End {
     tokio::select! {
         given_up = end => match given_up {
-            Ok(reason) => End::told("slow_consumer", close_code::POLICY, reason),
+            Ok(GivenUp::Slow(reason)) => End::told("slow_consumer", close_code::POLICY, reason),
+            Ok(GivenUp::Missed) => {
+                let text = "missed blocks: more was published elsewhere than this router can tell";
+                End::told("missed", close_code::AGAIN, text)
+            }
             Err(_) => End::shutdown(),
         },
         _ = draining.wait_for(|draining| *draining) => End::shutdown(),

@@ -63,6 +63,17 @@ impl Router {
         accounts_topic: AccountsTopicConfig,
         gap_after_ms: u64,
     ) -> Self {
+        let log = Arc::new(log.clone());
+        Self::on(log, name, stream, accounts_topic, gap_after_ms)
+    }
+
+    pub fn on(
+        log: Arc<dyn EventLog>,
+        name: &str,
+        stream: Option<Stream>,
+        accounts_topic: AccountsTopicConfig,
+        gap_after_ms: u64,
+    ) -> Self {
         let wanted = settings();
         let mut config = Config {
             topic_prefix: "t".to_owned(),
@@ -99,7 +110,7 @@ impl Router {
             metrics: Metrics::new(host.metrics()).expect("metrics"),
             asks: None,
         };
-        let (log, running) = (Arc::new(log.clone()) as Arc<dyn EventLog>, host.clone());
+        let running = host.clone();
         let task =
             tokio::spawn(async move { pipeline::run(&config, log, outlets, None, running).await });
         Self {

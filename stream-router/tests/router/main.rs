@@ -14,6 +14,7 @@ mod on_the_log;
 mod oracle;
 mod oversize;
 mod repair;
+mod retention;
 mod source;
 mod standby;
 mod subscribers;

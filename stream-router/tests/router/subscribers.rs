@@ -10,7 +10,7 @@ use stream_router::{
     commitment::{Change, Standing},
     config::WebSocketConfig,
     dedup::EventId,
-    fanout::{Allowance, Command, Fanout, Inbox, queue},
+    fanout::{Allowance, Command, Fanout, GivenUp, Inbox, queue},
     jsonrpc::Request,
     metrics::Metrics,
     observation::{Body, Content},
@@ -309,8 +309,26 @@ async fn a_stalled_subscriber_is_ended_and_nobody_else_notices() {
     }
     assert_eq!(
         stalled.inbox.end.try_recv(),
-        Ok("slow consumer: too many unsent notifications")
+        Ok(GivenUp::Slow(
+            "slow consumer: too many unsent notifications"
+        ))
     );
+}
+
+#[tokio::test]
+async fn who_has_missed_blocks_is_ended_and_who_listens_to_nothing_is_not() {
+    let mut hall = Hall::new(WebSocketConfig::default());
+    let (mut listens, mut idle) = (hall.enter(1), hall.enter(2));
+    hall.ask(&mut listens, "slotSubscribe", json!([])).await;
+    hall.fanout.effect(&Effect::PassedOver);
+    assert_eq!(listens.inbox.end.try_recv(), Ok(GivenUp::Missed));
+    assert_eq!(listens.allowance.subscriptions(), 0);
+    idle.inbox
+        .end
+        .try_recv()
+        .expect_err("it has missed nothing");
+    let answer = hall.ask(&mut idle, "slotSubscribe", json!([])).await;
+    assert!(answer["result"].is_u64());
 }
 
 #[tokio::test]

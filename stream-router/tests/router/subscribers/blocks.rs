@@ -147,6 +147,6 @@ async fn a_stalled_subscriber_of_blocks_delays_nobody() {
     }
     assert_eq!(
         stalled.inbox.end.try_recv(),
-        Ok("slow consumer: too many unsent bytes")
+        Ok(GivenUp::Slow("slow consumer: too many unsent bytes"))
     );
 }

@@ -155,7 +155,9 @@ async fn a_stalled_subscriber_of_slot_updates_delays_nobody() {
     }
     assert_eq!(
         stalled.inbox.end.try_recv(),
-        Ok("slow consumer: too many unsent notifications")
+        Ok(GivenUp::Slow(
+            "slow consumer: too many unsent notifications"
+        ))
     );
 }
 

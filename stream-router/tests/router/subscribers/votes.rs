@@ -77,6 +77,8 @@ async fn a_stalled_subscriber_of_votes_delays_nobody() {
     }
     assert_eq!(
         stalled.inbox.end.try_recv(),
-        Ok("slow consumer: too many unsent notifications")
+        Ok(GivenUp::Slow(
+            "slow consumer: too many unsent notifications"
+        ))
     );
 }
