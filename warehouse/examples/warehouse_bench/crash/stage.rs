@@ -264,6 +264,12 @@ impl Stage {
 
     fn zombie(&mut self, aimed: bool, progress: &Progress) -> anyhow::Result<()> {
         let door = self.door();
+        // One that stops before its claim is replaced by nobody: when it goes on, it is the newest.
+        let begin = Instant::now();
+        while !has_claimed(&self.sink.log_tail(50)) {
+            pause(Duration::from_millis(20), progress)?;
+            self.sink_must_run(TAKEOVER_LIMIT, begin)?;
+        }
         if aimed {
             let begin = Instant::now();
             let storing =
@@ -319,6 +325,12 @@ impl Stage {
     }
 }
 
+/// Whether a sink whose log ends so has claimed the warehouse. Of a long life the beginning is not among it.
+fn has_claimed(log: &str) -> bool {
+    let has_begun = |log: &str| log.is_empty() || log.contains("starting service");
+    log.contains("resuming batch") || !has_begun(log)
+}
+
 fn spec(binary: &Path, config: &Path, scratch: &Path, life: u64) -> ChildSpec {
     let log = scratch.join(format!("sink-{life}.log"));
     ChildSpec::new("warehouse-sink", binary, log)
@@ -349,6 +361,20 @@ pub fn pause(time: Duration, progress: &Progress) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sink_has_claimed_when_it_resumes() {
+        let starting = "INFO service_host::process: starting service=\"warehouse-sink\"\n";
+        let resuming = "INFO warehouse::sink::pipeline: resuming batch=7 unfinished=false\n";
+        for (log, claimed) in [
+            (String::new(), false),
+            (starting.to_owned(), false),
+            ([starting, resuming].concat(), true),
+            ("INFO a later line\n".to_owned(), true),
+        ] {
+            assert_eq!(has_claimed(&log), claimed, "{log}");
+        }
+    }
 
     #[test]
     fn a_plan_is_its_seeds_and_has_all_kinds() {
