@@ -211,3 +211,39 @@ async fn a_late_plan_is_not_journalled() {
     // The plan of the batch that deletes: the second one of this stream.
     late("SELECT 2, 'planned'").await;
 }
+
+/// ClickHouse notes the tokens of inserts before their parts: killed between the two, it knows the token of rows it has not.
+/// Rows that are deleted while their token stays are the same to a sink that repeats the batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_which_only_the_tokens_are_left_are_stored_again() {
+    let door = start_door().await;
+    let (url, log, topics) = (door.url(), MemoryLog::new(), Topics::new("heliograph"));
+    create_topics(&log, &topics).await.unwrap();
+    let writer = log.writer().await.unwrap();
+    // The last insert of the batch.
+    let relay = Relay::start(door.port(), "INSERT+INTO+slot_status+%28", Held::Whole).await;
+    let (_host, first) = start_sink(&log, &relay.url);
+    writer.append(block(&topics, 10, 1, 7)).await.unwrap();
+    let confirmed = status(&topics, 10, 1, SlotStatus::SlotConfirmed);
+    writer.append(vec![confirmed]).await.unwrap();
+    relay.caught.notified().await;
+    let content = "SELECT (SELECT count() FROM blocks), (SELECT count() FROM transactions), (SELECT count() FROM instructions), (SELECT count() FROM balance_changes), (SELECT count() FROM transactions_by_signature)";
+    let whole = ask(&url, content).await;
+    for table in ["transactions", "balance_changes"] {
+        ask(&url, &format!("DELETE FROM {table} WHERE slot = 10")).await;
+        until(&url, &format!("SELECT count() FROM {table}"), "0").await;
+    }
+    first.abort();
+
+    let (host, second) = start_sink(&log, &url);
+    until(
+        &url,
+        "SELECT count() FROM sink_batches WHERE phase = 'done'",
+        "1",
+    )
+    .await;
+    assert_eq!(ask(&url, content).await, whole);
+    assert_eq!(ask(&url, "SELECT count() FROM transactions").await, "7");
+    host.request_drain();
+    second.await.unwrap().unwrap();
+}

@@ -22,6 +22,7 @@ mod rows;
 mod store;
 mod tables;
 mod tx_error;
+mod witness;
 mod writer;
 
 use std::sync::Arc;

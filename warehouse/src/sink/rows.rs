@@ -27,6 +27,7 @@ use super::{
         SignatureRow, SolTransferRow, SwapRow, TokenTransferRow, TransactionRow,
     },
     tx_error,
+    witness::Witness,
 };
 use crate::decode::{Trace, decode, idl::Idls, key_of_base58};
 
@@ -49,6 +50,11 @@ macro_rules! block_rows {
             /// One block per table, empty ones too.
             pub fn tables(&self) -> Vec<TableBlock> {
                 vec![$(TableBlock::of(&self.$field),)+]
+            }
+
+            /// What tells their rows from all others, in the same order.
+            pub fn witnesses(&self) -> Vec<Witness> {
+                vec![$(Witness::of_slots(self.$field.iter().map(|row| row.slot)),)+]
             }
         }
     };

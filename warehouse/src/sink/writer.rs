@@ -1,7 +1,10 @@
 //! Stores one batch: plan, check, delete, insert, done. Every step may be repeated; together they count once.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,10 +22,13 @@ use super::{
     rows::BlockRows,
     store::Store,
     tables::{SlotStatusRow, StreamGapRow},
+    witness::Witness,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between looks for an earlier attempt that is still at work.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct BatchWriter {
@@ -48,8 +54,11 @@ impl BatchWriter {
         let building = tokio::task::spawn_blocking(move || {
             let mut rows = BlockRows::default();
             blocks.iter().for_each(|block| rows.add(block, &idls));
-            (rows.tables(), Highest::of(&rows))
+            let blocks: Vec<Block> = rows.tables().into_iter().zip(rows.witnesses()).collect();
+            (blocks, Highest::of(&rows))
         });
+        // Its plan was written by an earlier life, which may have tried any of its inserts.
+        let repeated = before.is_none();
         if let Some(before) = before {
             self.until_done("plan", || self.journal.planned(plan, &before))
                 .await?;
@@ -60,16 +69,15 @@ impl BatchWriter {
         let (tables, highest) = building
             .await
             .map_err(|error| JournalError::Damaged(format!("rows could not be built: {error}")))?;
-        let (statuses, gaps) = (status_rows(&batch), gap_rows(&batch));
-        let (statuses, gaps) = (TableBlock::of(&statuses), TableBlock::of(&gaps));
+        let (statuses, gaps) = (statuses(&batch), gaps(&batch));
         let beside = tables.iter().chain([&gaps]);
-        try_join_all(beside.map(|block| self.insert(block, plan))).await?;
+        try_join_all(beside.map(|block| self.insert(block, plan, repeated))).await?;
         // Last, so that a slot with a status has its rows.
-        self.insert(&statuses, plan).await?;
+        self.insert(&statuses, plan, repeated).await?;
         let rows: usize = tables
             .iter()
             .chain([&gaps, &statuses])
-            .map(|block| block.rows)
+            .map(|(block, _)| block.rows)
             .sum();
         let done = Done {
             rows: rows as u64,
@@ -109,14 +117,26 @@ impl BatchWriter {
         Ok(())
     }
 
-    async fn insert(&self, block: &TableBlock, plan: &Plan) -> Result<(), JournalError> {
+    /// `tried`: an attempt under the same token may have been made already.
+    async fn insert(
+        &self,
+        (block, witness): &Block,
+        plan: &Plan,
+        tried: bool,
+    ) -> Result<(), JournalError> {
         if block.rows == 0 {
             return Ok(());
         }
         let token = plan.token(block.table);
         let fence = self.journal.fence();
+        let tried = AtomicBool::new(tried);
         self.until_done(block.table, || async {
-            Ok(self.store.insert_if(&fence, block, &token).await?)
+            let tried = tried.swap(true, Ordering::Relaxed);
+            self.store.insert_if(&fence, block, &token).await?;
+            if tried {
+                self.insert_lost(block, witness, &token).await?;
+            }
+            Ok(())
         })
         .await?;
         self.metrics
@@ -124,6 +144,65 @@ impl BatchWriter {
             .with_label_values(&[block.table])
             .inc_by(block.rows as u64);
         Ok(())
+    }
+
+    /// ClickHouse may have taken a repetition for stored of which it has no rows: see [`super::witness`]. Those are inserted
+    /// under a token of their own, once no attempt is left that could still bring them.
+    async fn insert_lost(
+        &self,
+        block: &TableBlock,
+        witness: &Witness,
+        token: &str,
+    ) -> Result<(), JournalError> {
+        let table = block.table;
+        if self.parts_there(table, witness).await? == Parts::All {
+            return Ok(());
+        }
+        self.wait_for_attempts(token).await?;
+        let there = self.parts_there(table, witness).await?;
+        if there == Parts::All {
+            return Ok(());
+        }
+        let fence = self.journal.fence();
+        if there == Parts::Some {
+            let rows = witness.condition();
+            let statement = format!("DELETE FROM {table} WHERE ({rows}) AND {fence}");
+            self.store.execute(&statement).await?;
+        }
+        tracing::warn!(
+            table,
+            rows = block.rows,
+            "ClickHouse knew the insert but not its rows, as after a kill: they are inserted again"
+        );
+        let again = format!("{token}-{}", uuid::Uuid::new_v4());
+        Ok(self.store.insert_if(&fence, block, &again).await?)
+    }
+
+    async fn parts_there(&self, table: &str, witness: &Witness) -> Result<Parts, JournalError> {
+        let rows = self.store.rows(&witness.question(table)).await?;
+        let answers = rows.first().map(Vec::as_slice).unwrap_or_default();
+        Ok(if answers.iter().all(|answer| answer == "1") {
+            Parts::All
+        } else if answers.iter().any(|answer| answer == "1") {
+            Parts::Some
+        } else {
+            Parts::None
+        })
+    }
+
+    /// An attempt whose connection broke may still be between noting its token and storing its rows.
+    async fn wait_for_attempts(&self, token: &str) -> Result<(), JournalError> {
+        let at_work = format!(
+            "SELECT count() FROM system.processes WHERE startsWith(Settings['insert_deduplication_token'], '{token}')"
+        );
+        loop {
+            let rows = self.store.rows(&at_work).await?;
+            let count = rows.first().and_then(|row| row.first());
+            if count.is_some_and(|count| count == "0") {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Repeats a step until it succeeds or no repetition can help. Steps are named in the log, once per outage.
@@ -191,6 +270,17 @@ impl BatchWriter {
     }
 }
 
+/// Rows of one table, and what tells them from all others.
+type Block = (TableBlock, Witness);
+
+/// Which parts of an insert are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    Some,
+    None,
+}
+
 /// The newest of a batch's blocks.
 struct Highest {
     slot: Option<u64>,
@@ -205,6 +295,20 @@ impl Highest {
             block_time: times.max_by_key(|time| time.0),
         }
     }
+}
+
+fn statuses(batch: &Batch) -> Block {
+    let rows = status_rows(batch);
+    let keys = rows.iter().map(|row| (row.slot, row.version));
+    let witness = Witness::of_keys(["slot", "version"], keys);
+    (TableBlock::of(&rows), witness)
+}
+
+fn gaps(batch: &Batch) -> Block {
+    let rows = gap_rows(batch);
+    let keys = rows.iter().map(|row| (row.partition, row.offset));
+    let witness = Witness::of_keys(["partition", "offset"], keys);
+    (TableBlock::of(&rows), witness)
 }
 
 fn status_rows(batch: &Batch) -> Vec<SlotStatusRow> {
