@@ -96,6 +96,18 @@ impl Store {
             .collect()
     }
 
+    /// The one row of a result that is `columns` wide.
+    pub async fn row(&self, sql: &str, columns: usize) -> Result<Vec<String>, StoreError> {
+        let mut rows = self.rows(sql).await?;
+        match (rows.pop(), rows.is_empty()) {
+            (Some(row), true) if row.len() == columns => Ok(row),
+            _ => Err(StoreError::Busy {
+                url: self.url.clone(),
+                problem: format!("its answer is not one row of {columns}: {sql}"),
+            }),
+        }
+    }
+
     /// Rows of a result, in binary.
     pub async fn fetch<R>(&self, sql: &str) -> Result<Vec<R>, StoreError>
     where

@@ -44,6 +44,10 @@ impl Witness {
         Self(vec![list(&format!("({a}, {b})"), &keys)])
     }
 
+    pub fn parts(&self) -> usize {
+        self.0.len()
+    }
+
     /// Asks, part by part, whether its rows are in `table`: one row of `1` and `0`.
     pub fn question(&self, table: &str) -> String {
         let ask = |condition: &String| {

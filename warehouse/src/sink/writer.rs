@@ -179,8 +179,8 @@ impl BatchWriter {
     }
 
     async fn parts_there(&self, table: &str, witness: &Witness) -> Result<Parts, JournalError> {
-        let rows = self.store.rows(&witness.question(table)).await?;
-        let answers = rows.first().map(Vec::as_slice).unwrap_or_default();
+        let question = witness.question(table);
+        let answers = self.store.row(&question, witness.parts()).await?;
         Ok(if answers.iter().all(|answer| answer == "1") {
             Parts::All
         } else if answers.iter().any(|answer| answer == "1") {
@@ -196,9 +196,7 @@ impl BatchWriter {
             "SELECT count() FROM system.processes WHERE startsWith(Settings['insert_deduplication_token'], '{token}')"
         );
         loop {
-            let rows = self.store.rows(&at_work).await?;
-            let count = rows.first().and_then(|row| row.first());
-            if count.is_some_and(|count| count == "0") {
+            if self.store.row(&at_work, 1).await? == ["0"] {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
