@@ -141,6 +141,43 @@ async fn restore_file(
     table: &Table,
     archived: &ParquetFile,
 ) -> anyhow::Result<()> {
+    // The same file twice is stored once.
+    let token = format!("archive:{}", archived.sha256);
+    send(
+        client,
+        folder,
+        table,
+        archived,
+        ("insert_deduplication_token", &token),
+    )
+    .await?;
+    let stored = || content(client, &table.name, archived.from_slot, archived.to_slot);
+    let (mut rows, mut checksum) = stored().await?;
+    if rows < archived.rows {
+        // The table knows the token but has not the rows: deleted since, or lost by a kill (docs/decisions/0034).
+        send(client, folder, table, archived, ("insert_deduplicate", "0")).await?;
+        (rows, checksum) = stored().await?;
+    }
+    ensure!(
+        (rows, checksum.as_str()) == (archived.rows, archived.content.as_str()),
+        "{}: after the restore slots {} to {} of {} have {rows} rows with checksum {checksum}, archived were {} with {}",
+        archived.path,
+        archived.from_slot,
+        archived.to_slot,
+        table.name,
+        archived.rows,
+        archived.content
+    );
+    Ok(())
+}
+
+async fn send(
+    client: &Client,
+    folder: &Path,
+    table: &Table,
+    archived: &ParquetFile,
+    (setting, value): (&str, &str),
+) -> anyhow::Result<()> {
     let path = folder.join(&archived.path);
     let names: Vec<String> = table
         .columns
@@ -154,11 +191,7 @@ async fn restore_file(
     );
     let mut insert = client
         .insert_formatted_with(sql)
-        // The same file twice is stored once.
-        .with_setting(
-            "insert_deduplication_token",
-            format!("archive:{}", archived.sha256),
-        );
+        .with_setting(setting, value);
     let mut file = File::open(&path).with_context(|| path.display().to_string())?;
     loop {
         let mut piece = vec![0; PIECE_BYTES];
@@ -175,17 +208,5 @@ async fn restore_file(
             .with_context(|| archived.path.clone())?;
     }
     insert.end().await.with_context(|| archived.path.clone())?;
-    let (rows, checksum) =
-        content(client, &table.name, archived.from_slot, archived.to_slot).await?;
-    ensure!(
-        (rows, checksum.as_str()) == (archived.rows, archived.content.as_str()),
-        "{}: after the restore slots {} to {} of {} have {rows} rows with checksum {checksum}, archived were {} with {}",
-        archived.path,
-        archived.from_slot,
-        archived.to_slot,
-        table.name,
-        archived.rows,
-        archived.content
-    );
     Ok(())
 }
