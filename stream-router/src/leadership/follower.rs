@@ -152,17 +152,12 @@ impl Follower {
 
     /// Whether others have told blocks that are too old by now to be told here.
     pub fn has_missed(&self, told: &Earlier) -> bool {
-        let Some(first) = told
-            .blocks
-            .len()
-            .checked_sub(MEMORY)
-            .filter(|first| *first > 0)
-        else {
-            return false;
-        };
+        let news = within_memory(&told.blocks);
+        let older = &told.blocks[..told.blocks.len() - news.len()];
+        let knows = |restored: &RestoredBlock| self.told.contains_key(&restored.block);
         // What is remembered is the newest of what was told before: if neither is part of it, it ended before both.
-        let [before, first] = [first - 1, first].map(|at| told.blocks[at].block);
-        self.begun && !self.told.contains_key(&before) && !self.told.contains_key(&first)
+        let seam = older.last().zip(news.first());
+        self.begun && seam.is_some_and(|(before, first)| !knows(before) && !knows(first))
     }
 
     /// What is new of the block; [`Self::heard`] is to be told of each as it is told.

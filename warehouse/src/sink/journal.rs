@@ -6,8 +6,6 @@
 //! begins after another sink's claim changes nothing. What began before is waited for by the one that claims. No clock and no
 //! timeout is part of this.
 
-use std::time::Duration;
-
 use event_schema::{Blockhash, Slot};
 
 use super::{
@@ -17,10 +15,6 @@ use super::{
     store::{Store, StoreError},
 };
 
-/// Between looks for statements of earlier sinks.
-const LOOK: Duration = Duration::from_millis(50);
-/// Looks after which waiting is told.
-const QUIET_LOOKS: u32 = 40;
 /// Batches that stay in the journal.
 const KEPT: u64 = 8_192;
 /// What [`Journal::fence`] reads, in every statement that has one.
@@ -116,25 +110,14 @@ impl Journal {
 
     /// Statements that found the fence open before the claim may still be at work.
     async fn wait_for_earlier_statements(&self) -> Result<(), JournalError> {
-        let at_work = format!(
-            "SELECT count() FROM system.processes WHERE position(query, '{FENCE}') > 0 AND position(query, '{}') = 0",
+        let others = format!(
+            "position(query, '{FENCE}') > 0 AND position(query, '{}') = 0",
             self.owner
         );
-        for look in 0_u32.. {
-            let rows = self.store.rows(&at_work).await?;
-            let count = rows.first().and_then(|row| row.first());
-            if count.is_some_and(|count| count == "0") {
-                break;
-            }
-            if look == QUIET_LOOKS {
-                tracing::info!(
-                    statements = count,
-                    "waiting for statements of an earlier sink to end"
-                );
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
+        Ok(self
+            .store
+            .wait_for_statements(&others, "an earlier sink")
+            .await?)
     }
 
     /// A condition that ClickHouse finds false once another sink has taken over.

@@ -8,6 +8,10 @@ use super::native::TableBlock;
 
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 1 << 20;
+/// Between looks for statements that are still at work.
+const LOOK: Duration = Duration::from_millis(50);
+/// Looks after which waiting is told.
+const QUIET_LOOKS: u32 = 40;
 /// Longest wait for the acknowledgement of one insert.
 const INSERT_SECONDS: u64 = 120;
 
@@ -106,6 +110,30 @@ impl Store {
                 problem: format!("its answer is not one row of {columns}: {sql}"),
             }),
         }
+    }
+
+    /// Waits until no statement is at work that meets `condition`, by the columns of `system.processes`. `whose` is told when
+    /// that takes long.
+    pub async fn wait_for_statements(
+        &self,
+        condition: &str,
+        whose: &str,
+    ) -> Result<(), StoreError> {
+        let at_work = format!("SELECT count() FROM system.processes WHERE {condition}");
+        for look in 0_u32.. {
+            let counted = self.row(&at_work, 1).await?;
+            if counted == ["0"] {
+                break;
+            }
+            if look == QUIET_LOOKS {
+                tracing::info!(
+                    statements = counted.first(),
+                    "waiting for statements of {whose} to end"
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Rows of a result, in binary.

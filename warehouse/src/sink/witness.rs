@@ -9,8 +9,7 @@ use std::{
     fmt::Display,
 };
 
-/// Slots of one partition of the tables that have partitions: `PARTITION BY intDiv(slot, 432000)`.
-const PARTITION_SLOTS: u64 = 432_000;
+use crate::retention::epoch_of;
 
 /// A condition for each part that the insert makes: there, or not, as a whole. An insert makes one per partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,12 +18,12 @@ pub struct Witness(Vec<String>);
 impl Witness {
     /// Rows of blocks: nobody else inserts rows of these slots.
     pub fn of_slots(slots: impl IntoIterator<Item = u64>) -> Self {
-        let mut partitions: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        // A partition of the tables is an epoch.
+        let mut epochs: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for slot in slots {
-            let partition = partitions.entry(slot / PARTITION_SLOTS).or_default();
-            partition.insert(slot);
+            epochs.entry(epoch_of(slot)).or_default().insert(slot);
         }
-        let conditions = partitions.values().map(|slots| list("slot", slots));
+        let conditions = epochs.values().map(|slots| list("slot", slots));
         Self(conditions.collect())
     }
 

@@ -27,8 +27,6 @@ use super::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between looks for an earlier attempt that is still at work.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct BatchWriter {
@@ -155,16 +153,22 @@ impl BatchWriter {
         token: &str,
     ) -> Result<(), JournalError> {
         let table = block.table;
-        if self.parts_there(table, witness).await? == Parts::All {
+        let question = witness.question(table);
+        let are_there = || self.store.row(&question, witness.parts());
+        if are_there().await?.iter().all(|answer| answer == "1") {
             return Ok(());
         }
-        self.wait_for_attempts(token).await?;
-        let there = self.parts_there(table, witness).await?;
-        if there == Parts::All {
+        // An attempt whose connection broke may still be between noting its token and storing its rows.
+        let attempts = format!("startsWith(Settings['insert_deduplication_token'], '{token}')");
+        self.store
+            .wait_for_statements(&attempts, "this sink")
+            .await?;
+        let answers = are_there().await?;
+        if answers.iter().all(|answer| answer == "1") {
             return Ok(());
         }
         let fence = self.journal.fence();
-        if there == Parts::Some {
+        if answers.iter().any(|answer| answer == "1") {
             let rows = witness.condition();
             let statement = format!("DELETE FROM {table} WHERE ({rows}) AND {fence}");
             self.store.execute(&statement).await?;
@@ -176,31 +180,6 @@ impl BatchWriter {
         );
         let again = format!("{token}-{}", uuid::Uuid::new_v4());
         Ok(self.store.insert_if(&fence, block, &again).await?)
-    }
-
-    async fn parts_there(&self, table: &str, witness: &Witness) -> Result<Parts, JournalError> {
-        let question = witness.question(table);
-        let answers = self.store.row(&question, witness.parts()).await?;
-        Ok(if answers.iter().all(|answer| answer == "1") {
-            Parts::All
-        } else if answers.iter().any(|answer| answer == "1") {
-            Parts::Some
-        } else {
-            Parts::None
-        })
-    }
-
-    /// An attempt whose connection broke may still be between noting its token and storing its rows.
-    async fn wait_for_attempts(&self, token: &str) -> Result<(), JournalError> {
-        let at_work = format!(
-            "SELECT count() FROM system.processes WHERE startsWith(Settings['insert_deduplication_token'], '{token}')"
-        );
-        loop {
-            if self.store.row(&at_work, 1).await? == ["0"] {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// Repeats a step until it succeeds or no repetition can help. Steps are named in the log, once per outage.
@@ -270,14 +249,6 @@ impl BatchWriter {
 
 /// Rows of one table, and what tells them from all others.
 type Block = (TableBlock, Witness);
-
-/// Which parts of an insert are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Parts {
-    All,
-    Some,
-    None,
-}
 
 /// The newest of a batch's blocks.
 struct Highest {
